@@ -1,0 +1,40 @@
+# Everything builds .venv by itself when it is missing or older than the pinned requirements.
+PYTHON ?= python3
+BIN    := .venv/bin
+# Ray's uv hook would rebuild the environment for every worker; the project always runs its own interpreter.
+export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
+
+.PHONY: help setup search test lint format lock bench clean
+
+help:  ## what there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 18
+
+setup: .venv/.synced  ## build .venv from the pinned, hashed requirements
+
+.venv/.synced: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Attune needs Python >= 3.11; choose one with PYTHON=python3.12 make ..." >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements.txt
+	@touch $@
+
+search: setup  ## search the embedded default task and print its Pareto front
+	$(BIN)/python run_search.py
+
+test: setup  ## run all tests
+	$(BIN)/python -m pytest
+
+lint: setup  ## ruff and the type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: setup  ## pin and hash the requirements anew
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --extra dev --no-emit-index-url \
+		--no-emit-find-links --custom-compile-command "make lock" pyproject.toml -o requirements.txt

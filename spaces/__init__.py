@@ -1,0 +1,1 @@
+"""What can be built: attention types, placements, backbones and the space of architectures over them."""
