@@ -1,0 +1,280 @@
+"""SearchSpace: the placements that each stage may get, and the arithmetic of architectures over them.
+
+An architecture of a space is a vector of choice indices, one per stage (``indices_S``, integers); a set of them is a
+matrix ``indices_NS``. Letters: N architectures, S stages, F features.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from spaces.attention import attention_type
+from spaces.backbone import Stage, describe_backbone
+from spaces.errors import UsageError
+from spaces.placement import LETTERS, NONE, SITES, Architecture, Placement
+
+FIELDS = ("type", "site", "arrangement", "reduction", "kernel", "groups")
+
+
+class Suggests(Protocol):
+    """The one method of ``optuna.Trial`` that a define-by-run suggestion needs."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """A backbone and, for each of its stages, the tuple of canonical placements to choose from."""
+
+    backbone: str
+    choices: tuple[tuple[Placement, ...], ...]
+
+    def __post_init__(self) -> None:
+        stages = describe_backbone(self.backbone).stages
+        if len(self.choices) != len(stages):
+            raise UsageError(f"{self.backbone} has {len(stages)} stages, the space gives choices for {len(self.choices)}")
+        canonical = []
+        for stage, placements in zip(stages, self.choices, strict=True):
+            if not placements:
+                raise UsageError(f"a stage of {self.backbone} has no choice at all; give at least 'none'")
+            canonical.append(tuple(dict.fromkeys(placement.at(stage) for placement in placements)))
+        object.__setattr__(self, "choices", tuple(canonical))
+
+    @classmethod
+    def build(
+        cls,
+        backbone: str,
+        attentions: Sequence[str],
+        *,
+        reductions: Sequence[int] | None = None,
+        kernels: Sequence[int] | None = None,
+        groups: Sequence[int] | None = None,
+        arrangements: Sequence[str] | None = None,
+        sites: Sequence[str] = ("slot",),
+        stages: Mapping[int, Sequence[str]] | None = None,
+    ) -> SearchSpace:
+        """Every combination of the given genes, for each type those that it has.
+
+        ``attentions`` holds types (``cbam``, ``eca+cbam``, ``none``) and full placements (``se-r16@block``), which are
+        taken as they stand. A list of genes left None means the type's published default. Combinations that do not fit a
+        stage's channels are left out; ``stages`` gives single stages (from 1) their own list of attentions.
+        """
+        found = describe_backbone(backbone).stages
+        for number in stages or {}:
+            if not 1 <= number <= len(found):
+                raise UsageError(f"space.stages: {backbone} has stages 1 to {len(found)}, not {number}")
+        genes = {"reduction": reductions, "kernel": kernels, "groups": groups, "arrangement": arrangements}
+        lists = [(stages or {}).get(number, attentions) for number in range(1, len(found) + 1)]
+        return cls(
+            backbone,
+            tuple(
+                tuple(itertools.chain.from_iterable(_expand(name, genes, sites, stage) for name in names))
+                for names, stage in zip(lists, found, strict=True)
+            ),
+        )
+
+    # --- size, conversion ------------------------------------------------------------------------------------------
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The number of choices per stage."""
+        return tuple(len(placements) for placements in self.choices)
+
+    @property
+    def size(self) -> int:
+        """The number of architectures, exactly (a Python integer)."""
+        return math.prod(self.sizes)
+
+    def architecture(self, indices_S: Sequence[int] | np.ndarray) -> Architecture:
+        placements = tuple(stage[int(i)] for stage, i in zip(self.choices, indices_S, strict=True))
+        return Architecture(self.backbone, placements)
+
+    def indices(self, architecture: Architecture) -> np.ndarray:
+        """The choice indices of an architecture, shape (S,); raises UsageError where it is not in the space."""
+        if architecture.backbone != self.backbone:
+            raise UsageError(f"the space is over {self.backbone}, not {architecture.backbone}")
+        found = []
+        for number, (lookup, placement) in enumerate(zip(self._positions, architecture.placements, strict=True), start=1):
+            if placement not in lookup:
+                raise UsageError(f"placement '{placement}' is not among the space's choices for stage {number}")
+            found.append(lookup[placement])
+        return np.array(found)
+
+    def __contains__(self, architecture: Architecture) -> bool:
+        return architecture.backbone == self.backbone and all(
+            placement in lookup for lookup, placement in zip(self._positions, architecture.placements, strict=True)
+        )
+
+    @cached_property
+    def _positions(self) -> tuple[dict[Placement, int], ...]:
+        return tuple({placement: i for i, placement in enumerate(stage)} for stage in self.choices)
+
+    # --- moving about ----------------------------------------------------------------------------------------------
+
+    def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """n architectures, uniform and independent: indices_NS."""
+        return np.stack([rng.integers(size, size=n) for size in self.sizes], axis=1)
+
+    def all_indices(self) -> np.ndarray:
+        """Every architecture of the space as indices_NS, in lexicographic order; mind ``size`` before you call it."""
+        return np.indices(self.sizes).reshape(len(self.sizes), -1).T
+
+    def neighbours(self, indices_S: np.ndarray) -> np.ndarray:
+        """All architectures that differ in exactly one stage: indices_NS with N = sum(sizes) - S."""
+        moved = []
+        for stage, size in enumerate(self.sizes):
+            for choice in range(size):
+                if choice != indices_S[stage]:
+                    near = np.array(indices_S)
+                    near[stage] = choice
+                    moved.append(near)
+        return np.array(moved).reshape(-1, len(self.sizes))
+
+    def mutate(self, rng: np.random.Generator, indices_S: np.ndarray) -> np.ndarray:
+        """A copy with one stage changed to another choice; the same where no stage has a second choice."""
+        free = [stage for stage, size in enumerate(self.sizes) if size > 1]
+        child = np.array(indices_S)
+        if free:
+            stage = rng.choice(free)
+            child[stage] = (child[stage] + rng.integers(1, self.sizes[stage])) % self.sizes[stage]
+        return child
+
+    def crossover(self, rng: np.random.Generator, first_S: np.ndarray, second_S: np.ndarray) -> np.ndarray:
+        """Uniform crossover: every stage from one parent or the other."""
+        return np.where(rng.random(len(self.sizes)) < 0.5, first_S, second_S)
+
+    # --- features --------------------------------------------------------------------------------------------------
+
+    def genes(self, indices_NS: np.ndarray) -> np.ndarray:
+        """Gene codes, (N, S*6) integers: per stage type, site, arrangement, reduction, kernel, groups; -1 is 'has none'.
+
+        Two architectures have an equal code in a column if and only if they have the same value of that gene.
+        """
+        return np.concatenate([codes[indices_NS[:, s]] for s, codes in enumerate(self._codes)], axis=1)
+
+    def encode(self, indices_NS: np.ndarray) -> np.ndarray:
+        """One-hot genes as a feature matrix (N, F) of 0. and 1., for surrogates that take real vectors."""
+        genes = self.genes(np.asarray(indices_NS))
+        columns = [genes[:, [c]] == values for c, values in enumerate(self._gene_values)]
+        return np.concatenate(columns, axis=1).astype(float)
+
+    @cached_property
+    def _codes(self) -> tuple[np.ndarray, ...]:
+        tables = []
+        for stage in self.choices:
+            columns = []
+            for field in FIELDS:
+                values = [getattr(placement, field) for placement in stage]
+                order = {value: code for code, value in enumerate(_ordered(values))}
+                columns.append([order.get(value, -1) for value in values])
+            tables.append(np.array(columns).T)
+        return tuple(tables)
+
+    @cached_property
+    def _gene_values(self) -> tuple[np.ndarray, ...]:
+        return tuple(np.unique(column) for codes in self._codes for column in codes.T)
+
+    # --- define by run ---------------------------------------------------------------------------------------------
+
+    def suggest(self, trial: Suggests) -> np.ndarray:
+        """Ask an Optuna trial for an architecture, gene by gene, each gene only where the type has it: indices_S.
+
+        Parameters are called ``stage1.type``, ``stage1.r`` and so on. A gene that is open to some types only in part has
+        its values in the name (``stage1.r{4,8}``), since Optuna wants one set of values per name.
+        """
+        return np.array([self._walk(stage, trial.suggest_categorical) for stage in range(len(self.choices))])
+
+    def params(self, indices_S: Sequence[int] | np.ndarray) -> dict[str, Any]:
+        """The Optuna parameters whose suggestion gives this architecture."""
+        params: dict[str, Any] = {}
+        for stage, index in enumerate(indices_S):
+            wanted = self.choices[stage][int(index)]
+
+            def answer(name: str, values: Sequence[Any], wanted: Placement = wanted) -> Any:
+                params[name] = getattr(wanted, _field_of(name))
+                return params[name]
+
+            self._walk(stage, answer)
+        return params
+
+    def from_params(self, params: Mapping[str, Any]) -> np.ndarray:
+        """The architecture of a set of Optuna parameters: indices_S; raises KeyError where one is missing."""
+        return np.array([self._walk(stage, lambda name, _: params[name]) for stage in range(len(self.choices))])
+
+    @cached_property
+    def distributions(self) -> dict[str, tuple[Any, ...]]:
+        """Every parameter name that can occur, with its values; which of them occur depends on the types."""
+        found: dict[str, tuple[Any, ...]] = {}
+        for stage, placements in enumerate(self.choices):
+            for wanted in placements:
+
+                def answer(name: str, values: Sequence[Any], wanted: Placement = wanted) -> Any:
+                    found[name] = tuple(values)
+                    return getattr(wanted, _field_of(name))
+
+                self._walk(stage, answer)
+        return found
+
+    def _walk(self, stage: int, answer: Any) -> int:
+        """Narrow a stage's choices gene by gene with ``answer(name, values)`` until one is left; returns its index."""
+        left = list(range(len(self.choices[stage])))
+        for field in FIELDS:
+            values = _ordered(getattr(self.choices[stage][i], field) for i in left)
+            if len(values) > 1:
+                name = f"stage{stage + 1}.{LETTERS.get(field, field)}"
+                if values != self._stage_values[stage][field]:
+                    name += "{" + ",".join(map(str, values)) + "}"
+                value = answer(name, values)
+                left = [i for i in left if getattr(self.choices[stage][i], field) == value]
+        return left[0]
+
+    @cached_property
+    def _stage_values(self) -> tuple[dict[str, list[Any]], ...]:
+        return tuple(
+            {field: _ordered(getattr(placement, field) for placement in stage) for field in FIELDS}
+            for stage in self.choices
+        )
+
+
+def _field_of(name: str) -> str:
+    letter = name.partition(".")[2].partition("{")[0]
+    return {short: field for field, short in LETTERS.items()}.get(letter, letter)
+
+
+def _ordered(values: Iterable[Any]) -> list[Any]:
+    """Distinct values but None: numbers ascending, words in the order they come."""
+    distinct = [value for value in dict.fromkeys(values) if value is not None]
+    return sorted(distinct) if all(isinstance(value, int) for value in distinct) else distinct
+
+
+def _expand(
+    name: str, genes: Mapping[str, Sequence[Any] | None], sites: Sequence[str], stage: Stage
+) -> list[Placement]:
+    """All placements of one entry of ``attentions`` that fit the stage."""
+    if name == "none":
+        return [NONE]
+    if "-" in name or "@" in name:
+        return [Placement.parse(name).at(stage)]
+    kind = attention_type(name)
+    options = [values if values and gene in kind.genes else [None] for gene, values in genes.items()]
+    unoffered = [site for site in sites if site not in SITES]
+    if unoffered:
+        raise UsageError(f"unknown site {unoffered[0]!r}; valid: {', '.join(SITES)}")
+    fitting: list[Placement] = []
+    refusal: UsageError | None = None
+    for site in sites:
+        for values in itertools.product(*options):
+            try:
+                fitting.append(Placement(name, **dict(zip(genes, values, strict=True)), site=site).at(stage))
+            except UsageError as error:
+                refusal = error
+    if not fitting and refusal is not None:
+        raise UsageError(f"no gene of {name!r} that the space lists fits a stage: {refusal}")
+    return fitting
