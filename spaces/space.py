@@ -171,7 +171,7 @@ class SearchSpace:
         for stage in self.choices:
             columns = []
             for field in FIELDS:
-                values = [getattr(placement, field) for placement in stage]
+                values = [_gene(placement, field) for placement in stage]
                 order = {value: code for code, value in enumerate(_ordered(values))}
                 columns.append([order.get(value, -1) for value in values])
             tables.append(np.array(columns).T)
@@ -198,7 +198,7 @@ class SearchSpace:
             wanted = self.choices[stage][int(index)]
 
             def answer(name: str, values: Sequence[Any], wanted: Placement = wanted) -> Any:
-                params[name] = getattr(wanted, _field_of(name))
+                params[name] = _gene(wanted, _field_of(name))
                 return params[name]
 
             self._walk(stage, answer)
@@ -217,7 +217,7 @@ class SearchSpace:
 
                 def answer(name: str, values: Sequence[Any], wanted: Placement = wanted) -> Any:
                     found[name] = tuple(values)
-                    return getattr(wanted, _field_of(name))
+                    return _gene(wanted, _field_of(name))
 
                 self._walk(stage, answer)
         return found
@@ -226,19 +226,19 @@ class SearchSpace:
         """Narrow a stage's choices gene by gene with ``answer(name, values)`` until one is left; returns its index."""
         left = list(range(len(self.choices[stage])))
         for field in FIELDS:
-            values = _ordered(getattr(self.choices[stage][i], field) for i in left)
+            values = _ordered(_gene(self.choices[stage][i], field) for i in left)
             if len(values) > 1:
                 name = f"stage{stage + 1}.{LETTERS.get(field, field)}"
                 if values != self._stage_values[stage][field]:
                     name += "{" + ",".join(map(str, values)) + "}"
                 value = answer(name, values)
-                left = [i for i in left if getattr(self.choices[stage][i], field) == value]
+                left = [i for i in left if _gene(self.choices[stage][i], field) == value]
         return left[0]
 
     @cached_property
     def _stage_values(self) -> tuple[dict[str, list[Any]], ...]:
         return tuple(
-            {field: _ordered(getattr(placement, field) for placement in stage) for field in FIELDS}
+            {field: _ordered(_gene(placement, field) for placement in stage) for field in FIELDS}
             for stage in self.choices
         )
 
@@ -248,10 +248,19 @@ def _field_of(name: str) -> str:
     return {short: field for field, short in LETTERS.items()}.get(letter, letter)
 
 
+def _gene(placement: Placement, field: str) -> Any:
+    """A gene's value; None where the type has no such gene, ``auto`` where its kernel follows a rule over the channels."""
+    value = getattr(placement, field)
+    if value is None and field == "kernel" and not placement.is_none and "kernel" in attention_type(placement.type).genes:
+        return "auto"
+    return value
+
+
 def _ordered(values: Iterable[Any]) -> list[Any]:
-    """Distinct values but None: numbers ascending, words in the order they come."""
+    """Distinct values but None: numbers ascending, then words in the order they come."""
     distinct = [value for value in dict.fromkeys(values) if value is not None]
-    return sorted(distinct) if all(isinstance(value, int) for value in distinct) else distinct
+    numbers = sorted(value for value in distinct if isinstance(value, int))
+    return numbers + [value for value in distinct if not isinstance(value, int)]
 
 
 def _expand(
