@@ -1,0 +1,118 @@
+"""Pareto arithmetic against brute force, against counted grid cells, and against Optuna's own hypervolume."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from optuna._hypervolume import compute_hypervolume
+
+from search import pareto
+
+SIDE = 6  # coordinates are integers in [0, SIDE], so ties and duplicates are common and volumes are exact
+
+
+@st.composite
+def clouds(draw: st.DrawFn, least: int = 0, objectives: tuple[int, int] = (1, 4)) -> np.ndarray:
+    m = draw(st.integers(*objectives))
+    n = draw(st.integers(least, 9))
+    return draw(arrays(float, (n, m), elements=st.integers(0, SIDE).map(float)))
+
+
+def count_cells(points: np.ndarray, reference: float) -> int:
+    """Unit cells of the grid below `reference` that some point dominates."""
+    axes = itertools.product(range(int(reference)), repeat=points.shape[1])
+    return sum(bool((points <= np.array(cell)).all(axis=1).any()) for cell in axes)
+
+
+@given(clouds())
+def test_the_front_is_what_nothing_dominates(points: np.ndarray) -> None:
+    expected = [not any(pareto.dominates(other, point) for other in points) for point in points]
+    assert pareto.non_dominated(points).tolist() == expected
+
+
+@given(clouds())
+def test_ranks_peel_fronts(points: np.ndarray) -> None:
+    rank = pareto.non_domination_rank(points)
+    for i, point in enumerate(points):
+        worse = [rank[j] for j, other in enumerate(points) if pareto.dominates(other, point)]
+        assert rank[i] == max(worse, default=-1) + 1
+
+
+@settings(deadline=None)
+@given(clouds(objectives=(1, 3)), st.integers(1, SIDE))
+def test_hypervolume_counts_cells(points: np.ndarray, reference: int) -> None:
+    expected = count_cells(points, reference)
+    assert pareto.hypervolume(points, np.full(points.shape[1], float(reference))) == pytest.approx(expected)
+
+
+@settings(deadline=None)
+@given(clouds(objectives=(2, 5)))
+def test_hypervolume_agrees_with_optuna(points: np.ndarray) -> None:
+    reference = np.full(points.shape[1], SIDE + 1.0)
+    assert pareto.hypervolume(points, reference) == pytest.approx(compute_hypervolume(points, reference))
+
+
+@settings(deadline=None)
+@given(clouds(least=1, objectives=(2, 4)), st.data())
+def test_improvement_is_the_difference_of_hypervolumes(points: np.ndarray, data: st.DataObject) -> None:
+    m = points.shape[1]
+    reference = np.full(m, data.draw(st.integers(1, SIDE)), dtype=float)
+    candidates = data.draw(arrays(float, (4, m), elements=st.integers(0, SIDE).map(float)))
+    gain = pareto.hypervolume_improvement(candidates, points, reference)
+    before = pareto.hypervolume(points, reference)
+    expected = [pareto.hypervolume(np.vstack([points, c]), reference) - before for c in candidates]
+    assert gain == pytest.approx(expected)
+
+
+@settings(deadline=None)
+@given(clouds(least=1, objectives=(2, 3)))
+def test_contributions_vanish_off_the_front(points: np.ndarray) -> None:
+    contributions = pareto.hypervolume_contributions(points, np.full(points.shape[1], SIDE + 1.0))
+    assert contributions[~pareto.non_dominated(points)] == pytest.approx(0)
+    assert (contributions >= -1e-9).all()
+
+
+@given(clouds(least=1), st.integers(0, 3))
+def test_epsilon_is_the_shift_that_suffices(points: np.ndarray, shift: int) -> None:
+    assert pareto.epsilon(points, points) == 0
+    assert pareto.epsilon(points + shift, points) == shift
+    assert pareto.igd_plus(points, points) == 0
+    assert pareto.igd_plus(points, points + shift) == 0
+
+
+@given(clouds(least=1, objectives=(2, 3)))
+def test_a_knee_lies_on_the_front(points: np.ndarray) -> None:
+    assert pareto.non_dominated(points)[pareto.knee(points)]
+
+
+def test_the_knee_of_an_elbow_is_its_corner() -> None:
+    assert pareto.knee([[0, 10], [1, 1], [10, 0], [5, 0.9], [11, 11]]) == 1
+
+
+def test_crowding_prefers_the_lonely() -> None:
+    distance = pareto.crowding_distance([[0, 10], [1, 9], [2, 8], [9, 1], [10, 0]])
+    assert np.isinf(distance[[0, 4]]).all()
+    assert distance[3] > distance[1]
+
+
+def test_limits_are_inclusive_and_optional() -> None:
+    assert pareto.within([[1, 5], [2, 5], [1, 9]], [1, None]).tolist() == [True, False, True]
+    with pytest.raises(ValueError, match="1 limits"):
+        pareto.within([[1, 2]], [1])
+
+
+@pytest.mark.parametrize("bad", [[[np.nan, 1.0]], [1.0, 2.0]])
+def test_nonsense_is_refused(bad: list) -> None:
+    with pytest.raises(ValueError, match="points must"):
+        pareto.non_dominated(bad)
+
+
+def test_an_empty_front_has_no_volume_and_no_knee() -> None:
+    empty = np.zeros((0, 2))
+    assert pareto.hypervolume(empty, [1, 1]) == 0
+    assert pareto.epsilon(empty, [[1, 1]]) == np.inf
+    with pytest.raises(ValueError, match="empty"):
+        pareto.knee(empty)
