@@ -181,7 +181,9 @@ class Architecture:
         """Read ``BACKBONE:P1,P2,...``; raises UsageError in one line that names the valid choices."""
         backbone, colon, body = text.strip().rpartition(":")
         if not colon or not backbone:
-            raise UsageError(f"architecture {text!r} is not of the form BACKBONE:P1,P2,... with one placement per stage")
+            raise UsageError(
+                f"architecture {text!r} is not of the form BACKBONE:P1,P2,... with one placement per stage"
+            )
         return cls(backbone, tuple(Placement.parse(word) for word in body.split(",")))
 
     @classmethod

@@ -39,7 +39,9 @@ class SearchSpace:
     def __post_init__(self) -> None:
         stages = describe_backbone(self.backbone).stages
         if len(self.choices) != len(stages):
-            raise UsageError(f"{self.backbone} has {len(stages)} stages, the space gives choices for {len(self.choices)}")
+            raise UsageError(
+                f"{self.backbone} has {len(stages)} stages, the space gives choices for {len(self.choices)}"
+            )
         canonical = []
         for stage, placements in zip(stages, self.choices, strict=True):
             if not placements:
@@ -101,7 +103,9 @@ class SearchSpace:
         if architecture.backbone != self.backbone:
             raise UsageError(f"the space is over {self.backbone}, not {architecture.backbone}")
         found = []
-        for number, (lookup, placement) in enumerate(zip(self._positions, architecture.placements, strict=True), start=1):
+        for number, (lookup, placement) in enumerate(
+            zip(self._positions, architecture.placements, strict=True), start=1
+        ):
             if placement not in lookup:
                 raise UsageError(f"placement '{placement}' is not among the space's choices for stage {number}")
             found.append(lookup[placement])
@@ -251,7 +255,12 @@ def _field_of(name: str) -> str:
 def _gene(placement: Placement, field: str) -> Any:
     """A gene's value; None where the type has no such gene, ``auto`` where its kernel follows a rule over the channels."""
     value = getattr(placement, field)
-    if value is None and field == "kernel" and not placement.is_none and "kernel" in attention_type(placement.type).genes:
+    if (
+        value is None
+        and field == "kernel"
+        and not placement.is_none
+        and "kernel" in attention_type(placement.type).genes
+    ):
         return "auto"
     return value
 

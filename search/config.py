@@ -1,0 +1,157 @@
+"""The configuration of a run: YAML validated by pydantic, `--set` overrides, one clear line for every mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from evaluators.training import Recipe
+from spaces import SearchSpace
+from spaces.errors import UsageError, unknown
+
+Metric = Literal["params", "macs", "flops", "activations"]
+
+
+class Section(BaseModel):
+    """Unknown keys are refused, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SpaceConfig(Section):
+    """What can be built; see ``SearchSpace.build``."""
+
+    backbone: str
+    attentions: tuple[str, ...] = ("none", "se", "eca", "cbam", "coordinate")
+    reductions: tuple[int, ...] | None = None
+    kernels: tuple[int, ...] | None = None
+    groups: tuple[int, ...] | None = None
+    arrangements: tuple[Literal["series", "parallel"], ...] | None = None
+    sites: tuple[Literal["slot", "block", "stage"], ...] = ("slot",)
+    stages: dict[int, tuple[str, ...]] = Field(default_factory=dict)
+    identity_start: bool = True
+    native: Literal["keep", "replace", "remove"] = "keep"
+
+    def build(self) -> SearchSpace:
+        return SearchSpace.build(
+            self.backbone,
+            self.attentions,
+            reductions=self.reductions,
+            kernels=self.kernels,
+            groups=self.groups,
+            arrangements=self.arrangements,
+            sites=self.sites,
+            stages=self.stages,
+        )
+
+
+class SearchConfig(Section):
+    """Which candidates, how many, under which budget."""
+
+    sampler: str = "known_cost"
+    trials: int = Field(default=32, ge=1)
+    costs: tuple[Metric, ...] = Field(default=("flops",), min_length=1)
+    budget: dict[Metric, int | float | str] = Field(default_factory=dict)
+    keep_weights: Literal["front", "all", "none"] = "front"
+    time_limit: float | None = Field(default=None, gt=0, description="seconds that one evaluation may take")
+
+
+class ResourceConfig(Section):
+    """What one trial occupies, and where the trials run."""
+
+    cpus: float = Field(default=1, gt=0)
+    gpus: float | None = Field(
+        default=None, ge=0, description="share of a GPU per trial; None: chosen from the machine"
+    )
+    concurrency: int | None = Field(default=None, ge=1, description="trials at once; None: as many as fit")
+    address: str | None = Field(default=None, description="an existing Ray cluster; None: this machine")
+    retries: int = Field(default=1, ge=0, description="how often a trial whose worker died is tried again")
+
+
+class Config(Section):
+    """One run."""
+
+    name: str = Field(default="search", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    data: str
+    seed: int = Field(default=0, ge=0)
+    space: SpaceConfig
+    training: Recipe = Field(default_factory=Recipe)
+    search: SearchConfig = Field(default_factory=SearchConfig)
+    resources: ResourceConfig = Field(default_factory=ResourceConfig)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read and validate a YAML file, with ``a.b=value`` overrides; raises UsageError in one line."""
+    path = Path(path)
+    if not path.is_file():
+        here = sorted(str(found) for found in Path("configs").glob("*.yaml"))
+        raise UsageError(f"no configuration file {str(path)!r}; configs here: {', '.join(here) or 'none'}")
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise UsageError(f"{path} must hold a mapping of keys to values, not {type(raw).__name__}")
+    raw.setdefault("name", path.stem)
+    for override in overrides:
+        _apply(raw, override)
+    return validate(raw, str(path))
+
+
+def validate(raw: dict[str, Any], source: str) -> Config:
+    """The Config of a mapping; raises UsageError that names the first wrong key and the valid choices."""
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise UsageError(f"{source}: {_first_problem(error)}") from None
+
+
+def dump_config(config: Config) -> str:
+    """The resolved configuration as YAML: every default spelled out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    """Set one ``a.b=value`` in place; the value is YAML."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UsageError(f"--set {override!r} is not of the form key=value, as in --set search.trials=8")
+    *parents, last = key.split(".")
+    node = raw
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise UsageError(f"--set {override!r}: {parent!r} is a value, not a section")
+    try:
+        node[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UsageError(f"--set {override!r}: the value is not YAML") from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = list(problem["loc"])
+    key = ".".join(map(str, where))
+    if problem["type"] == "extra_forbidden":
+        return f"{unknown('key', key, _valid_keys(where[:-1]))}"
+    if problem["type"] == "missing":
+        return f"the key {key!r} is missing"
+    if problem["type"] == "value_error":
+        return f"{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
+    return f"{key} = {problem['input']!r}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+
+
+def _valid_keys(section: Sequence[Any]) -> list[str]:
+    """The keys of a section of Config, by its path."""
+    model: Any = Config
+    for part in section:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        candidates = [annotation, *get_args(annotation)]
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+        if model is None:
+            return []
+    return list(model.model_fields)
