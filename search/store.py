@@ -1,0 +1,207 @@
+"""Every evaluation of a run, kept the moment it is finished and never lost.
+
+The journal ``evaluations.jsonl`` is the truth: one line per evaluation, appended and flushed to disk before anything
+else happens. ``evaluations.parquet`` is its table for pandas, replaced atomically, so that it can be read at any moment.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self, get_type_hints
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from search.pareto import non_dominated
+from spaces.errors import UsageError
+
+COMPLETE, STOPPED, FAILED = "complete", "stopped", "failed"
+
+
+class StoreError(RuntimeError):
+    """The run cannot go on writing (disk full, no permission); what was written before is kept."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation: (architecture, fidelity, seed) -> metrics.
+
+    ``fidelity`` in epochs, ``accuracy`` in [0, 1] on the validation split (NaN unless trained), ``seconds`` of wall time,
+    ``finished`` as Unix time. ``state``: complete (the planned fidelity), stopped (early), failed (see ``reason``).
+    ``task`` names data and recipe: evaluations compare only within one task.
+    """
+
+    architecture: str
+    fidelity: int
+    seed: int
+    state: str
+    reason: str
+    accuracy: float
+    flops: int
+    macs: int
+    params: int
+    activations: int
+    seconds: float
+    finished: float
+    task: str
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        """What makes an evaluation unique: task, architecture, fidelity, seed."""
+        return (self.task, self.architecture, self.fidelity, self.seed)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: math.nan if data[name] is None else data[name] for name in names})
+
+
+class Store:
+    """The evaluations of one run directory, in the order in which they finished; one writer at a time.
+
+    Raises UsageError where another run holds the folder, StoreError where the disk refuses.
+    """
+
+    # The table is rewritten as long as that takes less than this share of the time, so 5,000 rows cost no more than 50.
+    PARQUET_SHARE = 0.05
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.folder / ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(f"another run is writing to {self.folder}; choose another folder with --run") from None
+        self._evaluations = read_journal(self.folder)
+        self._keys = {evaluation.key for evaluation in self._evaluations}
+        self._cut_torn_line()
+        self._next_table = 0.0
+        self.flush()
+
+    def __iter__(self) -> Iterator[Evaluation]:
+        return iter(self._evaluations)
+
+    def __len__(self) -> int:
+        return len(self._evaluations)
+
+    def __contains__(self, key: tuple[str, str, int, int]) -> bool:
+        return key in self._keys
+
+    def add(self, evaluation: Evaluation) -> None:
+        """Keep one evaluation; returns when it is on the disk. Raises ValueError for one that is there already."""
+        if evaluation.key in self._keys:
+            raise ValueError(f"evaluated twice: {evaluation.key}")
+        line = json.dumps({k: None if v != v else v for k, v in asdict(evaluation).items()}) + "\n"
+        with self._refusing(), open(self.folder / "evaluations.jsonl", "a") as journal:
+            journal.write(line)
+            journal.flush()
+            os.fsync(journal.fileno())
+        self._evaluations.append(evaluation)
+        self._keys.add(evaluation.key)
+        if time.monotonic() >= self._next_table:
+            self.flush()
+
+    def flush(self) -> None:
+        """Bring evaluations.parquet up to date."""
+        start = time.monotonic()
+        with self._refusing():
+            partial = self.folder / ".evaluations.parquet"
+            to_frame(self._evaluations).to_parquet(partial, index=False)
+            partial.replace(self.folder / "evaluations.parquet")
+        took = time.monotonic() - start
+        self._next_table = time.monotonic() + took / self.PARQUET_SHARE
+
+    def close(self) -> None:
+        self.flush()
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _cut_torn_line(self) -> None:
+        """A kill in the middle of a write leaves half a line; cut it, so that the next line starts on its own."""
+        journal = self.folder / "evaluations.jsonl"
+        if journal.exists():
+            text = journal.read_bytes()
+            whole = text[: text.rfind(b"\n") + 1]
+            if whole != text:
+                journal.write_bytes(whole)
+
+    def _refusing(self) -> _Refusing:
+        return _Refusing(self.folder)
+
+
+class _Refusing:
+    """Turns the operating system's refusals into one clear StoreError."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, OSError):
+            what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
+            raise StoreError(
+                f"cannot write to {self.folder}: {what}; {len(read_journal(self.folder))} finished evaluations are kept"
+            ) from error
+
+
+def read_journal(folder: str | Path) -> list[Evaluation]:
+    """The evaluations of a run directory; a half-written last line is no evaluation."""
+    journal = Path(folder) / "evaluations.jsonl"
+    if not journal.exists():
+        return []
+    text = journal.read_text()
+    return [Evaluation.from_dict(json.loads(line)) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def to_frame(evaluations: list[Evaluation]) -> pd.DataFrame:
+    """One row per evaluation, with the column types of Evaluation also where there are no rows."""
+    frame = pd.DataFrame(
+        [asdict(evaluation) for evaluation in evaluations], columns=[f.name for f in fields(Evaluation)]
+    )
+    types = {str: "string", int: "int64", float: "float64"}
+    return frame.astype({name: types[hint] for name, hint in get_type_hints(Evaluation).items()})
+
+
+def summarise(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per architecture, over the seeds of its complete evaluations at the highest fidelity of the frame.
+
+    Columns: architecture, accuracy (mean), accuracy_std (sample; NaN for one seed), seeds, fidelity, flops, macs, params,
+    activations; sorted by flops, then by accuracy downwards.
+    """
+    done = frame[frame["state"] == COMPLETE]
+    done = done[done["fidelity"] == done["fidelity"].max()]
+    rows = done.groupby("architecture", sort=False, as_index=False).agg(
+        accuracy=("accuracy", "mean"),
+        accuracy_std=("accuracy", "std"),
+        seeds=("seed", "nunique"),
+        fidelity=("fidelity", "first"),
+        flops=("flops", "first"),
+        macs=("macs", "first"),
+        params=("params", "first"),
+        activations=("activations", "first"),
+    )
+    return rows.sort_values(["flops", "accuracy"], ascending=[True, False], ignore_index=True)
+
+
+def front_of(summary: pd.DataFrame, costs: tuple[str, ...] = ("flops",)) -> pd.DataFrame:
+    """The rows of ``summarise`` that no other row dominates in accuracy (more) and the costs (less), by rising cost."""
+    if summary.empty:
+        return summary
+    points = np.column_stack([-summary["accuracy"], *(summary[cost] for cost in costs)])
+    return summary[non_dominated(points)].sort_values(list(costs), ignore_index=True)
