@@ -62,7 +62,7 @@ def non_domination_rank(points: ArrayLike) -> NDArray[np.int64]:
 
 
 def crowding_distance(points: ArrayLike) -> Array:
-    """Crowding (N,) of NSGA-II: over objectives, the sum of the normalised gaps between both neighbours; extremes: inf."""
+    """Crowding (N,) of NSGA-II: the sum over objectives of the normalised gap between neighbours; extremes: inf."""
     points_NM = as_points(points)
     n = len(points_NM)
     distance_N = np.zeros(n)
