@@ -1,0 +1,76 @@
+"""What a person sees while a search runs: a live bar on a terminal, one line per evaluation elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from search.store import FAILED, Evaluation, Store, front_of, summarise, to_frame
+
+
+class Progress:
+    """Done and total, time left, the front so far. Everything goes to stderr, so that stdout stays machine-readable."""
+
+    def __init__(self, planned: int, store: Store, costs: tuple[str, ...], console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+        self._store, self._costs, self._planned = store, costs, planned
+        self._bar = Bar(
+            TextColumn("[bold]searching"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            TextColumn("{task.fields[front]}"),
+            console=self.console,
+            transient=True,
+            refresh_per_second=4,
+        )
+        self._task = self._bar.add_task("search", total=planned, completed=len(store), front=self._front_words())
+        self._start = time.monotonic()
+        self._before = len(store)
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def note(self, message: str) -> None:
+        """One line above the bar."""
+        self.console.print(message, markup=False)
+
+    def finished(self, evaluation: Evaluation) -> None:
+        done = len(self._store)
+        self._bar.update(self._task, completed=done, front=self._front_words())
+        if evaluation.state == FAILED:
+            self.note(f"{done}/{self._planned} failed  {evaluation.architecture}: {evaluation.reason}")
+        elif not self.console.is_terminal:
+            spent = time.monotonic() - self._start
+            left = spent / max(1, done - self._before) * (self._planned - done)
+            self.note(
+                f"{done}/{self._planned} accuracy {evaluation.accuracy:.4f}  flops {evaluation.flops:,}  "
+                f"{evaluation.architecture}  [{self._front_words()}, {left:.0f} s left]"
+            )
+
+    def _front_words(self) -> str:
+        front = front_of(summarise(to_frame(list(self._store))), self._costs)
+        return f"front {len(front)}, best {front['accuracy'].max():.4f}" if len(front) else "front 0"
+
+
+def front_table(front: object, title: str = "") -> Table:
+    """The front as a table for a terminal."""
+    table = Table(title=title or None, title_justify="left")
+    for name, justify in (("accuracy", "right"), ("flops", "right"), ("params", "right"), ("architecture", "left")):
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for row in front.itertuples():  # type: ignore[attr-defined]
+        spread = f" ± {row.accuracy_std:.4f}" if row.seeds > 1 else ""
+        table.add_row(f"{row.accuracy:.4f}{spread}", f"{row.flops:,}", f"{row.params:,}", row.architecture)
+    return table

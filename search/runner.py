@@ -1,0 +1,309 @@
+"""The Ray Tune run: from a configuration to a run directory with every evaluation, its front and its study."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+# Ray reads these when it is imported: its uv hook rebuilds the environment for every worker, and the default loggers
+# write three files per trial that nobody reads.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "64")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import optuna
+import ray
+from ray import tune
+
+from evaluators import create_evaluator
+from evaluators.base import Evaluator
+from search.config import Config, dump_config, load_config
+from search.problem import Problem
+from search.progress import Progress
+from search.samplers import create_sampler
+from search.searcher import PlacementSearch
+from search.store import COMPLETE, FAILED, Evaluation, Store, front_of, summarise, to_frame
+from search.trainable import EvaluationTrial, failed, weights_path
+from spaces import Architecture
+from spaces.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+
+class Interrupted(Exception):
+    """The user stopped the run; everything finished is kept."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to."""
+
+    folder: Path
+    planned: int
+    finished: int
+    failed: int
+    seconds: float
+    interrupted: bool
+
+
+def new_run_folder(name: str, root: str | Path = "runs") -> Path:
+    """``runs/<name>-<date>-<time>``, made unique where two runs start in one second."""
+    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = Path(root) / stem
+    for number in range(2, 1000):
+        if not folder.exists():
+            return folder
+        folder = Path(root) / f"{stem}-{number}"
+    raise UsageError(f"{root} holds a thousand runs of this second")
+
+
+def run_search(config: Config, folder: str | Path, *, resume: bool = False) -> Outcome:
+    """Run, or go on with, a search until its planned trials are finished; returns what it came to.
+
+    Raises UsageError for a folder that is taken, holds another run, or (to resume) holds none.
+    """
+    folder = Path(folder).resolve()
+    if not resume and (folder / "config.yaml").exists():
+        raise UsageError(f"{folder} already holds a run; continue it with --resume {folder} or choose another folder")
+    evaluator = create_evaluator(config)
+    problem = Problem.build(
+        config.space.build(),
+        image_size=evaluator.image_size,
+        num_classes=evaluator.num_classes,
+        in_chans=evaluator.in_chans,
+        native=config.space.native,
+        budget=dict(config.search.budget),
+        costs=config.search.costs,
+    )
+    with Store(folder) as store:
+        (folder / "config.yaml").write_text(dump_config(config))
+        return _Run(config, folder, store, problem, evaluator).go()
+
+
+def resume_search(folder: str | Path) -> Outcome:
+    """Go on with a run that was killed or interrupted; nothing that was finished is repeated."""
+    return run_search(load_run_config(folder), folder, resume=True)
+
+
+def load_run_config(folder: str | Path) -> Config:
+    """The configuration of a run directory; raises UsageError where there is none."""
+    path = Path(folder) / "config.yaml"
+    if not path.exists():
+        runs = sorted(str(found.parent) for found in Path("runs").glob("*/config.yaml"))
+        raise UsageError(f"{str(folder)!r} is not a run directory; runs here: {', '.join(runs) or 'none'}")
+    return load_config(path)
+
+
+class _Run:
+    """One run in flight."""
+
+    def __init__(self, config: Config, folder: Path, store: Store, problem: Problem, evaluator: Evaluator) -> None:
+        self.config, self.folder, self.store = config, folder, store
+        self.problem, self.evaluator = problem, evaluator
+        self.task = evaluator.identity
+        self.fidelity = config.training.epochs
+        self.weights = folder / "weights" if config.search.keep_weights != "none" else None
+
+    def go(self) -> Outcome:
+        start = time.monotonic()
+        planned = min(self.config.search.trials, self.problem.feasible.count)
+        missing = planned - len(self.store)
+        if missing > 0:
+            if self.weights:
+                self.weights.mkdir(exist_ok=True)
+            self._fit(missing, planned)
+        self.refresh()
+        states = [evaluation.state for evaluation in self.store]
+        return Outcome(
+            folder=self.folder,
+            planned=planned,
+            finished=len(states),
+            failed=states.count(FAILED),
+            seconds=time.monotonic() - start,
+            interrupted=len(states) < planned,
+        )
+
+    def _fit(self, missing: int, planned: int) -> None:
+        searcher = self._searcher()
+        with _ray(self.config), Progress(planned, self.store, self.config.search.costs) as progress:
+            resources, concurrency = _resources(self.config)
+            progress.note(f"{concurrency} trials at once, each with {_words(resources)}")
+            plan = {
+                "fidelity": self.fidelity,
+                "seed": self.config.seed,
+                "threads": max(1, int(resources["cpu"])),
+                "weights": str(self.weights) if self.weights else None,
+            }
+            trainable = tune.with_parameters(EvaluationTrial, evaluator=self.evaluator, plan=plan)
+            tuner = tune.Tuner(
+                tune.with_resources(trainable, resources),
+                tune_config=tune.TuneConfig(
+                    search_alg=searcher,
+                    num_samples=missing,
+                    max_concurrent_trials=concurrency,
+                    reuse_actors=True,
+                ),
+                run_config=tune.RunConfig(
+                    name="ray",
+                    storage_path=str(self.folder),
+                    verbose=0,
+                    callbacks=[_Recorder(self, progress)],
+                    failure_config=tune.FailureConfig(max_failures=self.config.resources.retries),
+                ),
+            )
+            with _two_step_interrupt(searcher, progress):
+                tuner.fit()
+
+    def _searcher(self) -> PlacementSearch:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        storage = optuna.storages.RDBStorage(f"sqlite:///{self.folder / 'study.db'}")
+        space, problem = self.problem.space, self.problem
+        sampler = create_sampler(
+            self.config.search.sampler,
+            space,
+            lambda params: problem.objectives(_rows(space, params)),
+            feasible=lambda params: problem.feasible.contains(_rows(space, params)),
+            seed=self.config.seed + len(self.store),  # a resumed run goes on, it does not draw the same again
+        )
+        return PlacementSearch(
+            problem, sampler, storage, self.store, seed=self.config.seed + len(self.store), name=self.config.name
+        )
+
+    # --- what is kept ----------------------------------------------------------------------------------------------
+
+    def record(self, text: str, result: dict[str, Any]) -> Evaluation:
+        """Keep one finished evaluation and bring the front up to date."""
+        costs = self.problem.table.cost(Architecture.parse(text))
+        evaluation = Evaluation(
+            architecture=text,
+            fidelity=self.fidelity,
+            seed=self.config.seed,
+            state=result["state"],
+            reason=result["reason"],
+            accuracy=float(result["accuracy"]),
+            flops=costs.flops,
+            macs=costs.macs,
+            params=costs.params,
+            activations=costs.activations,
+            seconds=float(result.get("seconds", math.nan)),
+            finished=time.time(),
+            task=self.task,
+        )
+        self.store.add(evaluation)
+        return evaluation
+
+    def refresh(self) -> None:
+        """Write front.csv and drop the weights that no front needs."""
+        summary = summarise(to_frame(list(self.store)))
+        front_of(summary, self.config.search.costs).to_csv(self.folder / ".front.csv", index=False)
+        (self.folder / ".front.csv").replace(self.folder / "front.csv")
+        if self.weights and self.weights.exists() and self.config.search.keep_weights == "front":
+            useful = {
+                str(text) for cost in ("flops", "macs", "params") for text in front_of(summary, (cost,))["architecture"]
+            }
+            useful |= set(front_of(summary, self.config.search.costs)["architecture"])
+            for evaluation in self.store:
+                if evaluation.state == COMPLETE and evaluation.architecture not in useful:
+                    path = weights_path(str(self.weights), Architecture.parse(evaluation.architecture))
+                    Path(str(path)).unlink(missing_ok=True)
+
+
+class _Recorder(tune.Callback):
+    """Ray Tune's news, passed to the store and to the screen."""
+
+    def __init__(self, run: _Run, progress: Progress) -> None:
+        self._run, self._progress = run, progress
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        self._keep(trial, result)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """All retries are used up: the worker died, was killed for its memory, or could not start."""
+        lines = str(trial.get_error() or "the worker died").strip().splitlines()
+        self._keep(trial, failed(lines[-1]))
+
+    def _keep(self, trial: Any, result: dict[str, Any]) -> None:
+        evaluation = self._run.record(trial.config["architecture"], result)
+        self._run.refresh()
+        self._progress.finished(evaluation)
+
+
+def _rows(space: Any, params: list[dict[str, Any]]) -> Any:
+    import numpy as np
+
+    return np.array([space.from_params(one) for one in params])
+
+
+@contextmanager
+def _ray(config: Config) -> Iterator[None]:
+    """A Ray session: the given cluster, or one on this machine that ends with the run."""
+    owned = not ray.is_initialized()
+    if owned:
+        ray.init(
+            address=config.resources.address,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+        )
+    try:
+        yield
+    finally:
+        if owned:
+            ray.shutdown()
+
+
+def _resources(config: Config) -> tuple[dict[str, float], int]:
+    """What one trial occupies, and how many fit at once; raises UsageError where not even one does."""
+    have = ray.cluster_resources()
+    cpus, gpus = have.get("CPU", 0), have.get("GPU", 0)
+    share = config.resources.gpus
+    if share is None:
+        share = min(1.0, gpus / max(1, cpus // config.resources.cpus)) if gpus else 0
+    fits = cpus / config.resources.cpus if config.resources.cpus else math.inf
+    if share:
+        fits = min(fits, gpus / share)
+    if fits < 1:
+        raise UsageError(
+            f"one trial wants {config.resources.cpus:g} CPUs and {share:g} GPUs, but there are {cpus:g} CPUs and {gpus:g} GPUs"
+        )
+    concurrency = min(int(fits), config.resources.concurrency or int(fits))
+    return {"cpu": config.resources.cpus, **({"gpu": share} if share else {})}, concurrency
+
+
+def _words(resources: dict[str, float]) -> str:
+    return " and ".join(f"{amount:g} {name.upper()}" for name, amount in resources.items())
+
+
+@contextmanager
+def _two_step_interrupt(searcher: PlacementSearch, progress: Progress) -> Iterator[None]:
+    """Ctrl-C once: running trials finish, no new ones start. Twice: stop now."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        searcher.stop_suggesting()
+        progress.note("interrupted: running trials finish, no new ones start; press Ctrl-C again to stop now")
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        progress.note("stopped")
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,187 @@
+"""The bridge between Ray Tune and Optuna: which architecture the next trial evaluates, and what Optuna learns from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+
+from search.problem import Problem
+from search.store import COMPLETE, Evaluation
+from spaces import Architecture
+
+REDRAWS = 20
+
+
+class PlacementSearch(OptunaSearch):
+    """OptunaSearch over a Problem: the plain backbone first, nothing over budget, nothing twice, failures told as failures.
+
+    Samplers of this project propose only what is allowed; the check here holds for any Optuna sampler. A proposal that is
+    refused is told to Optuna as failed and drawn again, and after some refusals an allowed architecture is enqueued.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        sampler: optuna.samplers.BaseSampler,
+        storage: optuna.storages.BaseStorage,
+        finished: Iterable[Evaluation],
+        *,
+        seed: int,
+        name: str,
+    ) -> None:
+        self.problem = problem
+        self._rng = np.random.default_rng(seed)
+        self._architectures: dict[str, str] = {}
+        self._queue: list[str] = []
+        self._tried: set[str] = set()
+        self._inside = 0  # how many of the tried ones count towards the feasible ones
+        self._stopping = False
+        super().__init__(
+            space=self._define,
+            metric=["accuracy", *problem.costs],
+            mode=["max", *["min"] * len(problem.costs)],
+            sampler=sampler,
+            storage=storage,
+            study_name=name,
+        )
+        self._ot_study.set_metric_names(["accuracy", *problem.costs])
+        self._reconcile(list(finished))
+        plain = str(Architecture.plain(problem.space.backbone))
+        if plain not in self._tried:
+            self._queue.insert(0, plain)
+
+    # --- Ray Tune asks ---------------------------------------------------------------------------------------------
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial's ``architecture``, or FINISHED where all that fit the budget are taken."""
+        if self._stopping:
+            return Searcher.FINISHED
+        while self._queue:
+            text = self._queue.pop(0)
+            if text not in self._tried:
+                return self._start(trial_id, self._ask_for(text), text)
+        if self._inside >= self.problem.feasible.count:
+            return Searcher.FINISHED
+        for _ in range(REDRAWS):
+            trial = self._ot_study.ask()
+            indices = self.problem.space.suggest(trial)
+            text = str(self.problem.space.architecture(indices))
+            if text not in self._tried and self.problem.feasible.contains(indices[None])[0]:
+                return self._start(trial_id, trial, text)
+            self._refuse(trial, "evaluated before" if text in self._tried else "over budget")
+        text = str(self.problem.space.architecture(self._draw()))
+        return self._start(trial_id, self._ask_for(text), text)
+
+    def _start(self, trial_id: str, trial: optuna.Trial | None, text: str) -> dict[str, Any]:
+        if trial is not None:
+            trial.set_user_attr("architecture", text)
+        self._ot_trials[trial_id] = trial
+        self._architectures[trial_id] = text
+        self._note(text)
+        return {"architecture": text}
+
+    def _ask_for(self, text: str) -> optuna.Trial | None:
+        """An Optuna trial with the parameters of one architecture; None where the space does not hold it."""
+        if Architecture.parse(text) not in self.problem.space:
+            return None
+        wanted = self._indices(text)
+        self._ot_study.enqueue_trial(self.problem.space.params(wanted))
+        while True:
+            trial = self._ot_study.ask()
+            if np.array_equal(self.problem.space.suggest(trial), wanted):
+                return trial
+            self._refuse(trial, "enqueued before a kill")
+
+    def _refuse(self, trial: optuna.Trial, reason: str) -> None:
+        trial.set_user_attr("refused", reason)
+        self._ot_study.tell(trial, state=TrialState.FAIL)
+
+    def _note(self, text: str) -> None:
+        """From now on this architecture counts as tried."""
+        arch = Architecture.parse(text)
+        if text not in self._tried and arch in self.problem.space:
+            self._inside += bool(self.problem.feasible.contains(self.problem.space.indices(arch)[None])[0])
+        self._tried.add(text)
+
+    def _draw(self) -> np.ndarray:
+        """An allowed architecture that was not tried yet, uniform while few are taken."""
+        while True:
+            for indices in self.problem.feasible.sample(self._rng, 64):
+                if str(self.problem.space.architecture(indices)) not in self._tried:
+                    return indices
+
+    def _define(self, trial: optuna.Trial) -> None:
+        self.problem.space.suggest(trial)
+
+    def stop_suggesting(self) -> None:
+        """No new trials; those that run may finish."""
+        self._stopping = True
+
+    # --- Ray Tune tells --------------------------------------------------------------------------------------------
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        trial = self._ot_trials.pop(trial_id, None)
+        if trial is None:
+            return
+        if error or result is None or result["state"] != COMPLETE:
+            trial.set_user_attr("reason", result["reason"] if result else "the worker died")
+            self._ot_study.tell(trial, state=TrialState.FAIL)
+        else:
+            self._ot_study.tell(trial, self._values(self._architectures[trial_id], result["accuracy"]))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: study.db and the store hold everything that a resumed run needs."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore, see ``save``."""
+
+    # --- a resumed run ---------------------------------------------------------------------------------------------
+
+    def _reconcile(self, finished: list[Evaluation]) -> None:
+        """Make the study agree with the store, which is the truth: a kill may fall between the two."""
+        by_text = {evaluation.architecture: evaluation for evaluation in finished}
+        for text in by_text:
+            self._note(text)
+        known = set()
+        for trial in self._ot_study.get_trials(deepcopy=False):
+            text = trial.user_attrs.get("architecture")
+            if trial.state == TrialState.RUNNING:
+                evaluation = by_text.get(text) if text else None
+                if evaluation and evaluation.state == COMPLETE:
+                    self._ot_study.tell(trial.number, self._values(evaluation.architecture, evaluation.accuracy))
+                else:
+                    self._ot_study.tell(trial.number, state=TrialState.FAIL)
+                    if text and not evaluation:
+                        self._queue.append(text)
+            elif trial.state == TrialState.WAITING:
+                continue
+            known.add(text)
+        for text, evaluation in by_text.items():
+            if text not in known and Architecture.parse(text) in self.problem.space:
+                self._ot_study.add_trial(self._frozen(evaluation))
+
+    def _frozen(self, evaluation: Evaluation) -> optuna.trial.FrozenTrial:
+        complete = evaluation.state == COMPLETE and math.isfinite(evaluation.accuracy)
+        params = self.problem.space.params(self._indices(evaluation.architecture))
+        distributions = {name: CategoricalDistribution(self.problem.space.distributions[name]) for name in params}
+        return optuna.trial.create_trial(
+            state=TrialState.COMPLETE if complete else TrialState.FAIL,
+            values=self._values(evaluation.architecture, evaluation.accuracy) if complete else None,
+            params=params,
+            distributions=distributions,
+            user_attrs={"architecture": evaluation.architecture},
+        )
+
+    def _values(self, text: str, accuracy: float) -> list[float]:
+        return [accuracy, *map(float, self.problem.objectives(self._indices(text))[0])]
+
+    def _indices(self, text: str) -> np.ndarray:
+        return self.problem.space.indices(Architecture.parse(text))
