@@ -1,0 +1,276 @@
+#!/usr/bin/env python
+"""The command line of Attune: search, front, analyze, export, cost, space, list."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from spaces.errors import UsageError
+
+# The heavy packages (torch, ray, timm) are imported inside the verbs, so that --help and mistakes answer at once.
+
+app = typer.Typer(
+    help="Search where attention belongs in a convolutional network: accuracy against exact cost, as a Pareto front.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DEFAULT_CONFIG = Path("configs/default.yaml")
+
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout; logs go to stderr.")]
+Limits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--max", metavar="METRIC=LIMIT", help="Upper limit, as in flops=310M or params=1.05x; may be repeated."
+    ),
+]
+Run = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]
+Runs = Annotated[list[Path], typer.Argument(help="Run directories; the report goes into the first.", metavar="RUN...")]
+
+
+class Registry(StrEnum):
+    """What `list` can show."""
+
+    attentions = "attentions"
+    backbones = "backbones"
+    datasets = "datasets"
+    samplers = "samplers"
+    evaluators = "evaluators"
+
+
+@app.callback(invoke_without_command=True)
+def default(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        search(DEFAULT_CONFIG)
+
+
+@app.command()
+def search(
+    config: Annotated[Path, typer.Argument(help="A YAML file, see configs/.")] = DEFAULT_CONFIG,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the configuration.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="The run directory to make.")] = None,
+    resume: Annotated[Path | None, typer.Option("--resume", help="Go on with a run that was interrupted.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Search for the best placements and print their Pareto front."""
+    from search.config import load_config
+    from search.runner import new_run_folder, resume_search, run_search
+
+    if resume:
+        if overrides or run:
+            raise UsageError("--resume goes on with a run as it was configured; it takes neither --set nor --run")
+        folder, outcome = resume, resume_search(resume)
+    else:
+        settings = load_config(config, overrides or [])
+        folder = run or new_run_folder(settings.name)
+        outcome = run_search(settings, folder)
+    front = read_front(folder)
+    if as_json:
+        print(json.dumps({"run": str(folder), "front": front}))
+    else:
+        print_front(front, f"Front of {outcome.finished} evaluations ({outcome.failed} failed)")
+        say(f"run directory  {folder}")
+        say(f"report         python run_search.py analyze {folder}")
+        say(f"export         python run_search.py export {folder} --max flops=1.02x --to best")
+    if outcome.interrupted:
+        say(f"{outcome.finished} of {outcome.planned} trials are finished and kept; go on with")
+        say(f"  python run_search.py search --resume {folder}")
+        raise typer.Exit(130)
+    if outcome.finished == outcome.failed:
+        raise RuntimeError(
+            f"all {outcome.failed} evaluations failed; reasons: the column 'reason' of {folder}/evaluations.parquet"
+        )
+
+
+@app.command()
+def front(run: Run, limits: Limits = None, as_json: Json = False) -> None:
+    """Print the Pareto front of a run, under limits if given."""
+    rows = read_front(run, limits)
+    if as_json:
+        print(json.dumps(rows))
+    else:
+        print_front(rows, f"Front of {run}")
+
+
+@app.command()
+def analyze(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run directories; the report is written into the first.", metavar="RUN...")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Write RUN/report.html and print its path."""
+    from search.analysis import analyze as write_report
+
+    path = write_report(runs)
+    print(json.dumps({"report": str(path)}) if as_json else path)
+
+
+@app.command()
+def export(
+    source: Annotated[str, typer.Argument(help="A run directory or an architecture.", metavar="RUN|ARCHITECTURE")],
+    to: Annotated[Path, typer.Option("--to", help="The folder to write.")],
+    limits: Limits = None,
+    pick: Annotated[str | None, typer.Option("--pick", help="An architecture of the run, instead of the best.")] = None,
+    formats: Annotated[list[str] | None, typer.Option("--format", help="What to write; may be repeated.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the best architecture under a budget, with its trained weights."""
+    from search.export import export as write_export
+
+    result = write_export(source, to=to, limits=read_limits(limits), pick=pick, formats=formats)
+    if as_json:
+        print(json.dumps(result.to_dict()))
+        return
+    say(
+        f"{result.architecture}  accuracy {result.accuracy:.4f}" if result.accuracy is not None else result.architecture
+    )
+    for path in result.files:
+        print(path)
+
+
+@app.command()
+def cost(
+    architecture: Annotated[str, typer.Argument(help="BACKBONE:P1,P2,... with one placement per stage.")],
+    image_size: Annotated[int, typer.Option(min=1)] = 224,
+    classes: Annotated[int, typer.Option(min=1)] = 1000,
+    channels: Annotated[int, typer.Option(min=1)] = 3,
+    native: Annotated[str, typer.Option(help="Built-in attention: keep, replace or remove.")] = "keep",
+    as_json: Json = False,
+) -> None:
+    """Print the exact cost of an architecture: parameters, MACs, FLOPs, activations (batch 1)."""
+    from evaluators import count_cost
+    from spaces import Architecture
+
+    arch = Architecture.parse(architecture)
+    costs = count_cost(arch, image_size=image_size, num_classes=classes, in_chans=channels, native=native)
+    if as_json:
+        print(json.dumps(costs.to_dict()))
+        return
+    table = Table(title=costs.architecture, title_justify="left")
+    for column in ("", "params", "macs", "flops"):
+        table.add_column(column, justify="left" if not column else "right")
+    for number, stage in enumerate(costs.stages, start=1):
+        table.add_row(
+            f"stage {number}: {stage.placement}", *(f"{value:,}" for value in (stage.params, stage.macs, stage.flops))
+        )
+    table.add_section()
+    table.add_row("whole network", f"{costs.params:,}", f"{costs.macs:,}", f"{costs.flops:,}")
+    Console().print(table)
+    print(f"activations {costs.activations:,}")
+    for op in costs.uncounted_ops:
+        say(f"warning: {op} is not counted")
+
+
+@app.command(name="list")
+def list_(what: Registry, as_json: Json = False) -> None:
+    """List what can be named: attentions, backbones, datasets, samplers, evaluators."""
+    rows = registry(what)
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table()
+    for column in rows[0]:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(", ".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for v in row.values()))
+    Console().print(table)
+
+
+# --- what the verbs share --------------------------------------------------------------------------------------------
+
+
+def registry(what: Registry) -> list[dict[str, Any]]:
+    """The rows of one registry, ready for JSON."""
+    if what is Registry.attentions:
+        from spaces.attention import attention_type, list_attentions
+
+        return [attention_type(name).to_dict() for name in list_attentions()]
+    if what is Registry.backbones:
+        from spaces.backbone import describe_backbone, list_backbones
+
+        return [describe_backbone(name).to_dict() for name in list_backbones()]
+    if what is Registry.datasets:
+        from evaluators.data import list_datasets
+
+        return list_datasets()
+    if what is Registry.samplers:
+        from search.samplers import describe_samplers
+
+        return describe_samplers()
+    from evaluators import list_evaluators
+
+    return list_evaluators()
+
+
+def read_limits(limits: list[str] | None) -> dict[str, str]:
+    """``["flops=310M"]`` as a mapping; raises UsageError for what is not METRIC=LIMIT."""
+    found = {}
+    for limit in limits or []:
+        metric, equals, value = limit.partition("=")
+        if not equals or not value:
+            raise UsageError(
+                f"--max {limit!r} is not of the form METRIC=LIMIT, as in --max flops=310M or --max params=1.05x"
+            )
+        found[metric] = value
+    return found
+
+
+def read_front(folder: Path, limits: list[str] | None = None) -> list[dict[str, Any]]:
+    """The front of a run as rows sorted by cost, with missing numbers as None."""
+    from search import load
+
+    frame = load(folder).front_under(read_limits(limits))
+    return json.loads(frame.to_json(orient="records", double_precision=15))
+
+
+def print_front(rows: list[dict[str, Any]], title: str) -> None:
+    table = Table(title=title, title_justify="left")
+    for column in ("accuracy", "flops", "params", "architecture"):
+        table.add_column(column, justify="left" if column == "architecture" else "right", overflow="fold")
+    for row in rows:
+        spread = f" ± {row['accuracy_std']:.4f}" if row["accuracy_std"] is not None else ""
+        table.add_row(f"{row['accuracy']:.4f}{spread}", f"{row['flops']:,}", f"{row['params']:,}", row["architecture"])
+    Console().print(table)
+
+
+def say(message: str) -> None:
+    """A line for people, on stderr."""
+    print(message, file=sys.stderr)
+
+
+def main() -> int:
+    """Run the command line; the exit code is 0 done, 2 the user's mistake, 1 the run failed, 130 interrupted."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        return app(standalone_mode=False) or 0
+    except UsageError as error:
+        say(f"error: {error}")
+        return 2
+    except typer.TyperException as error:  # typer's own words for a wrong verb, option or value
+        message = getattr(error, "message", "") or str(error)
+        say(f"error: {message.removeprefix('Value error, ')} (see run_search.py --help)")
+        return getattr(error, "exit_code", 2)
+    except (typer.Abort, KeyboardInterrupt):
+        say("interrupted")
+        return 130
+    except RuntimeError as error:
+        say(f"failed: {error}")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
