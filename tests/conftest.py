@@ -1,0 +1,21 @@
+"""What tests share: one thread per process (the machine is shared), and the folder of real data."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("attune", deadline=None, derandomize=bool(os.environ.get("CI")), max_examples=50)
+hypothesis.settings.load_profile("attune")
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data sets that ATTUNE_DATA names."""
+    folder = os.environ.get("ATTUNE_DATA")
+    if not folder:
+        pytest.skip("set ATTUNE_DATA to a folder of Hugging Face style parquet data sets to run this test")
+    return Path(folder)

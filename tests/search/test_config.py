@@ -1,0 +1,55 @@
+"""Configurations: the shipped ones are valid, and a mistake is one line that names the key and the valid choices."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from search.config import dump_config, load_config, validate
+from spaces.errors import UsageError
+
+CONFIGS = sorted(Path(__file__).parents[2].joinpath("configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_shipped_config_is_valid_and_says_what_it_is_for(path: Path) -> None:
+    config = load_config(path)
+    assert config.name == path.stem
+    assert config.space.build().size > 1
+    assert path.read_text().startswith("# ")
+
+
+def test_the_resolved_config_is_a_config_of_the_same_meaning() -> None:
+    config = load_config(CONFIGS[0], ["search.trials=7", "space.reductions=[2, 8]", "search.budget.flops=1.1x"])
+    assert config.search.trials == 7
+    assert config.space.reductions == (2, 8)
+    assert validate(yaml.safe_load(dump_config(config)), "again") == config
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("search.trails=7", ["search.trails", "trials"]),
+        ("seach.trials=7", ["seach", "search"]),
+        ("search.trials=0", ["search.trials", "1"]),
+        ("search.trials=many", ["search.trials", "many", "integer"]),
+        ("space.native=away", ["space.native", "keep", "replace", "remove"]),
+        ("search.budget.flop=3", ["flop"]),
+        ("training.preset=shrt", ["preset", "short"]),
+        ("nonsense", ["key=value"]),
+        ("search.trials.x=1", ["trials"]),
+        ("search.trials=[", ["YAML"]),
+    ],
+)
+def test_a_mistake_is_one_line(override: str, words: list[str]) -> None:
+    base = Path("configs/default.yaml")
+    with pytest.raises(UsageError) as refusal:
+        load_config(Path(__file__).parents[2] / base, [override])
+    assert "\n" not in str(refusal.value)
+    for word in words:
+        assert word in str(refusal.value)
+
+
+def test_a_missing_file_lists_the_configs() -> None:
+    with pytest.raises(UsageError, match="no configuration file"):
+        load_config("nope.yaml")

@@ -1,0 +1,109 @@
+"""The store: everything added is kept, whole, once, and readable at any moment."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.store import COMPLETE, FAILED, Evaluation, Store, front_of, read_journal, summarise, to_frame
+from spaces.errors import UsageError
+
+
+def evaluation(number: int, *, seed: int = 0, state: str = COMPLETE, accuracy: float = 0.5, fidelity: int = 3) -> Evaluation:
+    return Evaluation(
+        architecture=f"net:a{number}",
+        fidelity=fidelity,
+        seed=seed,
+        state=state,
+        reason="" if state == COMPLETE else "loss is NaN",
+        accuracy=accuracy if state == COMPLETE else math.nan,
+        flops=1000 + number,
+        macs=900 + number,
+        params=10 + number,
+        activations=5,
+        seconds=0.5,
+        finished=1.0,
+        task="t",
+    )
+
+
+def test_what_was_added_is_read_back_and_the_table_agrees(tmp_path: Path) -> None:
+    rows = [evaluation(0), evaluation(1, state=FAILED), evaluation(1, seed=1)]
+    with Store(tmp_path) as store:
+        for row in rows:
+            store.add(row)
+    assert str(read_journal(tmp_path)) == str(rows)  # as text, since NaN is not equal to itself
+    frame = pd.read_parquet(tmp_path / "evaluations.parquet")
+    assert list(frame["architecture"]) == ["net:a0", "net:a1", "net:a1"]
+    assert list(frame["state"]) == [COMPLETE, FAILED, COMPLETE]
+    assert frame["flops"].dtype == "int64"
+
+
+def test_nothing_is_kept_twice(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.add(evaluation(0))
+        with pytest.raises(ValueError, match="evaluated twice"):
+            store.add(evaluation(0, accuracy=0.9))
+        assert evaluation(0).key in store
+    with Store(tmp_path) as store:
+        assert len(store) == 1
+        assert evaluation(0).key in store
+
+
+@given(cut=st.integers(min_value=1, max_value=200))
+def test_a_kill_in_the_middle_of_a_line_loses_only_that_line(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
+    folder = tmp_path_factory.mktemp("run")
+    with Store(folder) as store:
+        for number in range(3):
+            store.add(evaluation(number))
+    journal = folder / "evaluations.jsonl"
+    whole = journal.read_bytes()
+    last = len(whole.splitlines(keepends=True)[-1])
+    journal.write_bytes(whole[: len(whole) - min(cut, last - 1)])
+    with Store(folder) as store:
+        assert [e.architecture for e in store] == ["net:a0", "net:a1"]
+        store.add(evaluation(2))
+    assert journal.read_bytes() == whole
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    code = f"from search.store import Store\ntry:\n  Store({str(tmp_path)!r})\nexcept Exception as e:\n  print(type(e).__name__, e)"
+    with Store(tmp_path):
+        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.startswith("UsageError")
+    assert "--run" in said
+    with pytest.raises(UsageError), Store(tmp_path), Store(tmp_path):
+        pass
+
+
+def test_the_summary_takes_the_highest_fidelity_and_averages_seeds() -> None:
+    rows = [
+        evaluation(0, accuracy=0.4),
+        evaluation(0, accuracy=0.6, seed=1),
+        evaluation(1, accuracy=0.9, fidelity=1),
+        evaluation(2, state=FAILED),
+    ]
+    summary = summarise(to_frame(rows))
+    assert list(summary["architecture"]) == ["net:a0"]
+    assert summary["accuracy"][0] == pytest.approx(0.5)
+    assert summary["seeds"][0] == 2
+    assert summary["accuracy_std"][0] == pytest.approx(math.sqrt(0.02))
+
+
+def test_the_front_of_nothing_is_empty() -> None:
+    assert len(front_of(summarise(to_frame([])))) == 0
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_the_front_rises_in_accuracy_with_cost_and_holds_the_best(accuracies: list[float]) -> None:
+    rows = [evaluation(number, accuracy=accuracy) for number, accuracy in enumerate(accuracies)]
+    front = front_of(summarise(to_frame(rows)))
+    assert front["flops"].is_monotonic_increasing
+    assert front["accuracy"].is_monotonic_increasing
+    assert front["accuracy"].max() == max(accuracies)
+    assert front["flops"].min() == 1000

@@ -1,0 +1,156 @@
+"""The command line from outside: real processes, real Ray, real trainings, exit codes and what lies in the run directory."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+SMALL = {
+    "data": "digits",
+    "space": {"backbone": "attune_tiny", "attentions": ["none", "se", "eca", "cbam"], "reductions": [4, 16]},
+    "training": {"preset": "short", "epochs": 1, "batch_size": 64},
+    "search": {"trials": 8, "sampler": "random"},
+}
+
+
+def start(*args: object, **kwargs: object) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / "run_search.py"), *map(str, args)]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)  # type: ignore[call-overload]
+
+
+def run(*args: object, code: int = 0) -> tuple[str, str]:
+    process = start(*args)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == code, f"exit code {process.returncode}, not {code}\n{out}\n{err}"
+    return out, err
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(SMALL))
+    return path
+
+
+def wait_for_evaluations(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
+    journal = folder / "evaluations.jsonl"
+    for _ in range(1200):
+        if journal.exists() and journal.read_text().count("\n") >= count:
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    raise AssertionError(f"no {count} evaluations in two minutes")
+
+
+@pytest.mark.slow
+def test_a_search_leaves_a_front_that_can_be_read_analysed_and_exported(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    out, _ = run("search", config, "--run", folder, "--set", "search.budget.flops=1.2x", "--json")
+    front = json.loads(out)["front"]
+    frame = pd.read_parquet(folder / "evaluations.parquet")
+    assert len(frame) == 8
+    assert frame["architecture"].is_unique
+    assert frame["architecture"][0] == "attune_tiny:none,none,none"
+    assert set(frame["state"]) == {"complete"}
+    assert frame["accuracy"].between(0, 1).all()
+    assert (frame["flops"] <= 1.2 * frame["flops"][0]).all()
+    for name in ("config.yaml", "front.csv", "study.db"):
+        assert (folder / name).exists()
+    assert list(pd.read_csv(folder / "front.csv")["architecture"]) == [row["architecture"] for row in front]
+    assert {"architecture", "accuracy", "accuracy_std", "seeds", "flops", "macs", "params"} <= set(front[0])
+
+    out, _ = run("front", folder, "--json")
+    assert json.loads(out) == front
+    cheapest = front[0]
+    out, _ = run("front", folder, "--max", f"flops={cheapest['flops']}", "--json")
+    assert json.loads(out) == [cheapest]
+    out, _ = run("cost", cheapest["architecture"], "--image-size", 32, "--classes", 10, "--channels", 1, "--json")
+    assert json.loads(out)["uncounted_ops"] == []
+
+    out, _ = run("analyze", folder)
+    assert Path(out.strip()).read_text().lstrip().lower().startswith("<!doctype html>")
+    run("export", folder, "--max", "flops=1.2x", "--to", tmp_path / "best")
+    spec = json.loads((tmp_path / "best" / "architecture.json").read_text())
+    assert spec["architecture"] == front[-1]["architecture"]
+    assert (tmp_path / "best" / "weights.safetensors").stat().st_size > 1000
+
+    _, err = run("search", config, "--run", folder, code=2)
+    assert "--resume" in err
+
+
+@pytest.mark.slow
+def test_a_killed_driver_loses_nothing_and_repeats_nothing(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = start("search", config, "--run", folder)
+    wait_for_evaluations(folder, 3, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = (folder / "evaluations.jsonl").read_text().splitlines()
+    assert 3 <= len(before) < 8
+    run("search", "--resume", folder)
+    after = (folder / "evaluations.jsonl").read_text().splitlines()
+    assert after[: len(before)] == before
+    assert len(after) == 8
+    assert pd.read_parquet(folder / "evaluations.parquet")["architecture"].is_unique
+
+
+@pytest.mark.slow
+def test_ctrl_c_finishes_what_runs_and_names_the_resume_command(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = start("search", config, "--run", folder)
+    wait_for_evaluations(folder, 2, process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert f"--resume {folder}" in err
+    assert (pd.read_parquet(folder / "evaluations.parquet")["state"] == "complete").all()
+
+
+def test_the_cost_of_the_contract() -> None:
+    out, _ = run("cost", "resnet50:none,none,none,none", "--json")
+    cost = json.loads(out)
+    assert cost["params"] == 25557032
+    assert cost["architecture"] == "resnet50:none,none,none,none"
+    assert [stage["placement"] for stage in cost["stages"]] == ["none"] * 4
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["cost", "resnet50:sse,none,none,none"], ["sse", "valid"]),
+        (["cost"], ["architecture"]),
+        (["list", "nothing"], ["nothing", "backbones"]),
+        (["search", "nope.yaml"], ["nope.yaml", "configs"]),
+        (["search", "--set", "search.trails=3"], ["trails", "trials"]),
+        (["search", "--set", "search.sampler=best"], ["best", "tpe"]),
+        (["search", "--set", "data=nothing"], ["nothing", "digits"]),
+        (["search", "--set", "search.budget.flops=0.5x"], ["plain backbone"]),
+        (["front", "nowhere"], ["nowhere"]),
+        (["serch"], ["serch"]),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_is_one_line_and_exit_code_2(args: list[str], words: list[str], tmp_path: Path) -> None:
+    args = [*args, "--run", str(tmp_path / "run")] if args[0] == "search" else args
+    _, err = run(*args, code=2)
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert len(lines) == 1, err
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.mark.parametrize("what", ["attentions", "datasets", "samplers", "evaluators"])
+def test_lists_are_json(what: str) -> None:
+    out, _ = run("list", what, "--json")
+    rows = json.loads(out)
+    assert rows
+    assert all(row["name"] for row in rows)
