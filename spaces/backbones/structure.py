@@ -1,0 +1,254 @@
+"""Stages and sites of any convolutional network, read off one recorded forward pass.
+
+The trunk of a network is the chain of moments at which a single tensor carries everything: nothing made earlier is needed
+later. A *block* is a composite module that starts and ends at such moments and cannot be cut any further (a residual
+block: the shortcut is alive inside it), or one of the same class. A *stage* is a run of blocks with one output resolution.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from spaces.backbones.trace import Call, Trace
+
+# Attributes that hold a block's own attention, None or an Identity where it has none: they sit before the residual
+# addition (ResNet kind) or after the depthwise convolution (MobileNet kind), in all of timm's families.
+NATIVE_SLOTS = ("se", "attn", "attn_last")
+# What counts as attention there; other modules under these names are the block's main operator and stay.
+NATIVE_CLASSES = frozenset(
+    [
+        "SEModule",
+        "SqueezeExcite",
+        "SqueezeExcitation",
+        "SEWithNorm",
+        "EffectiveSEModule",
+        "EcaModule",
+        "CecaModule",
+        "GatherExcite",
+        "GlobalContext",
+        "CbamModule",
+        "LightCbamModule",
+        "BatNonLocalAttn",
+        "NonLocalAttn",
+    ]
+)
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_CONVOLUTIONS = ("convolution", "_convolution")
+_WEIGHTED = (*_CONVOLUTIONS, "addmm", "mm", "bmm", "linear")
+_ADDITIONS = ("add", "add_")
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place for one attention module, and the channels of the (B, C, H, W) map it works on.
+
+    ``path`` names a module after which attention runs or, where ``empty``, an attribute that takes it: a block's native
+    slot that holds nothing in the plain network. ``native`` says that ``path`` is the block's own attention.
+    """
+
+    path: str
+    channels: int
+    empty: bool = False
+    native: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Blocks between two down-samplings. ``blocks`` and the sites of each kind are in the order they run.
+
+    ``channels`` of the last block's output; ``stride``: input pixels per pixel of that output.
+    """
+
+    blocks: tuple[str, ...]
+    sites: Mapping[str, tuple[Site, ...]] = field(hash=False)
+    channels: int
+    stride: int
+
+
+def find_stem(trace: Trace) -> tuple[str, ...]:
+    """The modules before the first block that lower the resolution: strided convolutions and pooling."""
+    blocks = find_blocks(trace)
+    first = blocks[0].start if blocks else 0
+    return tuple(
+        call.path
+        for call in trace.calls
+        if call.end <= first
+        and len(call.shape) == 4
+        and call.inputs
+        and len(trace.shapes[call.inputs[0]]) == 4
+        and call.shape[-1] < trace.shapes[call.inputs[0]][-1]
+        and not any(call.module.children())
+        and (isinstance(call.module, nn.Conv2d) or call.shape[1] == trace.shapes[call.inputs[0]][1])
+    )
+
+
+def find_stages(trace: Trace) -> tuple[Stage, ...]:
+    """The stages of a recorded network; empty where no chain of blocks is found."""
+    blocks = find_blocks(trace)
+    runs: list[list[Call]] = []
+    for block in blocks:
+        if runs and runs[-1][-1].shape[-2:] == block.shape[-2:]:
+            runs[-1].append(block)
+        else:
+            runs.append([block])
+    height = trace.shapes[0][-2]
+    return tuple(_stage(trace, run, height) for run in runs)
+
+
+def _stage(trace: Trace, blocks: list[Call], height: int) -> Stage:
+    slots = [slot for block in blocks if (slot := find_slot(trace, block)) is not None]
+    after = tuple(Site(block.path, block.shape[1]) for block in blocks)
+    sites = {"slot": tuple(slots), "block": after, "stage": after[-1:]}
+    return Stage(
+        blocks=tuple(block.path for block in blocks),
+        sites={kind: found for kind, found in sites.items() if found},
+        channels=blocks[-1].shape[1],
+        stride=round(height / blocks[-1].shape[-2]),
+    )
+
+
+# --- blocks -----------------------------------------------------------------------------------------------------------
+
+
+def find_blocks(trace: Trace) -> list[Call]:
+    """The calls of the network's blocks, in the order they run."""
+    alive = trace.alive()
+    once = {path: calls[0] for path, calls in trace.by_path().items() if len(calls) == 1 and path}
+    weights = {path: _weighted_ops(trace, call) for path, call in once.items()}
+
+    def cut(call: Call) -> bool:
+        return alive[call.start] == 1 and alive[call.end] == 1 and len(call.shape) == 4
+
+    # A composite with several weighted layers, or with one inside a shortcut.
+    def inseparable(call: Call) -> bool:
+        inner = [once[path] for path in once if path.startswith(call.path + ".") and weights[path]]
+        return len(weights[call.path]) > 1 or any(not cut(leaf) for leaf in inner)
+
+    composites = {
+        path: call
+        for path, call in once.items()
+        if weights[path] and cut(call) and any(call.module.children()) and inseparable(call)
+    }
+
+    def inside(path: str) -> list[str]:
+        return [other for other in composites if other.startswith(path + ".")]
+
+    def divisible(path: str) -> bool:
+        """Whether smaller blocks hold most of the module's weighted layers."""
+        held = {moment for other in inside(path) for moment in weights[other]}
+        return 2 * len(held) > len(weights[path])
+
+    whole = {type(call.module) for path, call in composites.items() if not divisible(path)} - set(_CONTAINERS)
+
+    def descend(path: str) -> Iterable[str]:
+        if path and not (divisible(path) and type(once[path].module) not in whole):
+            return [path]
+        children = [other for other in inside(path) if path] if path else list(composites)
+        top = [c for c in children if not any(c.startswith(other + ".") for other in children)]
+        return [found for child in top for found in descend(child)]
+
+    return _without_stem_and_head([composites[path] for path in descend("")])
+
+
+def _weighted_ops(trace: Trace, call: Call) -> set[int]:
+    return {moment for moment in range(call.start, call.end) if trace.ops[moment].name in _WEIGHTED}
+
+
+def _without_stem_and_head(candidates: list[Call]) -> list[Call]:
+    """Drop composites of a class that occurs once, unless they stand among repeated blocks or beside them in a container."""
+    classes = Counter(type(call.module) for call in candidates)
+    repeated = [i for i, call in enumerate(candidates) if classes[type(call.module)] > 1]
+    if not repeated:
+        return candidates
+    homes = {candidates[i].path.rpartition(".")[0].partition(".")[0] for i in repeated} - {""}
+    return [
+        call
+        for i, call in enumerate(candidates)
+        if repeated[0] <= i <= repeated[-1] or call.path.rpartition(".")[0].partition(".")[0] in homes
+    ]
+
+
+# --- slots ------------------------------------------------------------------------------------------------------------
+
+
+def find_slot(trace: Trace, block: Call) -> Site | None:
+    """Where attention goes inside a block: its native slot, after the depthwise convolution of an inverted residual, or
+    before the residual addition; None where the block has neither."""
+    return _native_slot(trace, block) or _depthwise_slot(trace, block) or _residual_slot(trace, block)
+
+
+def _native_slot(trace: Trace, block: Call) -> Site | None:
+    """A slot in use or, where all of a block's slots are empty, the one that lies on the path (an Identity is called)."""
+    called = {call.path: call for call in trace.calls}
+    empty = None
+    for name in NATIVE_SLOTS:
+        path = f"{block.path}.{name}"
+        if path in called and len(called[path].shape) == 4:
+            if type(called[path].module).__name__ in NATIVE_CLASSES:
+                return Site(path, called[path].shape[1], native=True)
+            if isinstance(called[path].module, nn.Identity) and empty is None:
+                empty = Site(path, called[path].shape[1], empty=True)
+    if (
+        empty is None and getattr(block.module, "se", block) is None
+    ):  # never called: timm's ResNets, before the addition
+        branch = _residual_slot(trace, block)
+        return branch and Site(f"{block.path}.se", branch.channels, empty=True)
+    return empty
+
+
+def _inside(trace: Trace, block: Call) -> list[Call]:
+    counts = Counter(call.path for call in trace.calls)
+    prefix = block.path + "."
+    return [
+        call for call in trace.calls if call.path.startswith(prefix) and counts[call.path] == 1 and call.output >= 0
+    ]
+
+
+def _depthwise_slot(trace: Trace, block: Call) -> Site | None:
+    """After the depthwise part of pointwise, depthwise, pointwise: what the last pointwise convolution reads."""
+    calls = _inside(trace, block)
+    convs = [call for call in calls if isinstance(call.module, nn.Conv2d)]
+    for before, middle, after in zip(convs, convs[1:], convs[2:], strict=False):
+        modules: tuple[Any, ...] = (before.module, middle.module, after.module)
+        first, depthwise, last = modules
+        expands = _pointwise(first) and first.out_channels > first.in_channels
+        projects = _pointwise(last) and last.out_channels < last.in_channels
+        if expands and projects and depthwise.groups == depthwise.in_channels > 1:
+            makers = [call for call in calls if call.output == after.inputs[0] and call is not after]
+            if makers:
+                return Site(makers[0].path, makers[0].shape[1])
+    return None
+
+
+def _pointwise(conv: Any) -> bool:
+    return conv.kernel_size == (1, 1) and conv.groups == 1
+
+
+def _residual_slot(trace: Trace, block: Call) -> Site | None:
+    """The module that ends the branch with most layers of the block's last addition of two maps."""
+    made_by: dict[int, int] = {}
+    depth: dict[int, int] = {}
+    addition = None
+    for moment in range(block.start, block.end):
+        op = trace.ops[moment]
+        below = max((depth.get(tensor, 0) for tensor in op.inputs), default=0) + (op.name in _WEIGHTED)
+        if op.name in _ADDITIONS and len(op.inputs) == 2 and _same_shape(trace, *op.inputs):
+            addition = (op.inputs, {tensor: depth.get(tensor, 0) for tensor in op.inputs})
+        for tensor in op.outputs:
+            depth[tensor] = below
+            made_by[tensor] = moment
+    if addition is None:
+        return None
+    operands, depths = addition
+    branch = max(operands, key=lambda tensor: depths[tensor])
+    makers = [call for call in _inside(trace, block) if call.output == branch and len(call.shape) == 4]
+    return Site(makers[0].path, makers[0].shape[1]) if makers else None
+
+
+def _same_shape(trace: Trace, first: int, second: int) -> bool:
+    return trace.shapes[first] == trace.shapes[second] and len(trace.shapes[first]) == 4

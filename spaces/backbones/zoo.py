@@ -1,0 +1,112 @@
+"""Plain networks by name: timm's registry, and functions of the user's own (``module:package.file:function``)."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from difflib import get_close_matches
+from functools import lru_cache
+
+import timm
+from torch import nn
+
+from spaces.errors import UsageError
+
+# timm's files of transformers, mixers and hybrids; all else in timm is a convolutional network.
+_NOT_CONVOLUTIONAL = frozenset(
+    [
+        "beit",
+        "cait",
+        "coat",
+        "convit",
+        "crossvit",
+        "davit",
+        "deit",
+        "edgenext",
+        "efficientformer",
+        "efficientformer_v2",
+        "efficientvit_mit",
+        "efficientvim",
+        "efficientvit_msra",
+        "eva",
+        "focalnet",
+        "gcvit",
+        "gemma4_vit",
+        "deepseek_vit",
+        "qwen3_vit",
+        "hiera",
+        "hieradet_sam2",
+        "iformer",
+        "levit",
+        "lowformer",
+        "maxxvit",
+        "metaformer",
+        "mlp_mixer",
+        "mobilevit",
+        "mvitv2",
+        "naflexvit",
+        "nest",
+        "nextvit",
+        "pit",
+        "pvt_v2",
+        "sequencer",
+        "shvit",
+        "swiftformer",
+        "swin_transformer",
+        "swin_transformer_v2",
+        "swin_transformer_v2_cr",
+        "tiny_vit",
+        "tnt",
+        "twins",
+        "visformer",
+        "vision_transformer",
+        "vision_transformer_hybrid",
+        "vision_transformer_relpos",
+        "vision_transformer_sam",
+        "vitamin",
+        "volo",
+        "xcit",
+        "byoanet",
+        "cpubone",
+        "csatv2",
+        "mambaout",
+        "fastvit",
+    ]
+)
+
+
+@lru_cache(maxsize=1)
+def list_backbones() -> list[str]:
+    """Names of all convolutional networks that can be built; a user's own goes by ``module:package.file:function``."""
+    modules = set(timm.list_modules()) - _NOT_CONVOLUTIONAL
+    return sorted(name for module in modules for name in timm.list_models(module=module))
+
+
+def create_plain(name: str, num_classes: int, in_chans: int, pretrained: bool = False) -> nn.Module:
+    """The network as its library builds it; raises UsageError for an unknown name."""
+    if name.startswith("module:"):
+        return _users_own(name, num_classes, in_chans)
+    if not timm.is_model(name):
+        near = get_close_matches(name, list_backbones(), n=5)
+        hint = f" (did you mean {', '.join(near)}?)" if near else ""
+        raise UsageError(
+            f"unknown backbone {name!r}{hint}; valid: a convolutional network of timm or module:package.file:function; "
+            "`run_search.py list backbones` names them"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a renamed model is still the model that was asked for
+        return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, in_chans=in_chans)
+
+
+def _users_own(name: str, num_classes: int, in_chans: int) -> nn.Module:
+    parts = name.split(":")
+    if len(parts) != 3 or not all(parts):
+        raise UsageError(f"backbone {name!r} is not of the form module:package.file:function")
+    try:
+        function = getattr(importlib.import_module(parts[1]), parts[2])
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"backbone {name!r}: {error}") from error
+    model = function(num_classes=num_classes, in_chans=in_chans)
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"backbone {name!r} returned {type(model).__name__}, not a torch.nn.Module")
+    return model
