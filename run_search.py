@@ -206,11 +206,11 @@ def registry(what: Registry) -> list[dict[str, Any]]:
     if what is Registry.datasets:
         from evaluators.data import list_datasets
 
-        return list_datasets()
+        return [{"name": name} for name in list_datasets()]
     if what is Registry.samplers:
-        from search.samplers import describe_samplers
+        from search.samplers import list_samplers
 
-        return describe_samplers()
+        return [{"name": name} for name in list_samplers()]
     from evaluators import list_evaluators
 
     return list_evaluators()

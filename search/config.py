@@ -76,7 +76,7 @@ class Config(Section):
     """One run."""
 
     name: str = Field(default="search", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    data: str
+    data: str | dict[str, Any] = Field(description="a data set, or {name: ..., and its options}; see docs/data.md")
     seed: int = Field(default=0, ge=0)
     space: SpaceConfig
     training: Recipe = Field(default_factory=Recipe)

@@ -28,8 +28,9 @@ import optuna
 import ray
 from ray import tune
 
-from evaluators import create_evaluator
 from evaluators.base import Evaluator
+from evaluators.data import load_data
+from evaluators.training import TrainingEvaluator
 from search.config import Config, dump_config, load_config
 from search.problem import Problem
 from search.progress import Progress
@@ -107,6 +108,16 @@ def load_run_config(folder: str | Path) -> Config:
     return load_config(path)
 
 
+def create_evaluator(config: Config) -> TrainingEvaluator:
+    """What scores the candidates of a run."""
+    return TrainingEvaluator(
+        load_data(config.data, seed=config.seed),
+        config.training,
+        identity_init=config.space.identity_start,
+        native=config.space.native,
+    )
+
+
 class _Run:
     """One run in flight."""
 
@@ -145,7 +156,7 @@ class _Run:
                 "fidelity": self.fidelity,
                 "seed": self.config.seed,
                 "threads": max(1, int(resources["cpu"])),
-                "weights": str(self.weights) if self.weights else None,
+                "weights": self.weights,
             }
             trainable = tune.with_parameters(EvaluationTrial, evaluator=self.evaluator, plan=plan)
             tuner = tune.Tuner(
@@ -217,8 +228,9 @@ class _Run:
             useful |= set(front_of(summary, self.config.search.costs)["architecture"])
             for evaluation in self.store:
                 if evaluation.state == COMPLETE and evaluation.architecture not in useful:
-                    path = weights_path(str(self.weights), Architecture.parse(evaluation.architecture))
-                    Path(str(path)).unlink(missing_ok=True)
+                    path = weights_path(self.weights, Architecture.parse(evaluation.architecture))
+                    if path:
+                        path.unlink(missing_ok=True)
 
 
 class _Recorder(tune.Callback):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ class EvaluationTrial(Trainable):
         plan = self._plan
         try:
             metrics = self._evaluator.evaluate(
-                arch, fidelity=plan["fidelity"], seed=plan["seed"], weights=weights_path(plan["weights"], arch)
+                arch, fidelity=plan["fidelity"], seed=plan["seed"], keep=weights_path(plan["weights"], arch)
             )
         except EvaluationError as error:
             return failed(str(error))
@@ -53,6 +54,6 @@ def failed(reason: str) -> dict[str, Any]:
     return {"state": FAILED, "reason": " ".join(reason.split()), "accuracy": math.nan}
 
 
-def weights_path(folder: str | None, arch: Architecture) -> str | None:
-    """Where an architecture's trained weights lie."""
-    return f"{folder}/{arch.key}.safetensors" if folder else None
+def weights_path(folder: Path | None, arch: Architecture) -> Path | None:
+    """Where an architecture's trained weights lie; None where they are not kept."""
+    return folder / f"{arch.key}.safetensors" if folder else None

@@ -14,7 +14,9 @@ from search.store import COMPLETE, FAILED, Evaluation, Store, front_of, read_jou
 from spaces.errors import UsageError
 
 
-def evaluation(number: int, *, seed: int = 0, state: str = COMPLETE, accuracy: float = 0.5, fidelity: int = 3) -> Evaluation:
+def evaluation(
+    number: int, *, seed: int = 0, state: str = COMPLETE, accuracy: float = 0.5, fidelity: int = 3
+) -> Evaluation:
     return Evaluation(
         architecture=f"net:a{number}",
         fidelity=fidelity,
@@ -56,7 +58,9 @@ def test_nothing_is_kept_twice(tmp_path: Path) -> None:
 
 
 @given(cut=st.integers(min_value=1, max_value=200))
-def test_a_kill_in_the_middle_of_a_line_loses_only_that_line(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
+def test_a_kill_in_the_middle_of_a_line_loses_only_that_line(
+    tmp_path_factory: pytest.TempPathFactory, cut: int
+) -> None:
     folder = tmp_path_factory.mktemp("run")
     with Store(folder) as store:
         for number in range(3):

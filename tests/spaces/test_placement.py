@@ -64,7 +64,10 @@ def test_texts_that_build_the_same_network_print_the_same(first: str, second: st
 
 
 def test_different_networks_print_differently() -> None:
-    texts = {str(Architecture.parse(f"resnet50:{p},none,none,none")) for p in ("se-r8", "se-r16", "se@block", "eca-k3", "eca")}
+    texts = {
+        str(Architecture.parse(f"resnet50:{p},none,none,none"))
+        for p in ("se-r8", "se-r16", "se@block", "eca-k3", "eca")
+    }
     assert len(texts) == 5
 
 
