@@ -76,7 +76,13 @@ def test_a_kill_in_the_middle_of_a_line_loses_only_that_line(
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
-    code = f"from search.store import Store\ntry:\n  Store({str(tmp_path)!r})\nexcept Exception as e:\n  print(type(e).__name__, e)"
+    code = "\n".join(
+        [
+            "from search.store import Store",
+            f"try: Store({str(tmp_path)!r})",
+            "except Exception as error: print(type(error).__name__, error)",
+        ]
+    )
     with Store(tmp_path):
         said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.startswith("UsageError")
