@@ -1,0 +1,42 @@
+"""What the search asks of every evaluator, from a one-second proxy to a full training: (architecture, fidelity, seed) -> metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from spaces.placement import Architecture
+
+Metrics = dict[str, Any]
+# report(epoch, metrics) after every epoch, epoch counted from 1; returning False asks the evaluation to stop there.
+Report = Callable[[int, Metrics], bool]
+
+
+class EvaluationError(RuntimeError):
+    """This candidate could not be evaluated (NaN, no memory ...): a result about the candidate, not a fault of the run."""
+
+
+class Evaluator(Protocol):
+    """The one interface of the ladder of evaluators."""
+
+    @property
+    def num_classes(self) -> int: ...
+
+    @property
+    def in_chans(self) -> int: ...
+
+    @property
+    def image_size(self) -> int: ...
+
+    @property
+    def identity(self) -> str:
+        """A stable text naming data and recipe: two evaluators with one identity give comparable results (the store's key)."""
+        ...
+
+    def evaluate(self, arch: Architecture, *, fidelity: int, seed: int, report: Report | None = None) -> Metrics:
+        """Metrics of one architecture, at least `accuracy` in [0, 1] on the validation split and `seconds`.
+
+        Raises EvaluationError when the candidate fails (a loss that is not finite, out of memory).
+        """
+        ...
