@@ -1,4 +1,4 @@
-"""What the search asks of every evaluator, from a one-second proxy to a full training: (architecture, fidelity, seed) -> metrics."""
+"""What the search asks of every evaluator, from a one-second proxy to a full training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class EvaluationError(RuntimeError):
 
 
 class Evaluator(Protocol):
-    """The one interface of the ladder of evaluators."""
+    """The one interface of the ladder of evaluators: (architecture, fidelity, seed) -> metrics."""
 
     @property
     def num_classes(self) -> int: ...

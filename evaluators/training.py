@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -25,7 +25,9 @@ from evaluators.base import EvaluationError, Metrics, Report
 from evaluators.data import ArraySplit, Data
 from evaluators.data.batches import Augment, ResidentBatches
 from spaces.errors import unknown
-from spaces.placement import Architecture
+
+if TYPE_CHECKING:
+    from spaces.placement import Architecture
 
 VALIDATION_BATCH = 512
 
@@ -68,7 +70,9 @@ class Recipe(BaseModel):
     optimizer: str = Field(default="sgd", description="one of timm's; sgd has Nesterov momentum")
     lr: float = Field(default=0.1, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(default=5e-4, ge=0, description="of matrices and kernels; norms, biases and gates have none")
+    weight_decay: float = Field(
+        default=5e-4, ge=0, description="of matrices and kernels; norms, biases and gates have none"
+    )
     schedule: Literal["cosine", "poly", "constant"] = "cosine"
     warmup: float = Field(default=1, ge=0, description="epochs")
     min_lr: float = Field(default=0, ge=0)
@@ -145,7 +149,7 @@ def train_model(
         torch.manual_seed(seed)
         model = build()
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        model = model.to(device=device, memory_format=layout)
+        model = model.to(device).to(memory_format=layout)  # type: ignore[call-overload]  # missing in torch's stubs
 
         generator = torch.Generator().manual_seed(seed)
         augment = Augment(flip=data.flip if recipe.flip is None else recipe.flip, crop=recipe.crop)
@@ -275,7 +279,13 @@ class TrainingEvaluator:
     def train(self, arch: Architecture, *, fidelity: int, seed: int, report: Report | None = None) -> Trained:
         """The trained model itself, with its metrics."""
         return train_model(
-            lambda: self.build(arch), self.data, self.recipe, epochs=fidelity, seed=seed, device=self.device, report=report
+            lambda: self.build(arch),
+            self.data,
+            self.recipe,
+            epochs=fidelity,
+            seed=seed,
+            device=self.device,
+            report=report,
         )
 
     def build(self, arch: Architecture) -> nn.Module:

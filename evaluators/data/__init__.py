@@ -24,7 +24,6 @@ from evaluators.data.splits import (
     decode,
     moments,
     subset,
-    to_pixels,
 )
 from spaces.errors import UsageError, unknown
 
@@ -84,7 +83,9 @@ def _cluttered(
     noise: float = embedded.Clutter.noise,
 ) -> Data:
     clutter = embedded.Clutter(image_size, (glyph[0], glyph[1]), fragments, fragment, contrast, noise)
-    return embedded.cluttered_digits(seed, train_size=train_size, val_size=val_size, test_size=test_size, clutter=clutter)
+    return embedded.cluttered_digits(
+        seed, train_size=train_size, val_size=val_size, test_size=test_size, clutter=clutter
+    )
 
 
 def _opener(spec: str, root: Path) -> Callable[[str], Source | None]:

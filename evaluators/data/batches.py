@@ -71,7 +71,9 @@ class ResidentBatches:
             rows_B = order_N[start : start + self.batch_size]
             x_BCHW = self._normalise(self._crop(rows_B))
             if self.augment.flip:
-                mirrored_B111 = (torch.rand(len(rows_B), generator=self.generator) < 0.5).to(device)[:, None, None, None]
+                mirrored_B111 = (torch.rand(len(rows_B), generator=self.generator) < 0.5).to(device)[
+                    :, None, None, None
+                ]
                 x_BCHW = torch.where(mirrored_B111, x_BCHW.flip(3), x_BCHW)
             yield x_BCHW, self.labels_N[rows_B]
 

@@ -1,10 +1,12 @@
-"""The sources of images: Hugging Face parquet, folders, torchvision's sets and .npz files. Nothing is decoded before it is asked for."""
+"""The sources of images: Hugging Face parquet, folders, torchvision's sets and .npz files.
+
+Nothing is decoded before it is asked for.
+"""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,11 +57,19 @@ class TableSource:
 
 def table_source(table: pa.Table, name: str) -> TableSource:
     """Finds the image and the label column of a table, and the class names in Hugging Face's own metadata."""
-    images = [field.name for field in table.schema if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0]
+    images = [
+        field.name
+        for field in table.schema
+        if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
+    ]
     integers = [field.name for field in table.schema if pa.types.is_integer(field.type)]
     if not images:
-        raise UsageError(f"{name} has no image column (a struct of bytes and path); its columns: {', '.join(table.column_names)}")
-    label = next((column for column in ("label", "labels", "fine_label") if column in integers), None) or next(iter(integers), None)
+        raise UsageError(
+            f"{name} has no image column (a struct of bytes and path); its columns: {', '.join(table.column_names)}"
+        )
+    label = next((column for column in ("label", "labels", "fine_label") if column in integers), None) or next(
+        iter(integers), None
+    )
     if label is None:
         raise UsageError(f"{name} has no integer label column; its columns: {', '.join(table.column_names)}")
     if table[label].null_count:
@@ -106,7 +116,9 @@ def open_hub(name: str, split: str) -> Source | None:
             return None
         loaded = datasets.load_dataset(name, split=chosen)
     except (OSError, ValueError, RuntimeError) as error:
-        raise UsageError(f"hf:{name} is neither a folder nor a data set of the hub: {str(error).splitlines()[0]}") from error
+        raise UsageError(
+            f"hf:{name} is neither a folder nor a data set of the hub: {str(error).splitlines()[0]}"
+        ) from error
     return table_source(loaded.data.table, f"{name}/{chosen}")
 
 
@@ -194,12 +206,18 @@ def open_npz(file: Path, split: str) -> Source | None:
         raise UsageError(f"no such file: {file}")
     with np.load(file, allow_pickle=False) as arrays:
         keys = next(
-            (pair for pair in ((f"x_{split}", f"y_{split}"), (f"{split}_images", f"{split}_labels")) if set(pair) <= set(arrays)),
+            (
+                pair
+                for pair in ((f"x_{split}", f"y_{split}"), (f"{split}_images", f"{split}_labels"))
+                if set(pair) <= set(arrays)
+            ),
             None,
         )
         if keys is None:
             if split == "train":
-                raise UsageError(f"{file} has no x_train and y_train (or train_images, train_labels); it has: {', '.join(arrays)}")
+                raise UsageError(
+                    f"{file} has no x_train and y_train (or train_images, train_labels); it has: {', '.join(arrays)}"
+                )
             return None
         images, labels = arrays[keys[0]], arrays[keys[1]].reshape(-1).astype(np.int64)
         names = tuple(map(str, arrays["class_names"])) if "class_names" in arrays else None

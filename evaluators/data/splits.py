@@ -25,7 +25,8 @@ RESIDENT_BYTES = 2 * 1024**3
 class Source(Protocol):
     """Where the images of one split come from, before anything is decoded."""
 
-    class_names: tuple[str, ...] | None
+    @property
+    def class_names(self) -> tuple[str, ...] | None: ...
 
     @property
     def labels(self) -> np.ndarray: ...
@@ -135,10 +136,7 @@ def cut(labels: np.ndarray, val_size: int, seed: int) -> tuple[np.ndarray, np.nd
             shares[position] += 1
     rng = np.random.default_rng(seed)
     val = np.concatenate(
-        [
-            rng.permutation(np.flatnonzero(labels == label))[:share]
-            for label, share in zip(classes, shares, strict=True)
-        ]
+        [rng.permutation(np.flatnonzero(labels == label))[:share] for label, share in zip(classes, shares, strict=True)]
     )
     return np.setdiff1d(np.arange(len(labels)), val), np.sort(val)
 
@@ -164,7 +162,7 @@ def check_labels(labels: np.ndarray, num_classes: int, where: Callable[[int], st
 def check_classes(labels: np.ndarray, class_names: Sequence[str], name: str) -> None:
     """UsageError naming the classes that have no training image."""
     counts = np.bincount(labels, minlength=len(class_names))
-    empty = [class_names[index] for index in np.flatnonzero(counts == 0)]
+    empty = [class_names[int(index)] for index in np.flatnonzero(counts == 0)]
     if empty:
         more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
         raise UsageError(f"{name}: no training image for class {', '.join(empty[:5])}{more}")

@@ -1,0 +1,216 @@
+"""Data sets: real files in, splits that never overlap, one clear line for every mistake."""
+
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from evaluators.data import ArraySplit, StreamSplit, embedded, load_data
+from evaluators.data.splits import cut, moments
+from spaces.errors import UsageError
+
+
+def picture(seed: int, size: tuple[int, int] = (12, 12), mode: str = "RGB") -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def png(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def write_parquet(
+    folder: Path, labels: list[int], split: str = "train", broken: int | None = None, names: int = 3
+) -> None:
+    cells = [
+        {"bytes": b"not an image" if row == broken else png(picture(row)), "path": None} for row in range(len(labels))
+    ]
+    feature = {"names": [f"class{index}" for index in range(names)], "_type": "ClassLabel"}
+    schema = pa.schema(
+        [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("label", pa.int64())],
+        metadata={"huggingface": json.dumps({"info": {"features": {"image": {"_type": "Image"}, "label": feature}}})},
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(
+        pa.table({"image": cells, "label": labels}, schema=schema), folder / f"{split}-00000-of-00001.parquet"
+    )
+
+
+@given(st.lists(st.integers(0, 4), min_size=2, max_size=200), st.floats(0.01, 0.99), st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_cut_is_a_stratified_partition(labels: list[int], share: float, seed: int) -> None:
+    array = np.array(labels)
+    val_size = min(max(1, round(share * len(array))), len(array) - 1)
+    train, val = cut(array, val_size, seed)
+    assert sorted([*train, *val]) == list(range(len(array)))
+    assert len(val) <= val_size
+    assert len(val) == val_size or (set(array[train]) == set(array) and len(train) == len(set(labels)))
+    assert set(array[train]) == set(array), "every class keeps a training image"
+    ideal = np.bincount(array, minlength=5) * val_size / len(array)
+    got = np.bincount(array[val], minlength=5)
+    assert (got <= np.ceil(ideal) + 1).all() or len(train) == len(set(labels))
+    again = cut(array, val_size, seed)
+    assert (again[0] == train).all()
+    assert (again[1] == val).all()
+
+
+def test_no_glyph_is_in_two_splits() -> None:
+    rows = {split: set(embedded.glyph_rows(split, seed=3)) for split in ("train", "val", "test")}
+    assert sum(map(len, rows.values())) == len(set.union(*rows.values())) == 1797
+    assert rows["test"] == set(embedded.glyph_rows("test", seed=4)), "test is the same for every seed"
+    assert rows["val"] != set(embedded.glyph_rows("val", seed=4))
+
+
+def test_cluttered_digits_depends_on_the_seed_only() -> None:
+    sizes = {"train_size": 60, "val_size": 40, "test_size": 20}
+    first, again = load_data("cluttered_digits", seed=1, **sizes), load_data("cluttered_digits", seed=1, **sizes)
+    other = load_data("cluttered_digits", seed=2, **sizes)
+    assert isinstance(first.train, ArraySplit)
+    assert first.identity == again.identity != other.identity
+    assert first.train.images_NCHW.shape == (60, 1, first.image_size, first.image_size)
+    assert first.train.images_NCHW.dtype == torch.uint8
+    assert torch.bincount(first.val.labels_N).tolist() == [4] * 10
+    assert len(first.test) == 20
+    assert first.train.digest != first.val.digest
+
+
+def test_the_glyph_is_really_in_the_picture() -> None:
+    """Without clutter and noise, the brightest canvas pixels are an enlarged glyph of the labelled class."""
+    images, labels = embedded.glyphs()
+    clutter = embedded.Clutter(canvas=20, glyph=(20, 20), fragments=0, contrast=1, noise=0)
+    split = embedded.compose(images, labels, 30, clutter, seed=0)
+    candidates = (embedded.enlarge(images, 20) * 255).round().astype(np.uint8)
+    for image, label in zip(split.images_NCHW[:, 0].numpy(), split.labels_N, strict=True):
+        found = np.flatnonzero((candidates == image).all((1, 2)))
+        assert len(found)
+        assert set(labels[found]) == {int(label)}
+
+
+def test_moments_are_those_of_the_pixels() -> None:
+    images = torch.randint(0, 256, (20, 3, 5, 5), dtype=torch.uint8)
+    mean, std = moments(images)
+    scaled = images.double() / 255
+    assert mean == pytest.approx(scaled.mean((0, 2, 3)).tolist(), abs=1e-5)
+    assert std == pytest.approx(scaled.std((0, 2, 3), correction=0).tolist(), abs=1e-5)
+
+
+def test_parquet_folder(tmp_path: Path) -> None:
+    write_parquet(tmp_path, [0, 1, 2] * 10)
+    write_parquet(tmp_path, [0, 1, 2], split="test")
+    data = load_data(f"hf:{tmp_path}", val_size=6)
+    assert isinstance(data.train, ArraySplit)
+    assert (len(data.train), len(data.val), len(data.test)) == (24, 6, 3)
+    assert data.class_names == ("class0", "class1", "class2")
+    assert (data.in_chans, data.image_size, data.num_classes) == (3, 12, 3)
+    originals = {np.asarray(picture(row)).tobytes(): row % 3 for row in range(30)}
+    for image, label in zip(data.train.images_NCHW, data.train.labels_N, strict=True):
+        assert originals[image.permute(1, 2, 0).numpy().tobytes()] == int(label)
+    smaller = load_data({"name": f"hf:{tmp_path}", "val_size": 6, "train_size": 9, "image_size": 8})
+    assert (len(smaller.train), len(smaller.val), smaller.image_size) == (9, 6, 8)
+
+
+def test_test_is_not_read_before_it_is_asked_for(tmp_path: Path) -> None:
+    write_parquet(tmp_path, [0, 1, 2] * 4)
+    write_parquet(tmp_path, [0, 1, 2], split="test", broken=1)
+    data = load_data(f"hf:{tmp_path}", val_size=3)
+    with pytest.raises(UsageError, match=r"corrupt image row 1 of .*test"):
+        data.test  # noqa: B018
+
+
+def test_folder_with_train_and_val(tmp_path: Path) -> None:
+    for split, count in (("train", 4), ("val", 2)):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for index in range(count):
+                picture(index, (20, 14)).save(tmp_path / split / name / f"{index}.png")
+    data = load_data(f"folder:{tmp_path}", image_size=10, val_size=2)
+    assert data.class_names == ("cat", "dog")
+    assert (len(data.train), len(data.val), len(data.test)) == (6, 2, 4)
+    with pytest.raises(UsageError, match=r"differ in size .*png is 20x14"):
+        load_data(f"folder:{tmp_path}", val_size=2)
+    streamed = load_data(f"folder:{tmp_path}", image_size=10, val_size=2, stream=True)
+    assert isinstance(streamed.train, StreamSplit)
+    assert streamed.train.labels_N.tolist() == data.train.labels_N.tolist()
+
+
+def test_cub_layout(tmp_path: Path) -> None:
+    (tmp_path / "images" / "001.Albatross").mkdir(parents=True)
+    (tmp_path / "images" / "002.Gull").mkdir(parents=True)
+    names = ["001.Albatross/a.png", "001.Albatross/b.png", "002.Gull/c.png", "002.Gull/d.png", "002.Gull/e.png"]
+    for index, name in enumerate(names):
+        picture(index).save(tmp_path / "images" / name)
+    (tmp_path / "images.txt").write_text("".join(f"{n + 1} {name}\n" for n, name in enumerate(names)))
+    (tmp_path / "image_class_labels.txt").write_text("1 1\n2 1\n3 2\n4 2\n5 2\n")
+    (tmp_path / "train_test_split.txt").write_text("1 1\n2 1\n3 1\n4 1\n5 0\n")
+    (tmp_path / "classes.txt").write_text("1 001.Albatross\n2 002.Gull\n")
+    data = load_data(f"folder:{tmp_path}", val_size=1)
+    assert (len(data.train), len(data.val), len(data.test)) == (3, 1, 1)
+    assert data.class_names == ("001.Albatross", "002.Gull")
+    assert data.test.labels_N.tolist() == [1]
+
+
+def test_npz(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {"x_train": rng.integers(0, 256, (20, 9, 9), dtype=np.uint8), "y_train": np.arange(20) % 4}
+    np.savez(tmp_path / "set.npz", **arrays)
+    data = load_data(f"npz:{tmp_path / 'set.npz'}", val_size=4)
+    assert isinstance(data.train, ArraySplit)
+    assert (data.in_chans, data.image_size, data.num_classes) == (1, 9, 4)
+    with pytest.raises(UsageError, match="no test split"):
+        data.test  # noqa: B018
+    np.savez(tmp_path / "floats.npz", x_train=arrays["x_train"] / 255, y_train=arrays["y_train"])
+    with pytest.raises(UsageError, match="float64"):
+        load_data(f"npz:{tmp_path / 'floats.npz'}")
+
+
+@pytest.mark.parametrize(
+    ("labels", "broken", "message"),
+    [
+        ([0, 1, 2] * 4, 0, "corrupt image row 0 of"),
+        ([0, 1, 7] * 4, None, r"label 7 out of range in row 2 of .*valid: 0 to 2"),
+        ([0, 1, 1] * 4, None, "no training image for class class2"),
+    ],
+)
+def test_one_line_names_the_culprit(tmp_path: Path, labels: list[int], broken: int | None, message: str) -> None:
+    write_parquet(tmp_path, labels, broken=broken)
+    with pytest.raises(UsageError, match=message) as caught:
+        load_data(f"hf:{tmp_path}", val_size=3)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("cifar11", r"unknown data 'cifar11' \(did you mean 'cifar10'\?\).*hf:FOLDER"),
+        ("hf:/no/such/folder", "no such folder: /no/such/folder"),
+        ("folder:/no/such/folder", "no such folder: /no/such/folder"),
+        ("npz:/no/such.npz", "no such file: /no/such.npz"),
+        ({"train_size": 3}, "needs the key 'name'"),
+        ({"name": "digits", "sise": 3}, "unknown option of data 'digits' 'sise'.*image_size"),
+    ],
+)
+def test_wrong_specs(spec: str | dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_data(spec)
+
+
+@pytest.mark.slow
+def test_real_parquet() -> None:
+    folder = os.environ.get("ATTUNE_DATA")
+    if not folder:
+        pytest.skip("ATTUNE_DATA does not name a folder of data sets")
+    data = load_data(f"hf:{folder}/fashion_mnist", train_size=1000, val_size=500)
+    assert (data.in_chans, data.image_size, data.num_classes) == (1, 28, 10)
+    assert torch.bincount(data.train.labels_N).tolist() == [100] * 10
+    assert data.class_names[0] == "T-shirt/top"
