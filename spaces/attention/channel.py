@@ -8,8 +8,9 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from spaces.attention.parts import Gate, like, space
+from spaces.attention.parts import BatchNorm, Gate, conv, like, space
 from spaces.attention.registry import AttentionType, Part, Sizes, register
 
 
@@ -49,6 +50,124 @@ class EfficientChannel(Gate):
         return like(self.conv(pooled_BC.unsqueeze(1)).squeeze(1), x_BCHW)
 
 
+class EffectiveSqueezeExcite(Gate):
+    """`x * hard_sigmoid(W mean(x) + b)`, one full layer C -> C (Lee & Park, CVPR 2020, arXiv:1911.06667).
+
+    ParNet's gate (Goyal et al. 2021, arXiv:2110.07641) is the same without bias and with a plain sigmoid.
+    """
+
+    def __init__(self, channels: int, bias: bool = True, hard: bool = True) -> None:
+        super().__init__()
+        self.hard = hard
+        self.fc = nn.Linear(channels, channels, bias=bias)
+
+    def logits(self, x_BCHW: Tensor) -> Tensor:
+        return like(self.fc(x_BCHW.mean(space(x_BCHW))), x_BCHW)
+
+    def activate(self, logits: Tensor) -> Tensor:
+        return F.hardsigmoid(logits) if self.hard else torch.sigmoid(logits)
+
+
+class StyleRecalibration(Gate):
+    """`x * sigmoid(BN(w_1 mean(x) + w_2 std(x)))`, two weights per channel (Lee et al., ICCV 2019, arXiv:1903.10829).
+
+    The deviation is the paper's, over all P positions (the public code divides by P - 1, undefined on 1 x 1 maps).
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.zeros(channels, 2))
+        self.norm = BatchNorm(channels)
+
+    def logits(self, x_BCHW: Tensor) -> Tensor:
+        var_BC, mean_BC = torch.var_mean(x_BCHW, space(x_BCHW), correction=0)
+        mixed_BC = mean_BC * self.weight[:, 0] + (var_BC + self.eps).sqrt() * self.weight[:, 1]
+        return like(self.norm(mixed_BC), x_BCHW)
+
+
+# The 16 frequencies (row, column) that work best alone, on the 7 x 7 grid of the paper's selection.
+FCA_FREQUENCIES = (
+    (0, 0, 6, 0, 0, 1, 1, 4, 5, 1, 3, 0, 0, 0, 3, 2),
+    (0, 1, 0, 5, 2, 0, 2, 0, 0, 6, 0, 4, 6, 3, 5, 2),
+)
+
+
+class FrequencyChannel(Gate):
+    """SE without biases on DCT coefficients instead of means (Qin et al., ICCV 2021, arXiv:2012.11879).
+
+    Channel c of C is described by `sum_ij x_ij cos(pi u (i + 1/2) / H) cos(pi v (j + 1/2) / W)`, orthonormal, with
+    frequency number c * 16 // C of the paper's best 16. These are given on a 7 x 7 grid; on a map of H x W they are
+    (u * H // 7, v * W // 7), which is the published rule where 7 divides H and W, and is defined for any size.
+    """
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, hidden, bias=False)
+        self.fc2 = nn.Linear(hidden, channels, bias=False)
+        self.frequencies_2C: Tensor
+        chosen = [c * 16 // channels for c in range(channels)]
+        self.register_buffer("frequencies_2C", torch.tensor(FCA_FREQUENCIES)[:, chosen], persistent=False)
+
+    def basis(self, frequency_C: Tensor, size: int) -> Tensor:
+        """The cosines (C, size) of each channel's frequency along one axis."""
+        scaled_C = frequency_C * size // 7
+        centre_L = torch.arange(size, device=frequency_C.device) + 0.5
+        waves_CL = torch.cos(math.pi / size * scaled_C[:, None] * centre_L)
+        return waves_CL * torch.where(scaled_C == 0, 1 / math.sqrt(size), math.sqrt(2 / size))[:, None]
+
+    def logits(self, x_BCHW: Tensor) -> Tensor:
+        height, width = x_BCHW.shape[2:]
+        rows_CH, columns_CW = self.basis(self.frequencies_2C[0], height), self.basis(self.frequencies_2C[1], width)
+        basis_CHW = (rows_CH[:, :, None] * columns_CW[:, None]).to(x_BCHW.dtype)
+        coefficients_BC = torch.einsum("bchw,chw->bc", x_BCHW, basis_CHW)
+        return like(self.fc2(torch.relu(self.fc1(coefficients_BC))), x_BCHW)
+
+
+class GatedChannelTransformation(Gate):
+    """`x * (1 + tanh(s gamma / sqrt(mean_c(s^2) + eps) + beta))`, s = alpha |x|_2 (Yang et al., CVPR 2020, arXiv:1909.11519).
+
+    gamma and beta start at 0: the identity, unless `zero_init=False`, which starts gamma at 1.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5, zero_init: bool = True) -> None:
+        super().__init__()
+        self.eps = eps
+        self.alpha = nn.Parameter(torch.ones(channels))
+        self.gamma = nn.Parameter(torch.full((channels,), 0.0 if zero_init else 1.0))
+        self.beta = nn.Parameter(torch.zeros(channels))
+
+    def logits(self, x_BCHW: Tensor) -> Tensor:
+        norm_BC = (x_BCHW.square().sum(space(x_BCHW)) + self.eps).sqrt() * self.alpha
+        scale_BC = self.gamma * (norm_BC.square().mean(1, keepdim=True) + self.eps).rsqrt()
+        return like(norm_BC * scale_BC + self.beta, x_BCHW)
+
+    def activate(self, logits: Tensor) -> Tensor:
+        return 1 + torch.tanh(logits)
+
+
+class SecondOrder(Gate):
+    """A gate from the covariance of channels (GSoP: Gao et al., CVPR 2019, arXiv:1811.12006).
+
+    1x1 C -> h, BN, ReLU; covariance over the positions (h x h); BN over its rows; row-wise convolution, each row to
+    4 numbers; 1x1 4h -> C; sigmoid. All biased.
+    """
+
+    def __init__(self, channels: int, hidden: int, dims: int) -> None:
+        super().__init__()
+        self.reduce = conv(dims, channels, hidden)
+        self.norm = BatchNorm(hidden)
+        self.row_norm = BatchNorm(hidden)
+        self.rows = nn.Conv1d(hidden, 4 * hidden, hidden, groups=hidden)
+        self.expand = nn.Linear(4 * hidden, channels)
+
+    def logits(self, x_BCHW: Tensor) -> Tensor:
+        y_BhP = torch.relu(self.norm(self.reduce(x_BCHW))).flatten(2)
+        centred_BhP = y_BhP - y_BhP.mean(2, keepdim=True)
+        covariance_Bhh = centred_BhP @ centred_BhP.transpose(1, 2) / y_BhP.shape[2]
+        return like(self.expand(self.rows(self.row_norm(covariance_Bhh)).flatten(1)), x_BCHW)
+
+
 def mlp_params(sizes: Sizes) -> int:
     """Two biased layers C -> h -> C."""
     return 2 * sizes.channels * sizes.hidden + sizes.hidden + sizes.channels
@@ -73,8 +192,64 @@ ECA_PART = Part(
     dims=(2, 3),
     formula="k",
 )
+EFFECTIVE_SE = Part(
+    id="effective_se",
+    kind="channel",
+    build=lambda s: EffectiveSqueezeExcite(s.channels),
+    params=lambda s: s.channels**2 + s.channels,
+    dims=(2, 3),
+    formula="C² + C",
+)
+PARNET = Part(
+    id="parnet",
+    kind="channel",
+    build=lambda s: EffectiveSqueezeExcite(s.channels, bias=False, hard=False),
+    params=lambda s: s.channels**2,
+    dims=(2, 3),
+    formula="C²",
+)
+SRM = Part(
+    id="srm",
+    kind="channel",
+    build=lambda s: StyleRecalibration(s.channels),
+    params=lambda s: 4 * s.channels,
+    dims=(2, 3),
+    formula="4C",
+)
+FCA = Part(
+    id="fca",
+    kind="channel",
+    build=lambda s: FrequencyChannel(s.channels, s.hidden),
+    params=lambda s: 2 * s.channels * s.hidden,
+    reduction=16,
+    formula="2Ch",
+)
+GCT = Part(
+    id="gct",
+    kind="channel",
+    build=lambda s, zero_init: GatedChannelTransformation(s.channels, zero_init=zero_init),
+    params=lambda s: 3 * s.channels,
+    dims=(2, 3),
+    zero_init=True,
+    formula="3C",
+)
+SECOND_ORDER = Part(
+    id="second_order",
+    kind="channel",
+    build=lambda s: SecondOrder(s.channels, s.hidden, s.dims),
+    params=lambda s: 5 * s.channels * s.hidden + 4 * s.hidden**2 + 9 * s.hidden + s.channels,
+    reduction=16,
+    dims=(2, 3),
+    formula="5Ch + 4h² + 9h + C",
+)
 
 register(
     AttentionType("se", (SE_PART,), "Squeeze-and-Excitation, Hu et al. 2018, arXiv:1709.01507", "2Ch + h + C"),
     AttentionType("eca", (ECA_PART,), "ECA-Net, Wang et al. 2020, arXiv:1910.03151", "k"),
+    AttentionType("effective_se", (EFFECTIVE_SE,), "CenterMask (eSE), Lee & Park 2020, arXiv:1911.06667", "C² + C"),
+    AttentionType("parnet", (PARNET,), "ParNet (skip-squeeze-excitation), Goyal et al. 2021, arXiv:2110.07641", "C²"),
+    AttentionType("srm", (SRM,), "SRM, Lee et al. 2019, arXiv:1903.10829", "4C"),
+    AttentionType("fca", (FCA,), "FcaNet, Qin et al. 2021, arXiv:2012.11879", "2Ch"),
+    AttentionType("gct", (GCT,), "Gated Channel Transformation, Yang et al. 2020, arXiv:1909.11519", "3C"),
+    AttentionType("second_order", (SECOND_ORDER,), "GSoP-Net, Gao et al. 2019, arXiv:1811.12006", SECOND_ORDER.formula),
 )

@@ -1,4 +1,4 @@
-"""Types made of a channel part and a spatial part: CBAM, BAM, GAM, AAM and scSE.
+"""Types made of a channel part and a spatial part: CBAM, BAM, GAM, AAM, scSE and GALA.
 
 Each is five lines of registry over two parts and one composition (parts.py); either arrangement can be built.
 Shapes as in parts.py.
@@ -162,6 +162,38 @@ class ScseSpatial(Gate):
         return logits_B1HW
 
 
+class GalaSpatial(Gate):
+    """1x1 C -> h, ReLU, k x k h -> h, ReLU, 1x1 h -> 1, all biased: GALA's local saliency S (arXiv:1805.08819)."""
+
+    def __init__(self, channels: int, hidden: int, kernel: int, dims: int) -> None:
+        super().__init__()
+        self.conv1 = conv(dims, channels, hidden)
+        self.conv2 = conv(dims, hidden, hidden, kernel)
+        self.conv3 = conv(dims, hidden, 1)
+
+    def logits(self, x_BCHW: Tensor) -> Tensor:
+        hidden_BhHW = torch.relu(self.conv2(torch.relu(self.conv1(x_BCHW))))
+        logits_B1HW: Tensor = self.conv3(hidden_BhHW)
+        return logits_B1HW
+
+
+class GalaParallel(ParallelSum):
+    """`x * sigmoid(alpha (S + F) + beta S F)`, alpha and beta per channel; `activation="tanh"` allows a change of sign."""
+
+    def __init__(self, channel: Gate, spatial: Gate, channels: int, activation: str) -> None:
+        super().__init__(channel, spatial)
+        self.activation = activation
+        self.alpha = nn.Parameter(torch.ones(channels))
+        self.beta = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        channel, spatial = self.channel.logits(x_BCHW), self.spatial.logits(x_BCHW)  # type: ignore[operator]
+        alpha_C11, beta_C11 = like(self.alpha[None], x_BCHW), like(self.beta[None], x_BCHW)
+        # alpha (S + F) + beta S F = alpha F + (alpha + beta F) S: the full map is touched by one fused multiply-add.
+        logits_BCHW = torch.addcmul(alpha_C11 * channel, alpha_C11 + beta_C11 * channel, spatial)
+        return x_BCHW * (torch.tanh if self.activation == "tanh" else torch.sigmoid)(logits_BCHW).to(x_BCHW.dtype)
+
+
 def _bam_spatial_params(s: Sizes) -> int:
     return s.channels * s.hidden + 10 * s.hidden + 1 + 2 * s.kernel**s.dims * s.hidden**2
 
@@ -257,6 +289,17 @@ SCSE_SPATIAL = Part(
     dims=(2, 3),
     formula="C + 1",
 )
+GALA_CHANNEL = replace(SE_PART, reduction=4)
+GALA_SPATIAL = Part(
+    id="gala_spatial",
+    kind="spatial",
+    build=lambda s: GalaSpatial(s.channels, s.hidden, s.kernel, s.dims),
+    params=lambda s: s.channels * s.hidden + s.kernel**s.dims * s.hidden**2 + 3 * s.hidden + 1,
+    reduction=4,
+    kernel=5,
+    dims=(2, 3),
+    formula="Ch + k²h² + 3h + 1",
+)
 
 BAM_FUSION = Fusion(
     id="bam",
@@ -267,6 +310,12 @@ SCSE_FUSION = Fusion(
     id="scse",
     build=lambda channel, spatial, channels, fusion: {"sum": ParallelSum, "max": ParallelMax}[fusion](channel, spatial),
     flags={"fusion": ("sum", "max")},
+)
+GALA_FUSION = Fusion(
+    id="gala",
+    build=lambda channel, spatial, channels, activation: GalaParallel(channel, spatial, channels, activation),
+    params=lambda channels: 2 * channels,
+    flags={"activation": ("sigmoid", "tanh")},
 )
 
 register(
@@ -307,5 +356,13 @@ register(
         "2Ch + h + 2C + 1",
         "parallel",
         SCSE_FUSION,
+    ),
+    AttentionType(
+        "gala",
+        (GALA_CHANNEL, GALA_SPATIAL),
+        "GALA, Linsley et al. 2019, arXiv:1805.08819",
+        "3Ch + k²h² + 4h + 3C + 1 (2C less in series)",
+        "parallel",
+        GALA_FUSION,
     ),
 )

@@ -1,14 +1,17 @@
-"""Attention between positions: A2-Nets and non-local blocks. All add to x instead of gating it.
+"""Attention between positions or between channels by their products: A2-Nets, non-local blocks and their kin.
 
 Shapes as in parts.py; P = H * W positions, m and n the widths of A2's features and attention maps, d the width of
 queries and keys.
 """
 
+import math
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spaces.attention.parts import conv
-from spaces.attention.registry import AttentionType, Part, register
+from spaces.attention.parts import conv, keep_format, like
+from spaces.attention.registry import SUM, AttentionType, Part, Sizes, register
 
 
 class DoubleAttention(nn.Module):
@@ -53,6 +56,137 @@ class NonLocal(nn.Module):
         return x_BCHW + added.to(x_BCHW.dtype)
 
 
+class SelfAttention(nn.Module):
+    """`x + W MHA(x)`: multi-head attention over all positions (Vaswani et al. 2017, arXiv:1706.03762, on maps).
+
+    Queries, keys and values of h = C / r channels, shared out to the largest number of heads up to `heads` that divides
+    h. `position="conv"` adds a depthwise 3 x 3 convolution of the values (as in CSWin, arXiv:2107.00652), a position
+    encoding that is defined for any map.
+    """
+
+    def __init__(self, channels: int, hidden: int, dims: int, heads: int, position: str) -> None:
+        super().__init__()
+        self.heads = math.gcd(hidden, heads)
+        self.conv_qkv = conv(dims, channels, 3 * hidden)
+        self.local = conv(dims, hidden, hidden, 3, groups=hidden) if position == "conv" else None
+        self.project = conv(dims, hidden, channels)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        qkv_B3hHW = self.conv_qkv(x_BCHW)
+        q, k, v = qkv_B3hHW.flatten(2).unflatten(1, (3, self.heads, -1)).transpose(3, 4).unbind(1)
+        z_BnPd = F.scaled_dot_product_attention(q, k, v)
+        z_BhHW = z_BnPd.transpose(2, 3).flatten(1, 2).unflatten(2, x_BCHW.shape[2:])
+        if self.local is not None:
+            z_BhHW = z_BhHW + self.local(qkv_B3hHW.chunk(3, 1)[2])
+        added: Tensor = self.project(z_BhHW)
+        return x_BCHW + added.to(x_BCHW.dtype)
+
+
+class AugmentedConv(nn.Module):
+    """`concat(conv3x3(x), MHA(x))`: h attention channels beside C - h convolution channels (arXiv:1904.09925).
+
+    Bello et al., ICCV 2019. Logits `(q k + q r_w + q r_h) / sqrt(d)` with relative embeddings r along each axis,
+    shared by the heads. They are tables of 2 * 14 - 1 offsets, interpolated to the 2L - 1 offsets of a side of length L.
+    """
+
+    OFFSETS = 27
+
+    def __init__(self, channels: int, hidden: int, heads: int) -> None:
+        super().__init__()
+        self.heads = math.gcd(hidden, heads)
+        depth = hidden // self.heads
+        self.conv = conv(2, channels, channels - hidden, 3) if channels > hidden else None
+        self.conv_qkv = conv(2, channels, 3 * hidden)
+        self.project = conv(2, hidden, hidden)
+        self.relative_h = nn.Parameter(torch.randn(depth, self.OFFSETS) * depth**-0.5)
+        self.relative_w = nn.Parameter(torch.randn(depth, self.OFFSETS) * depth**-0.5)
+
+    def offsets(self, table_dT: Tensor, length: int) -> Tensor:
+        """Embeddings (d, L, L) of the offset from each query position to each key position."""
+        resized_dT = F.interpolate(table_dT[None], size=2 * length - 1, mode="linear", align_corners=False)[0]
+        position_L = torch.arange(length, device=table_dT.device)
+        return resized_dT[:, position_L[None, :] - position_L[:, None] + length - 1]
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        height, width = x_BCHW.shape[2:]
+        q, k, v = self.conv_qkv(x_BCHW).flatten(2).unflatten(1, (3, self.heads, -1)).transpose(3, 4).unbind(1)
+        scaled_BnHWd = (q * q.shape[-1] ** -0.5).unflatten(2, (height, width))
+        by_row = torch.einsum("bnhwd,dhk->bnhwk", scaled_BnHWd, self.offsets(self.relative_h, height).to(q.dtype))
+        by_column = torch.einsum("bnhwd,dwk->bnhwk", scaled_BnHWd, self.offsets(self.relative_w, width).to(q.dtype))
+        bias_BnPP = (by_row.unsqueeze(5) + by_column.unsqueeze(4)).flatten(4).flatten(2, 3)
+        z_BnPd = F.scaled_dot_product_attention(q, k, v, attn_mask=bias_BnPP.to(q.dtype))
+        attended_BhHW = self.project(z_BnPd.transpose(2, 3).flatten(1, 2).unflatten(2, (height, width)))
+        parts = [attended_BhHW] if self.conv is None else [self.conv(x_BCHW), attended_BhHW]
+        return keep_format(torch.cat(parts, 1).to(x_BCHW.dtype), x_BCHW)
+
+
+class DualPosition(nn.Module):
+    """DANet's position attention `x + gamma V softmax(Q^T K)^T`, not scaled (Fu et al., CVPR 2019, arXiv:1809.02983).
+
+    Q and K have h channels, V has C. gamma starts at 0, so that a fresh block is the identity, unless `zero_init=False`.
+    """
+
+    def __init__(self, channels: int, hidden: int, dims: int, zero_init: bool = True) -> None:
+        super().__init__()
+        self.widths = (hidden, hidden, channels)
+        self.conv_qkv = conv(dims, channels, 2 * hidden + channels)
+        self.gamma = nn.Parameter(torch.full((), 0.0 if zero_init else 1.0))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        q, k, v = self.conv_qkv(x_BCHW).flatten(2).transpose(1, 2).unsqueeze(1).split(self.widths, 3)
+        z_B1PC = F.scaled_dot_product_attention(q, k, v, scale=1.0)
+        z_BCHW = z_B1PC.squeeze(1).transpose(1, 2).unflatten(2, x_BCHW.shape[2:])
+        return x_BCHW + self.gamma.to(x_BCHW.dtype) * z_BCHW.to(x_BCHW.dtype)
+
+
+class DualChannel(nn.Module):
+    """DANet's channel attention `x + gamma softmax(-X X^T) X` over X (C x P); gamma as in the position attention.
+
+    The published code subtracts the energies from their row's maximum, which a softmax does not see.
+    """
+
+    def __init__(self, zero_init: bool = True) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((), 0.0 if zero_init else 1.0))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        x_BCP = x_BCHW.flatten(2)
+        weights_BCC = (-(x_BCP @ x_BCP.transpose(1, 2))).softmax(2)
+        z_BCHW = (weights_BCC.to(x_BCP.dtype) @ x_BCP).unflatten(2, x_BCHW.shape[2:])
+        return x_BCHW + self.gamma.to(x_BCHW.dtype) * z_BCHW.to(x_BCHW.dtype)
+
+
+class GlobalContext(nn.Module):
+    """`x + W2 relu(LN(W1 sum_p softmax_p(w x) x))`, one context for all positions (Cao et al. 2019, arXiv:1904.11492).
+
+    W2 is zero-initialised, so that a fresh block is the identity, unless `zero_init=False`.
+    """
+
+    def __init__(self, channels: int, hidden: int, dims: int, zero_init: bool = True) -> None:
+        super().__init__()
+        self.attend = conv(dims, channels, 1)
+        self.fc1 = nn.Linear(channels, hidden)
+        self.norm = nn.LayerNorm(hidden)
+        self.fc2 = nn.Linear(hidden, channels)
+        if zero_init:
+            nn.init.zeros_(self.fc2.weight)
+            nn.init.zeros_(self.fc2.bias)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        weights_BP1 = self.attend(x_BCHW).flatten(2).softmax(2).transpose(1, 2)
+        context_BC = (x_BCHW.flatten(2) @ weights_BP1.to(x_BCHW.dtype)).squeeze(2)
+        added_BC = self.fc2(torch.relu(self.norm(self.fc1(context_BC))))
+        return x_BCHW + like(added_BC, x_BCHW).to(x_BCHW.dtype)
+
+
+def _augmented_params(s: Sizes) -> int:
+    convolved = s.channels - s.hidden
+    by_conv = 9 * s.channels * convolved + convolved
+    tables = 2 * AugmentedConv.OFFSETS * (s.hidden // math.gcd(s.hidden, HEADS[0]))
+    return by_conv + 3 * s.channels * s.hidden + 4 * s.hidden + s.hidden**2 + tables
+
+
+HEADS = (4, 1, 2, 8, 16)
 A2 = Part(
     id="double_attention",
     kind="whole",
@@ -72,10 +206,83 @@ NON_LOCAL = Part(
     zero_init=True,
     formula="4Ch + 3h + C",
 )
+SELF_ATTENTION = Part(
+    id="self_attention",
+    kind="whole",
+    build=lambda s, heads, position: SelfAttention(s.channels, s.hidden, s.dims, heads, position),
+    params=lambda s: 4 * s.channels * s.hidden + 3 * s.hidden + s.channels,
+    reduction=1,
+    flags={"heads": HEADS, "position": ("none", "conv")},
+    dims=(2, 3),
+    formula="4Ch + 3h + C",
+)
+AUGMENTED_CONV = Part(
+    id="augmented_conv",
+    kind="whole",
+    build=lambda s, heads: AugmentedConv(s.channels, s.hidden, heads),
+    params=_augmented_params,
+    reduction=4,
+    flags={"heads": HEADS},
+    formula="9C(C - h) + C - h + 3Ch + 4h + h² + 54h/n, n = gcd(h, 4) heads",
+)
+DUAL_CHANNEL = Part(
+    id="dual_channel",
+    kind="channel",
+    build=lambda s, zero_init: DualChannel(zero_init),
+    params=lambda s: 1,
+    dims=(2, 3),
+    zero_init=True,
+    gated=False,
+    formula="1",
+)
+DUAL_POSITION = Part(
+    id="dual_position",
+    kind="spatial",
+    build=lambda s, zero_init: DualPosition(s.channels, s.hidden, s.dims, zero_init),
+    params=lambda s: 2 * s.channels * s.hidden + 2 * s.hidden + s.channels**2 + s.channels + 1,
+    reduction=8,
+    dims=(2, 3),
+    zero_init=True,
+    gated=False,
+    formula="C² + C + 2Ch + 2h + 1",
+)
+GLOBAL_CONTEXT = Part(
+    id="global_context",
+    kind="whole",
+    build=lambda s, zero_init: GlobalContext(s.channels, s.hidden, s.dims, zero_init),
+    params=lambda s: 2 * s.channels * s.hidden + 2 * s.channels + 3 * s.hidden + 1,
+    reduction=16,
+    dims=(2, 3),
+    zero_init=True,
+    formula="2Ch + 2C + 3h + 1",
+)
 
 register(
     AttentionType("double_attention", (A2,), "A²-Nets, Chen et al. 2018, arXiv:1810.11579", A2.formula),
     AttentionType(
         "non_local", (NON_LOCAL,), "Non-local networks, Wang et al. 2018, arXiv:1711.07971", NON_LOCAL.formula
+    ),
+    AttentionType(
+        "self_attention",
+        (SELF_ATTENTION,),
+        "Multi-head self-attention, Vaswani et al. 2017, arXiv:1706.03762",
+        SELF_ATTENTION.formula,
+    ),
+    AttentionType(
+        "augmented_conv",
+        (AUGMENTED_CONV,),
+        "Attention Augmented Convolution, Bello et al. 2019, arXiv:1904.09925",
+        AUGMENTED_CONV.formula,
+    ),
+    AttentionType(
+        "dual_attention",
+        (DUAL_CHANNEL, DUAL_POSITION),
+        "DANet, Fu et al. 2019, arXiv:1809.02983",
+        "C² + C + 2Ch + 2h + 2",
+        "parallel",
+        SUM,
+    ),
+    AttentionType(
+        "global_context", (GLOBAL_CONTEXT,), "GCNet, Cao et al. 2019, arXiv:1904.11492", GLOBAL_CONTEXT.formula
     ),
 )

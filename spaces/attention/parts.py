@@ -37,6 +37,23 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         return super().forward(input)
 
 
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation that also takes a single value per group, which it maps to its bias.
+
+    nn.GroupNorm refuses batch 1 on a 1 x 1 map with one channel a group.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
+def keep_format(y_BCHW: Tensor, x_BCHW: Tensor) -> Tensor:
+    """y in channels_last when x is; sampling, pooling and concatenation do not keep the format by themselves."""
+    if x_BCHW.dim() == 4 and x_BCHW.is_contiguous(memory_format=torch.channels_last):
+        return y_BCHW.contiguous(memory_format=torch.channels_last)
+    return y_BCHW
+
+
 def space(x_BCHW: Tensor) -> tuple[int, ...]:
     """The spatial axes of a map or a volume."""
     return tuple(range(2, x_BCHW.dim()))

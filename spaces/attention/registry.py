@@ -274,9 +274,10 @@ class AttentionType:
 
     def _built(self, channels: int, genes: Mapping[str, Any], dims: int = 2) -> tuple[tuple[Part, Sizes], ...]:
         """Every part with the sizes that the genes give it."""
+        spelled = self.resolve(channels, **genes)
         built = []
         for part in self.members:
-            own = {gene: genes.get(gene) for gene in GENES if part in self._owners(gene)}
+            own = {gene: spelled[gene] for gene in self.genes if part in self._owners(gene)}
             built.append((part, part.sizes(channels, own, dims)))
         return tuple(built)
 

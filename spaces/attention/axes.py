@@ -1,0 +1,168 @@
+"""Attention along one axis at a time: Coordinate Attention and its one-direction ablations, triplet, strip, ELA.
+
+Shapes as in parts.py, and m = max(8, C // r) the hidden width of the shared transform.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spaces.attention.parts import BatchNorm, Gate, GroupNorm
+from spaces.attention.registry import AttentionType, Part, register
+
+
+def coordinate_width(channels: int, reduction: int) -> int:
+    """The published floor of Coordinate Attention: max(8, C // r)."""
+    return max(8, channels // reduction)
+
+
+class Coordinate(nn.Module):
+    """`x * a_h * a_w`, a gate per row and a gate per column (Hou et al., CVPR 2021, arXiv:2103.02907).
+
+    Means over W (B,C,H,1) and over H (B,C,1,W) are laid end to end, go through one 1x1 convolution C -> m, BN and
+    h-swish, are split again, and one 1x1 convolution m -> C with a sigmoid each makes the gates. All biased.
+    """
+
+    def __init__(self, channels: int, hidden: int, directions: str = "hw") -> None:
+        super().__init__()
+        self.directions = directions
+        self.conv1 = nn.Conv1d(channels, hidden, 1)
+        self.norm = BatchNorm(hidden)
+        self.convs = nn.ModuleDict({axis: nn.Conv1d(hidden, channels, 1) for axis in directions})
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        height, width = x_BCHW.shape[-2:]
+        # A row's descriptor is the mean over W (axis 3), a column's the mean over H (axis 2).
+        pooled = [x_BCHW.mean(3 if axis == "h" else 2) for axis in self.directions]
+        lengths = [height if axis == "h" else width for axis in self.directions]
+        shared_BmL = F.hardswish(self.norm(self.conv1(torch.cat(pooled, 2))))
+        gates = {
+            axis: torch.sigmoid(self.convs[axis](part_BmL)).to(x_BCHW.dtype)
+            for axis, part_BmL in zip(self.directions, shared_BmL.split(lengths, 2), strict=True)
+        }
+        if "h" in gates:
+            x_BCHW = x_BCHW * gates["h"].unsqueeze(3)
+        if "w" in gates:
+            x_BCHW = x_BCHW * gates["w"].unsqueeze(2)
+        return x_BCHW
+
+
+class Triplet(nn.Module):
+    """Mean of three gated maps, one for each pair of axes (Misra et al., WACV 2021, arXiv:2010.03045).
+
+    A branch pools over the axis that it leaves out, [max, mean] in that order, and gates with
+    `sigmoid(BN(conv_k(.)))`, k x k, 2 -> 1, no bias, momentum 0.01. The published code rotates the map for this; here
+    the pooled planes are rotated instead, and x is read for the three gates and multiplied once.
+    """
+
+    def __init__(self, kernel: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleDict(
+            {axes: nn.Conv2d(2, 1, kernel, padding=kernel // 2, bias=False) for axes in ("cw", "hc", "hw")}
+        )
+        self.norms = nn.ModuleDict({axes: BatchNorm(1, momentum=0.01) for axes in ("cw", "hc", "hw")})
+
+    def gate(self, axes: str, x_BCHW: Tensor, left_out: int) -> Tensor:
+        pooled_B2 = torch.stack((x_BCHW.amax(left_out), x_BCHW.mean(left_out)), 1)
+        if axes == "hc":
+            pooled_B2 = pooled_B2.transpose(2, 3)
+        return torch.sigmoid(self.norms[axes](self.convs[axes](pooled_B2))).to(x_BCHW.dtype)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        gate_BC1W = self.gate("cw", x_BCHW, 2).squeeze(1).unsqueeze(2)
+        gate_BCH1 = self.gate("hc", x_BCHW, 3).squeeze(1).transpose(1, 2).unsqueeze(3)
+        gate_B1HW = self.gate("hw", x_BCHW, 1)
+        return x_BCHW * ((gate_BC1W + gate_BCH1 + gate_B1HW) / 3)
+
+
+class StripPooling(Gate):
+    """`sigmoid(conv_1x1(relu(BN(conv_k(mean_W x)) + BN(conv_k(mean_H x)))))` (Hou et al., CVPR 2020, arXiv:2003.13328).
+
+    The two strips (B,C,H,1) and (B,C,1,W) have their own k-tap convolutions C -> C without bias.
+    """
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        super().__init__()
+        self.conv_h = nn.Conv1d(channels, channels, kernel, padding=kernel // 2, bias=False)
+        self.norm_h = BatchNorm(channels)
+        self.conv_w = nn.Conv1d(channels, channels, kernel, padding=kernel // 2, bias=False)
+        self.norm_w = BatchNorm(channels)
+        self.fuse = nn.Conv2d(channels, channels, 1)
+
+    def logits(self, x_BCHW: Tensor) -> Tensor:
+        rows_BCH = self.norm_h(self.conv_h(x_BCHW.mean(3)))
+        columns_BCW = self.norm_w(self.conv_w(x_BCHW.mean(2)))
+        logits_BCHW: Tensor = self.fuse(torch.relu(rows_BCH.unsqueeze(3) + columns_BCW.unsqueeze(2)))
+        return logits_BCHW
+
+
+class EfficientLocal(nn.Module):
+    """`x * a_h * a_w`, a = sigmoid(GN(conv1d(mean))), one depthwise k-tap convolution for both (arXiv:2403.01123).
+
+    Xu & Wan 2024. 16 groups of channels as published, or the largest number below that divides both 16 and C.
+    """
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(channels, channels, kernel, padding=kernel // 2, groups=channels, bias=False)
+        self.norm = GroupNorm(math.gcd(16, channels), channels)
+
+    def gate(self, mean_BCL: Tensor) -> Tensor:
+        return torch.sigmoid(self.norm(self.conv(mean_BCL))).to(mean_BCL.dtype)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        gate_BCH, gate_BCW = self.gate(x_BCHW.mean(3)), self.gate(x_BCHW.mean(2))
+        return x_BCHW * gate_BCH.unsqueeze(3) * gate_BCW.unsqueeze(2)
+
+
+def coordinate_type(name: str, directions: str) -> AttentionType:
+    """Coordinate attention over both directions, or over one."""
+    n = len(directions)
+    formula = f"{n + 1}Cm + 3m + {n}C, m = max(8, C // r)".replace("1C", "C")
+    part = Part(
+        id=name,
+        kind="whole",
+        build=lambda s: Coordinate(s.channels, s.hidden, directions),
+        params=lambda s: (n + 1) * s.channels * s.hidden + 3 * s.hidden + n * s.channels,
+        reduction=32,
+        hidden=coordinate_width,
+        formula=formula,
+    )
+    return AttentionType(name, (part,), "Coordinate Attention, Hou et al. 2021, arXiv:2103.02907", formula)
+
+
+TRIPLET = Part(
+    id="triplet",
+    kind="whole",
+    build=lambda s: Triplet(s.kernel),
+    params=lambda s: 3 * (2 * s.kernel**2 + 2),
+    kernel=7,
+    formula="3(2k² + 2)",
+)
+STRIP = Part(
+    id="strip",
+    kind="spatial",
+    build=lambda s: StripPooling(s.channels, s.kernel),
+    params=lambda s: (2 * s.kernel + 1) * s.channels**2 + 5 * s.channels,
+    kernel=3,
+    formula="(2k + 1)C² + 5C",
+)
+ELA = Part(
+    id="ela",
+    kind="whole",
+    build=lambda s: EfficientLocal(s.channels, s.kernel),
+    params=lambda s: (s.kernel + 2) * s.channels,
+    kernel=7,
+    formula="(k + 2)C",
+)
+
+register(
+    coordinate_type("coordinate", "hw"),
+    coordinate_type("coordinate_h", "h"),
+    coordinate_type("coordinate_w", "w"),
+    AttentionType("triplet", (TRIPLET,), "Triplet Attention, Misra et al. 2021, arXiv:2010.03045", TRIPLET.formula),
+    AttentionType("strip", (STRIP,), "Strip Pooling, Hou et al. 2020, arXiv:2003.13328", STRIP.formula),
+    AttentionType("ela", (ELA,), "ELA, Xu & Wan 2024, arXiv:2403.01123", ELA.formula),
+)

@@ -1,0 +1,152 @@
+"""Attention within groups of channels: shuffle attention, SGE and EMA.
+
+Shapes as in parts.py; g groups of q = C / g channels. The published g is taken where it fits, else the largest power of
+two below it that does.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from spaces.attention.pairs import channel_shuffle
+from spaces.attention.parts import Gate, GroupNorm, conv, keep_format
+from spaces.attention.registry import AttentionType, Part, register
+
+
+def fitting(number: int, limit: int) -> int:
+    """The largest power of two up to `limit` that divides `number`; 1 always does."""
+    return min(limit, number & -number) if number else 1
+
+
+class ShuffleAttention(nn.Module):
+    """In each group, half of the channels is gated by its means and half by its normalised map (arXiv:2102.00240).
+
+    Zhang & Yang, ICASSP 2021. `sigmoid(w mean(x) + b)` and `sigmoid(w GN(x) + b)`, with w and b per channel of a half,
+    shared by the groups; GN normalises every channel. The channels are shuffled in two at the end: a permutation, so
+    the module is never the identity.
+    """
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+        half = channels // (2 * groups)
+        self.channel_weight = nn.Parameter(torch.zeros(half))
+        self.channel_bias = nn.Parameter(torch.ones(half))
+        self.spatial_weight = nn.Parameter(torch.zeros(half))
+        self.spatial_bias = nn.Parameter(torch.ones(half))
+        self.norm = GroupNorm(half, half)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        x_Bg2cHW = x_BCHW.unflatten(1, (self.groups, 2, -1))
+        by_mean_BgcHW, by_map_BgcHW = x_Bg2cHW.unbind(2)
+        mean_Bgc11 = by_mean_BgcHW.mean((3, 4), keepdim=True)
+        channel_gate = torch.sigmoid(
+            self._per_channel(self.channel_weight) * mean_Bgc11 + self._per_channel(self.channel_bias)
+        )
+        normed = self.norm(by_map_BgcHW.flatten(0, 1)).unflatten(0, (-1, self.groups))
+        spatial_gate = torch.sigmoid(
+            self._per_channel(self.spatial_weight) * normed + self._per_channel(self.spatial_bias)
+        )
+        gated = (by_mean_BgcHW * channel_gate.to(x_BCHW.dtype), by_map_BgcHW * spatial_gate.to(x_BCHW.dtype))
+        return keep_format(channel_shuffle(torch.stack(gated, 2).flatten(1, 3), 2), x_BCHW)
+
+    @staticmethod
+    def _per_channel(value_c: Tensor) -> Tensor:
+        return value_c[:, None, None]
+
+
+class SpatialGroupEnhance(Gate):
+    """`x * sigmoid(w t + b)`, t the normalised similarity of each position to its group's mean (arXiv:1905.09646).
+
+    Li et al. 2019. Similarity: <x, mean(x)> over the q channels of a group; normalised over the positions with the
+    paper's deviation (the public code divides by P - 1, undefined on 1 x 1 maps); w and b per group.
+    """
+
+    def __init__(self, groups: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.groups, self.eps = groups, eps
+        self.weight = nn.Parameter(torch.zeros(groups))
+        self.bias = nn.Parameter(torch.ones(groups))
+
+    def logits(self, x_BCHW: Tensor) -> Tensor:
+        x_BgqP = x_BCHW.flatten(2).unflatten(1, (self.groups, -1))
+        similarity_BgP = (x_BgqP.mean(3).unsqueeze(2) @ x_BgqP).squeeze(2)
+        centred_BgP = similarity_BgP - similarity_BgP.mean(2, keepdim=True)
+        normed_BgP = centred_BgP / (similarity_BgP.std(2, correction=0, keepdim=True) + self.eps)
+        logits_BgP = torch.addcmul(self.bias[:, None], normed_BgP, self.weight[:, None])
+        return logits_BgP.unflatten(2, x_BCHW.shape[2:]).repeat_interleave(x_BCHW.shape[1] // self.groups, 1)
+
+
+class EfficientMultiScale(nn.Module):
+    """Cross-spatial attention of a 1x1 and a 3x3 branch in each of g groups (Ouyang et al. 2023, arXiv:2305.13563).
+
+    In every group of q channels: x1 = GN(x a_h a_w) with coordinate-like gates from one shared 1x1 convolution,
+    x2 = conv3x3(x); the gate is `sigmoid(softmax(mean x1) . x2 + softmax(mean x2) . x1)`, one map for the group.
+    GN normalises each channel, so that mean x1 is exactly its bias: x1 is not pooled again.
+    """
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+        width = channels // groups
+        self.conv1 = nn.Conv1d(width, width, 1)
+        self.conv3 = conv(2, width, width, 3)
+        self.norm = GroupNorm(width, width)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        height, width = x_BCHW.shape[2:]
+        x_NqHW = x_BCHW.reshape(-1, x_BCHW.shape[1] // self.groups, height, width)
+        pooled_NqL = torch.cat((x_NqHW.mean(3), x_NqHW.mean(2)), 2)
+        rows_NqH, columns_NqW = torch.sigmoid(self.conv1(pooled_NqL)).split((height, width), 2)
+        x1_NqP = self.norm(x_NqHW * rows_NqH.unsqueeze(3) * columns_NqW.unsqueeze(2)).flatten(2)
+        x2_NqP = self.conv3(x_NqHW).flatten(2)
+        by_x1_1q = self.norm.bias.softmax(0)[None].to(x2_NqP.dtype)
+        by_x2_N1q = x2_NqP.mean(2, keepdim=True).softmax(1).transpose(1, 2).to(x1_NqP.dtype)
+        gate_N1P = torch.sigmoid(by_x1_1q @ x2_NqP + by_x2_N1q @ x1_NqP).to(x_BCHW.dtype)
+        gate_Bg1HW = gate_N1P.unflatten(0, (-1, self.groups)).unflatten(3, (height, width))
+        return (x_BCHW.unflatten(1, (self.groups, -1)) * gate_Bg1HW).flatten(1, 2)
+
+
+def halves_fit(channels: int, hidden: int, groups: int) -> str:
+    """Each group is split in two halves of whole channels."""
+    return "" if channels % (2 * groups) == 0 else f"2g must divide C = {channels}"
+
+
+def divides(channels: int, hidden: int, groups: int) -> str:
+    """g groups of whole channels."""
+    return "" if channels % groups == 0 else f"g must divide C = {channels}"
+
+
+SHUFFLE = Part(
+    id="shuffle_attention",
+    kind="whole",
+    build=lambda s: ShuffleAttention(s.channels, s.groups),
+    params=lambda s: 3 * s.channels // s.groups,
+    groups=lambda channels: fitting(channels // 2, 64),
+    groups_fit=halves_fit,
+    formula="3C/g",
+)
+SGE = Part(
+    id="sge",
+    kind="spatial",
+    build=lambda s: SpatialGroupEnhance(s.groups),
+    params=lambda s: 2 * s.groups,
+    groups=lambda channels: fitting(channels, 64),
+    groups_fit=divides,
+    dims=(2, 3),
+    formula="2g",
+)
+EMA = Part(
+    id="ema",
+    kind="whole",
+    build=lambda s: EfficientMultiScale(s.channels, s.groups),
+    params=lambda s: 10 * (s.channels // s.groups) ** 2 + 4 * (s.channels // s.groups),
+    groups=lambda channels: fitting(channels, 32),
+    groups_fit=divides,
+    formula="10q² + 4q, q = C/g",
+)
+
+register(
+    AttentionType("shuffle_attention", (SHUFFLE,), "SA-Net, Zhang & Yang 2021, arXiv:2102.00240", SHUFFLE.formula),
+    AttentionType("sge", (SGE,), "Spatial Group-wise Enhance, Li et al. 2019, arXiv:1905.09646", SGE.formula),
+    AttentionType("ema", (EMA,), "EMA, Ouyang et al. 2023, arXiv:2305.13563", EMA.formula),
+)

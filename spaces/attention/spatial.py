@@ -1,0 +1,173 @@
+"""Gates that differ from position to position: pixel attention, SimAM, large separable kernels, gather-excite.
+
+Shapes as in parts.py.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spaces.attention.channel import mlp_params
+from spaces.attention.parts import BatchNorm, Gate, conv, space
+from spaces.attention.registry import AttentionType, Part, Sizes, register
+
+
+class PixelAttention(Gate):
+    """`x * sigmoid(W x + b)`, a 1x1 convolution C -> C (Zhao et al. 2020, arXiv:2010.01073), or C -> 1 (`single_map`)."""
+
+    def __init__(self, channels: int, dims: int, single_map: bool) -> None:
+        super().__init__()
+        self.conv = conv(dims, channels, 1 if single_map else channels)
+
+    def logits(self, x_BCHW: Tensor) -> Tensor:
+        logits_BCHW: Tensor = self.conv(x_BCHW)
+        return logits_BCHW
+
+
+class SimAM(Gate):
+    """`x * sigmoid(d / (4 (sum d / n + 1e-4)) + 0.5)`, d = (x - mean)^2, n = P - 1 (Yang et al., ICML 2021).
+
+    No parameters. On a 1 x 1 map d is 0 and n is taken as 1, so that the gate is sigmoid(0.5).
+    """
+
+    def logits(self, x_BCHW: Tensor) -> Tensor:
+        axes = space(x_BCHW)
+        n = max(1, x_BCHW[0, 0].numel() - 1)
+        d_BCHW = (x_BCHW - x_BCHW.mean(axes, keepdim=True)).square()
+        scale_BC11 = 0.25 / (d_BCHW.sum(axes, keepdim=True) / n + 1e-4)
+        return d_BCHW * scale_BC11 + 0.5
+
+
+# kernel -> (taps of the first pair, taps of the dilated pair, its dilation), Table 1 of the paper.
+LSKA_KERNELS = {7: (3, 3, 2), 11: (3, 5, 2), 23: (5, 7, 3), 35: (5, 11, 3)}
+
+
+class LargeSeparableKernel(Gate):
+    """`x * conv_1x1(dilated(local(x)))`, depthwise, each k x k split into 1 x k and k x 1 (Lau et al., arXiv:2309.01439).
+
+    All biased, no sigmoid.
+    """
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        super().__init__()
+        local, far, dilation = LSKA_KERNELS[kernel]
+        layers: list[nn.Module] = []
+        for size, step in ((local, 1), (far, dilation)):
+            pad = (size - 1) // 2 * step
+            for shape, padding in (((1, size), (0, pad)), ((size, 1), (pad, 0))):
+                layers.append(nn.Conv2d(channels, channels, shape, padding=padding, dilation=step, groups=channels))
+        self.layers = nn.Sequential(*layers, nn.Conv2d(channels, channels, 1))
+
+    def logits(self, x_BCHW: Tensor) -> Tensor:
+        logits_BCHW: Tensor = self.layers(x_BCHW)
+        return logits_BCHW
+
+    def activate(self, logits: Tensor) -> Tensor:
+        return logits
+
+
+class GatherExcite(Gate):
+    """`x * sigmoid(excite(gather(x)))`, spread to the map by nearest neighbours (Hu et al., NeurIPS 2018, arXiv:1810.12348).
+
+    Without parameters (GE-theta-minus) gather is the mean over the map (extent 0) or over windows of 2e - 1 around
+    every e-th position. With (GE-theta), it is log2(e) depthwise 3 x 3 convolutions of stride 2, each with BN, ReLU
+    between them; the paper's global extent is tied to one image size and has no such form here. GE-theta-plus (h > 0)
+    excites by 1x1 C -> h, ReLU, 1x1 h -> C; the others leave what was gathered.
+    """
+
+    def __init__(self, channels: int, hidden: int, extent: int, learned: bool) -> None:
+        super().__init__()
+        self.extent = extent
+        self.gather: nn.Module | None = None
+        if learned:
+            layers: list[nn.Module] = []
+            for _ in range(extent.bit_length() - 1):
+                reduced = nn.Conv2d(channels, channels, 3, stride=2, padding=1, groups=channels, bias=False)
+                layers += [reduced, BatchNorm(channels), nn.ReLU(inplace=True)]
+            self.gather = nn.Sequential(*layers[:-1])
+        self.excite: nn.Module | None = None
+        if hidden:
+            self.excite = nn.Sequential(conv(2, channels, hidden), nn.ReLU(inplace=True), conv(2, hidden, channels))
+
+    def logits(self, x_BCHW: Tensor) -> Tensor:
+        if self.gather is not None:
+            gathered: Tensor = self.gather(x_BCHW)
+        elif self.extent:
+            e = self.extent
+            gathered = F.avg_pool2d(x_BCHW, 2 * e - 1, stride=e, padding=e - 1, count_include_pad=False)
+        else:
+            gathered = x_BCHW.mean((2, 3), keepdim=True)
+        return gathered if self.excite is None else self.excite(gathered)
+
+    def gate(self, x_BCHW: Tensor) -> Tensor:
+        # The activation comes before the spreading: the same values, on e * e times fewer elements.
+        gate = super().gate(x_BCHW)
+        return gate if gate.shape[2:] == (1, 1) else F.interpolate(gate, size=x_BCHW.shape[2:], mode="nearest")
+
+
+def _lska_params(s: Sizes) -> int:
+    local, far, _ = LSKA_KERNELS[s.kernel]
+    return s.channels**2 + s.channels + 2 * (local + 1 + far + 1) * s.channels
+
+
+PIXEL = Part(
+    id="pixel_attention",
+    kind="spatial",
+    build=lambda s, single_map: PixelAttention(s.channels, s.dims, single_map),
+    params=lambda s: s.channels**2 + s.channels,
+    flags={"single_map": (False, True)},
+    dims=(2, 3),
+    formula="C² + C",
+)
+SIMAM = Part(
+    id="simam",
+    kind="whole",
+    build=lambda s: SimAM(),
+    params=lambda s: 0,
+    dims=(2, 3),
+    formula="0",
+)
+LSKA = Part(
+    id="lska",
+    kind="spatial",
+    build=lambda s: LargeSeparableKernel(s.channels, s.kernel),
+    params=_lska_params,
+    kernel=7,
+    kernels=tuple(LSKA_KERNELS),
+    kernels_only=True,
+    formula="C² + 17C at k = 7, + 21C at 11, + 29C at 23, + 37C at 35",
+)
+GE_PLUS = Part(
+    id="gather_excite",
+    kind="whole",
+    build=lambda s, extent: GatherExcite(s.channels, s.hidden, extent, learned=True),
+    params=lambda s: 33 * s.channels + mlp_params(s),
+    reduction=16,
+    flags={"extent": (8, 2, 4)},
+    formula="33C + 2Ch + h + C (11C log2 e gathers; e = 8)",
+)
+GE_THETA = Part(
+    id="gather_excite_theta",
+    kind="whole",
+    build=lambda s, extent: GatherExcite(s.channels, 0, extent, learned=True),
+    params=lambda s: 33 * s.channels,
+    flags={"extent": (8, 2, 4)},
+    formula="33C (11C log2 e; e = 8)",
+)
+GE_MINUS = Part(
+    id="gather_excite_minus",
+    kind="whole",
+    build=lambda s, extent: GatherExcite(s.channels, 0, extent, learned=False),
+    params=lambda s: 0,
+    flags={"extent": (0, 2, 4, 8)},
+    formula="0",
+)
+GE_PAPER = "Gather-Excite, Hu et al. 2018, arXiv:1810.12348"
+
+register(
+    AttentionType("pixel_attention", (PIXEL,), "PAN, Zhao et al. 2020, arXiv:2010.01073", PIXEL.formula),
+    AttentionType("simam", (SIMAM,), "SimAM, Yang et al. 2021, ICML", SIMAM.formula),
+    AttentionType("lska", (LSKA,), "LSKA, Lau et al. 2023, arXiv:2309.01439", LSKA.formula),
+    AttentionType("gather_excite", (GE_PLUS,), f"{GE_PAPER} (theta-plus)", GE_PLUS.formula),
+    AttentionType("gather_excite_theta", (GE_THETA,), f"{GE_PAPER} (theta)", GE_THETA.formula),
+    AttentionType("gather_excite_minus", (GE_MINUS,), f"{GE_PAPER} (theta-minus)", GE_MINUS.formula),
+)

@@ -1,0 +1,97 @@
+"""Attention by a small network of its own: spatial transformers and the residual attention mask.
+
+Shapes as in parts.py.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spaces.attention.parts import BatchNorm, Gate, conv, keep_format
+from spaces.attention.registry import AttentionType, Part, register
+
+POOLED = 4  # the localisation head of the spatial transformer reads a grid of 4 x 4, whatever the map
+
+
+class SpatialTransformer(nn.Module):
+    """`grid_sample(x, affine_grid(theta(x)))`, one affine map per image (Jaderberg et al. 2015, arXiv:1506.02025).
+
+    theta: 1x1 C -> h, ReLU, mean over a 4 x 4 grid, linear 16h -> 6 with zero weight and the identity as bias. Sampling
+    is bilinear, zero outside. The identity start needs a theta that moves something: `zero_init=False`.
+    """
+
+    def __init__(self, channels: int, hidden: int, zero_init: bool = True) -> None:
+        super().__init__()
+        self.reduce = conv(2, channels, hidden)
+        self.theta = nn.Linear(POOLED * POOLED * hidden, 6)
+        if zero_init:
+            nn.init.zeros_(self.theta.weight)
+        with torch.no_grad():
+            self.theta.bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        pooled_Bh44 = F.adaptive_avg_pool2d(torch.relu(self.reduce(x_BCHW)), POOLED)
+        # A grid in less than float32 would be off by pixels.
+        theta_B23 = self.theta(pooled_Bh44.flatten(1)).float().unflatten(1, (2, 3))
+        grid_BHW2 = F.affine_grid(theta_B23, list(x_BCHW.shape), align_corners=False)
+        sampled = F.grid_sample(x_BCHW.float(), grid_BHW2, mode="bilinear", padding_mode="zeros", align_corners=False)
+        return keep_format(sampled.to(x_BCHW.dtype), x_BCHW)
+
+
+class ResidualAttention(Gate):
+    """`x * (1 + sigmoid(mask(x)))`, the mask an hourglass (Wang et al., CVPR 2017, arXiv:1704.06904, eq. 3).
+
+    1x1 C -> h; twice max pooling by 2 and a 3 x 3 convolution; twice bilinear up-sampling, with a skip connection and
+    a 3 x 3 convolution between; 1x1 h -> C. BN and ReLU after all but the last, which alone is biased.
+    """
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+
+        def layer(width: int, kernel: int) -> nn.Module:
+            return nn.Sequential(conv(2, width, hidden, kernel, bias=False), BatchNorm(hidden), nn.ReLU(inplace=True))
+
+        self.enter, self.down1, self.down2, self.up1 = (
+            layer(channels, 1),
+            layer(hidden, 3),
+            layer(hidden, 3),
+            layer(hidden, 3),
+        )
+        self.leave = conv(2, hidden, channels)
+
+    def logits(self, x_BCHW: Tensor) -> Tensor:
+        half = self.down1(F.max_pool2d(self.enter(x_BCHW), 3, stride=2, padding=1))
+        quarter = self.down2(F.max_pool2d(half, 3, stride=2, padding=1))
+        skip = half + F.interpolate(quarter, size=half.shape[2:], mode="bilinear", align_corners=False)
+        mask = F.interpolate(self.up1(skip), size=x_BCHW.shape[2:], mode="bilinear", align_corners=False)
+        logits_BCHW: Tensor = self.leave(mask)
+        return logits_BCHW
+
+    def activate(self, logits: Tensor) -> Tensor:
+        return 1 + torch.sigmoid(logits)
+
+
+STN = Part(
+    id="spatial_transformer",
+    kind="whole",
+    build=lambda s, zero_init: SpatialTransformer(s.channels, s.hidden, zero_init),
+    params=lambda s: s.channels * s.hidden + 97 * s.hidden + 6,
+    reduction=16,
+    zero_init=True,
+    formula="Ch + 97h + 6",
+)
+RESIDUAL = Part(
+    id="residual_attention",
+    kind="whole",
+    build=lambda s: ResidualAttention(s.channels, s.hidden),
+    params=lambda s: 2 * s.channels * s.hidden + 27 * s.hidden**2 + 8 * s.hidden + s.channels,
+    reduction=4,
+    formula="2Ch + 27h² + 8h + C",
+)
+
+register(
+    AttentionType("spatial_transformer", (STN,), "STN, Jaderberg et al. 2015, arXiv:1506.02025", STN.formula),
+    AttentionType(
+        "residual_attention", (RESIDUAL,), "Residual Attention, Wang et al. 2017, arXiv:1704.06904", RESIDUAL.formula
+    ),
+)
