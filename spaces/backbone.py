@@ -6,7 +6,7 @@ Plain networks come from timm, torchvision, the papers in ``spaces.backbones`` o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,15 +15,15 @@ from torch import nn
 from spaces.attention import create_attention
 from spaces.backbones import zoo
 from spaces.backbones.insertion import attach, clear, shrink_stem
-from spaces.backbones.structure import Site, Stage, find_stages, find_stem
-from spaces.backbones.trace import record
+from spaces.backbones.structure import Site, Stage, find_stages, find_stem, open_slots
+from spaces.backbones.trace import Trace, record
 from spaces.backbones.zoo import list_backbones
 from spaces.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from spaces.placement import Architecture, Placement
 
-__all__ = ["NATIVE", "Backbone", "Site", "Stage", "build_model", "describe_backbone", "list_backbones"]
+__all__ = ["NATIVE", "Backbone", "Site", "Stage", "build_model", "describe_backbone", "list_backbones", "site_shapes"]
 
 NATIVE = ("keep", "replace", "remove")
 SMALL_IMAGE = 64  # images up to this size get a stem that keeps their resolution
@@ -69,16 +69,39 @@ def describe_backbone(name: str) -> Backbone:
 
     Raises UsageError for an unknown name, and for a network without a chain of blocks.
     """
-    with torch.device("meta"):
-        model = zoo.create_plain(name, num_classes=10, in_chans=3)
-        size = int(getattr(model, "default_cfg", {}).get("input_size", (3, 224, 224))[-1])
-        trace = record(model, torch.empty(1, 3, size, size))
+    trace = record_backbone(name)
     stages = find_stages(trace)
     if not stages:
         raise UsageError(
             f"backbone {name!r}: no chain of blocks was found, so there are no stages to place attention in"
         )
-    return Backbone(name, stages, size, find_stem(trace))
+    return Backbone(name, stages, trace.shapes[0][-1], find_stem(trace))
+
+
+@lru_cache(maxsize=32)
+def record_backbone(name: str, *, image_size: int | None = None, in_chans: int = 3) -> Trace:
+    """One forward pass of the plain network on the meta device, at its own input size or at ``image_size``."""
+    with torch.device("meta"):
+        model = zoo.create_plain(name, num_classes=10, in_chans=in_chans)
+        if image_size is not None and image_size <= SMALL_IMAGE:
+            shrink_stem(model, describe_backbone(name).stem, rescale=False)
+        open_slots(model)
+        size = image_size or int(getattr(model, "default_cfg", {}).get("input_size", (3, 224, 224))[-1])
+        return record(model, torch.empty(1, in_chans, size, size))
+
+
+def site_shapes(name: str, *, image_size: int, in_chans: int = 3) -> dict[Site, tuple[int, int, int]]:
+    """(C, H, W) of the map at every site of a backbone for square images of ``image_size`` pixels.
+
+    Raises UsageError where the network cannot take such an image.
+    """
+    try:
+        trace = record_backbone(name, image_size=image_size, in_chans=in_chans)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise UsageError(f"{name} cannot take images of {image_size} pixels: {error}") from error
+    shapes = {call.path: call.shape for call in trace.calls}
+    sites = (site for stage in describe_backbone(name).stages for kind in stage.sites.values() for site in kind)
+    return {site: shapes[site.path][1:] for site in sites}
 
 
 def build_model(

@@ -182,6 +182,13 @@ def find_slot(trace: Trace, block: Call) -> Site | None:
     return _native_slot(trace, block) or _depthwise_slot(trace, block) or _residual_slot(trace, block)
 
 
+def open_slots(model: nn.Module) -> None:
+    """Fill slots that are None with an Identity, so that a recorded pass shows where in its block each of them lies."""
+    for module in list(model.modules()):
+        if getattr(module, "se", module) is None:
+            module.se = nn.Identity()
+
+
 def _native_slot(trace: Trace, block: Call) -> Site | None:
     """A slot in use or, where all of a block's slots are empty, the one that lies on the path (an Identity is called)."""
     called = {call.path: call for call in trace.calls}
@@ -193,11 +200,6 @@ def _native_slot(trace: Trace, block: Call) -> Site | None:
                 return Site(path, called[path].shape[1], native=True)
             if isinstance(called[path].module, nn.Identity) and empty is None:
                 empty = Site(path, called[path].shape[1], empty=True)
-    if (
-        empty is None and getattr(block.module, "se", block) is None
-    ):  # never called: timm's ResNets, before the addition
-        branch = _residual_slot(trace, block)
-        return branch and Site(f"{block.path}.se", branch.channels, empty=True)
     return empty
 
 
