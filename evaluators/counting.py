@@ -28,13 +28,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 METRICS = ("params", "macs", "flops", "activations")
 
-_REDUCTIONS = """
+_REDUCTION_NAMES = """
     mean sum max amax min amin std var var_mean norm linalg_vector_norm logsumexp
     adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
     avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d max_pool2d_with_indices lp_pool2d
-""".split()
+"""
 
-_FREE = """
+_FREE_NAMES = """
     add add_ sub sub_ rsub mul mul_ div div_ neg abs square sqrt rsqrt pow reciprocal exp log log1p
     relu relu_ relu6 relu6_ leaky_relu leaky_relu_ elu elu_ gelu gelu_ silu silu_ mish mish_ prelu sigmoid sigmoid_ tanh tanh_
     hardswish hardswish_ hardsigmoid hardsigmoid_ hardtanh hardtanh_ softplus softmax log_softmax clamp clamp_ clamp_min
@@ -44,8 +44,8 @@ _FREE = """
     constant_pad_nd reflection_pad2d replication_pad2d expand_as reshape_as view_as unflatten movedim moveaxis swapaxes
     one_hot eye tril triu meshgrid numpy_T unfold im2col copy_ fill_ zero_ narrow
     eq ne lt le gt ge logical_not logical_and bitwise_not ones_like rand rand_like randn new_ones alias resolve_conj
-    concat hstack vstack adjoint mT swapdims nan_to_num
-""".split()
+    concat hstack vstack adjoint mT swapdims nan_to_num addcmul numel
+"""
 
 
 def _shape(value: Any) -> list[int]:
@@ -105,12 +105,13 @@ def _handles() -> tuple[dict[str, Handle], dict[str, Handle]]:
     nothing = nn.Identity()
     flops = dict(FlopCountAnalysis(nothing, ())._op_handles)
     activations = dict(ActivationCountAnalysis(nothing, ())._op_handles)
-    flops |= {f"aten::{name}": _reduction_flops for name in _REDUCTIONS}
+    flops |= {f"aten::{name}": _reduction_flops for name in _REDUCTION_NAMES.split()}
     flops |= {
         "aten::einsum": _einsum_flops,
         "aten::scaled_dot_product_attention": _sdpa_flops,
         "aten::affine_grid_generator": _affine_grid_flops,
         "aten::baddbmm": lambda inputs, outputs: prod(_shape(inputs[1])) * _shape(inputs[2])[-1],
+        "aten::upsample_linear1d": lambda inputs, outputs: 2 * prod(_shape(outputs[0])),
         "aten::upsample_bicubic2d": lambda inputs, outputs: 16 * prod(_shape(outputs[0])),
     }
     activations |= {
@@ -129,7 +130,7 @@ class _Analysis(JitModelAnalysis):
         flops, activations = _handles()
         for name in flops.keys() | activations.keys():
             self.set_op_handle(name, self._both(name, flops.get(name), activations.get(name)))
-        self.set_op_handle(**{f"aten::{name}": None for name in _FREE})
+        self.set_op_handle(**{f"aten::{name}": None for name in _FREE_NAMES.split()})
         self.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
 
     def _both(self, operator: str, flops: Handle | None, activations: Handle | None) -> Handle:

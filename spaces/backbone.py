@@ -90,7 +90,7 @@ def record_backbone(name: str, *, image_size: int | None = None, in_chans: int =
         return record(model, torch.empty(1, in_chans, size, size))
 
 
-def site_shapes(name: str, *, image_size: int, in_chans: int = 3) -> dict[Site, tuple[int, int, int]]:
+def site_shapes(name: str, *, image_size: int, in_chans: int = 3) -> dict[Site, tuple[int, ...]]:
     """(C, H, W) of the map at every site of a backbone for square images of ``image_size`` pixels.
 
     Raises UsageError where the network cannot take such an image.

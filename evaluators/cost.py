@@ -1,0 +1,218 @@
+"""What an architecture costs, exactly: counted by fvcore on the whole network, or summed from an additive table.
+
+Attention neither changes the shape of a map nor touches another module, so the cost of an architecture is that of the
+plain backbone plus that of every inserted module on its own: one fvcore count of the backbone and one of each distinct
+(site shape, placement) price every architecture of a space. Costs are a property of the architecture: the one learnable
+scalar per site of an identity start is a matter of training and is never counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import fvcore
+import numpy as np
+import timm
+import torch
+
+from evaluators import counting
+from evaluators.counting import METRICS, Counts, count_module
+from spaces.attention import attention_type, create_attention
+from spaces.backbone import build_model, describe_backbone, site_shapes, takes_native_out
+from spaces.backbones.insertion import CHILD
+from spaces.placement import Architecture, Placement
+
+__all__ = ["METRICS", "Cost", "CostTable", "StageCost", "count_cost"]
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What one stage's placement adds to the plain network (less what it replaces)."""
+
+    placement: str
+    params: int
+    macs: int
+    flops: int
+    activations: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Costs for a batch of one in eval mode: plain + the sum over ``stages``.
+
+    ``params``: learnable parameters; ``macs``: multiply-adds of convolutions and matrix products; ``flops``: fvcore's unit
+    under the convention of ``evaluators.counting``; ``activations``: elements that convolutions and products put out.
+    ``uncounted_ops``: operators that no rule counts; the numbers hold when it is empty.
+    """
+
+    architecture: str
+    params: int
+    macs: int
+    flops: int
+    activations: int
+    uncounted_ops: tuple[str, ...]
+    stages: tuple[StageCost, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"uncounted_ops": list(self.uncounted_ops), "stages": [asdict(s) for s in self.stages]}
+
+
+@lru_cache(maxsize=1024)
+def count_cost(
+    arch: Architecture, *, image_size: int = 224, num_classes: int = 1000, in_chans: int = 3, native: str = "keep"
+) -> Cost:
+    """Count the whole network of an architecture with fvcore, for square images of ``image_size`` pixels.
+
+    Raises UsageError for an unknown ``native`` or an image size that the network cannot take.
+    """
+    site_shapes(arch.backbone, image_size=image_size, in_chans=in_chans)  # refuses a size the network cannot take
+    counts = _count_network(arch, image_size, num_classes, in_chans, native)
+    plain = counts
+    if native == "replace":
+        plain = _count_network(Architecture.plain(arch.backbone), image_size, num_classes, in_chans, native)
+    stages = []
+    for stage, placement in zip(describe_backbone(arch.backbone).stages, arch.placements, strict=True):
+        added = np.zeros(len(METRICS), dtype=np.int64)
+        for site in () if placement.is_none else stage.sites[placement.site or ""]:
+            added += counts.by_module[f"{site.path}.{CHILD}"]
+        for slot in stage.sites.get("slot", ()):
+            if native == "replace" and takes_native_out(native, slot, placement):
+                added -= plain.by_module[slot.path]
+        stages.append(StageCost(str(placement), *added.tolist()))
+    return Cost(str(arch), *counts.total.tolist(), counts.uncounted, tuple(stages))
+
+
+def _count_network(arch: Architecture, image_size: int, num_classes: int, in_chans: int, native: str) -> Counts:
+    with torch.device("meta"):
+        model = build_model(arch, num_classes, in_chans, image_size=image_size, native=native)
+        return count_module(model, torch.empty(1, in_chans, image_size, image_size))
+
+
+class CostTable:
+    """Costs of all architectures over one backbone as sums: ``base`` of the plain network, plus one vector per stage.
+
+    Counts are kept in a file of the cache folder (``ATTUNE_CACHE``, else ``$XDG_CACHE_HOME/attune``) whose name is a hash
+    of everything that they depend on, so it can be deleted at any time and is never stale.
+    """
+
+    def __init__(
+        self, backbone: str, *, image_size: int, num_classes: int, in_chans: int = 3, native: str = "keep"
+    ) -> None:
+        self.backbone = backbone
+        self.native = native
+        self._stages = describe_backbone(backbone).stages
+        self._shapes = site_shapes(backbone, image_size=image_size, in_chans=in_chans)
+        self._cache = _cache()
+        key = f"{backbone} image={image_size} classes={num_classes} channels={in_chans} native={native}"
+        found = None if backbone.startswith("module:") else self._cache.get(key)  # the user's code may have changed
+        if found is None:
+            plain = Architecture.plain(backbone)
+            counts = _count_network(plain, image_size, num_classes, in_chans, native)
+            slots = [site for stage in self._stages for site in stage.sites.get("slot", ()) if site.native]
+            own = {slot.path: counts.by_module[slot.path].tolist() for slot in slots}
+            found = {"total": counts.total.tolist(), "native": own, "uncounted": list(counts.uncounted)}
+            self._cache.put({key: found})
+        self.base = np.array(found["total"], dtype=np.int64)
+        self._native = {path: np.array(vector, dtype=np.int64) for path, vector in found["native"].items()}
+        self._uncounted = set(found["uncounted"])
+        self._known: dict[tuple[int, Placement], np.ndarray] = {}
+
+    def stage_costs(self, stage: int, placements: Sequence[Placement]) -> np.ndarray:
+        """What each canonical placement adds at a stage (from 0): (n, 4) integers in the order of METRICS."""
+        missing = [p for p in dict.fromkeys(placements) if (stage, p) not in self._known]
+        wanted = {
+            (self._shapes[site], _content(placement, site.channels)): placement
+            for placement in missing
+            if not placement.is_none
+            for site in self._stages[stage].sites[placement.site or ""]
+        }
+        keys = {_text(shape, content): (shape, placement) for (shape, content), placement in wanted.items()}
+        self._cache.put({k: _count_attention(*keys[k]) for k in keys if self._cache.get(k) is None})
+        for placement in missing:
+            self._known[stage, placement] = self._sum(stage, placement)
+        rows = [self._known[stage, placement] for placement in placements]
+        return np.array(rows, dtype=np.int64).reshape(-1, len(METRICS))
+
+    def _sum(self, stage: int, placement: Placement) -> np.ndarray:
+        total = np.zeros(len(METRICS), dtype=np.int64)
+        for site in () if placement.is_none else self._stages[stage].sites[placement.site or ""]:
+            found = self._cache.get(_text(self._shapes[site], _content(placement, site.channels)))
+            total += np.array(found["total"], dtype=np.int64)
+            self._uncounted |= set(found["uncounted"])
+        for slot in self._stages[stage].sites.get("slot", ()):
+            if self.native == "replace" and takes_native_out(self.native, slot, placement):
+                total -= self._native[slot.path]
+        return total
+
+    def cost(self, arch: Architecture) -> Cost:
+        """The same as ``count_cost``, to the integer, from the table."""
+        added = [self.stage_costs(stage, [placement])[0] for stage, placement in enumerate(arch.placements)]
+        total = self.base + np.sum(added, axis=0)
+        stages = tuple(StageCost(str(p), *row.tolist()) for p, row in zip(arch.placements, added, strict=True))
+        return Cost(str(arch), *total.tolist(), tuple(sorted(self._uncounted)), stages)
+
+
+def _content(placement: Placement, channels: int) -> tuple[Any, ...]:
+    return (placement.type, *attention_type(placement.type).effective(channels, **placement.genes))
+
+
+def _text(shape: tuple[int, ...], content: tuple[Any, ...]) -> str:
+    return f"{shape} {content}"
+
+
+def _count_attention(shape: tuple[int, ...], placement: Placement) -> dict[str, Any]:
+    with torch.device("meta"):
+        counts = count_module(create_attention(placement.type, shape[0], **placement.genes), torch.empty(1, *shape))
+    return {"total": counts.total.tolist(), "uncounted": list(counts.uncounted)}
+
+
+# --- the cache on disk ------------------------------------------------------------------------------------------------
+
+
+class _Cache:
+    """Counts by key in memory and in a file of JSON lines, which any number of processes append to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.counts: dict[str, dict[str, Any]] = {}
+        if path.exists():
+            for line in path.read_text().split("\n")[:-1]:  # the last piece is empty, or a line being written
+                self.counts |= json.loads(line)
+
+    def get(self, key: str) -> Any:
+        return self.counts.get(key)
+
+    def put(self, counts: dict[str, Any]) -> None:
+        if counts:
+            self.counts |= counts
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "ab", buffering=0) as file:
+                file.write((json.dumps(counts) + "\n").encode())  # one append: lines of several processes do not mix
+
+
+def _cache() -> _Cache:
+    fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attune"
+    return _open_cache(Path(os.environ.get("ATTUNE_CACHE") or fallback))
+
+
+@cache
+def _open_cache(folder: Path) -> _Cache:
+    return _Cache(folder / f"costs-{_fingerprint()}.jsonl")
+
+
+@cache
+def _fingerprint() -> str:
+    """A hash of all that a count depends on: the libraries' versions and the source of networks, attention and rules."""
+    digest = hashlib.sha256(" ".join((torch.__version__, timm.__version__, fvcore.__version__)).encode())
+    spaces = Path(__file__).parents[1] / "spaces"
+    sources = [*spaces.glob("backbone*.py"), *spaces.glob("backbones/*.py"), *spaces.glob("attention/*.py")]
+    for path in (*sorted(sources), Path(counting.__file__)):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,338 @@
+"""Hard budgets as arithmetic: which index vectors of a space fit, how many, and drawing from them uniformly.
+
+The cost of an architecture is a base plus one integer vector per stage. Split the stages in two halves and enumerate all
+partial sums of each once. The number of completions of a left sum is then a range (one limit) or a dominance count (several
+limits) over the sorted right sums: exact counting, and exactly uniform sampling by these numbers, without rejection.
+
+Letters: S stages, N architectures, M limited metrics, L and R partial sums of the left and right half, Q queries.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from spaces.errors import UsageError, unknown
+
+_NUMBER = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?)([kmgt]?)", re.IGNORECASE)
+_RELATIVE = re.compile(r"([0-9]+(?:\.[0-9]*)?)x", re.IGNORECASE)
+_FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def parse_limits(limits: Mapping[str, Any], reference: Mapping[str, int]) -> dict[str, int]:
+    """Read limits such as ``310M``, ``3.2e8``, ``4000000`` or, relative to the reference, ``1.05x``: metric -> integer.
+
+    Raises UsageError for a metric that has no reference cost, or a limit that cannot be read.
+    """
+    read: dict[str, int] = {}
+    for metric, limit in limits.items():
+        if metric not in reference:
+            raise unknown("budget metric", metric, reference)
+        text = str(limit).strip().replace("_", "")
+        if relative := _RELATIVE.fullmatch(text):
+            read[metric] = _floor(relative[1], int(reference[metric]))
+        elif isinstance(limit, bool) or not (number := _NUMBER.fullmatch(text)):
+            raise UsageError(f"budget {metric}: cannot read {limit!r}; valid: 310M, 3.1e8, 310000000 or 1.05x")
+        else:
+            read[metric] = _floor(number[1], _FACTORS[number[2].lower()])
+    return read
+
+
+def _floor(decimal: str, factor: int) -> int:
+    """decimal * factor rounded down, without the error of binary fractions."""
+    return int(Fraction(decimal.rstrip(".")) * factor)
+
+
+def human(value: int) -> str:
+    """312000000 -> 312M."""
+    for suffix, unit in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if value >= unit:
+            return f"{value / unit:.4g}{suffix}"
+    return str(value)
+
+
+class Feasible:
+    """The index vectors within the limits: ``base_M + sum over stages of costs[s][index] <= limits_M``.
+
+    ``costs``: per stage (choices, M) integers; ``names`` of the metrics, for messages. With no metric all fit.
+    Raises UsageError from the first question where nothing fits.
+    """
+
+    def __init__(
+        self, costs: Sequence[np.ndarray], base_M: np.ndarray, limits_M: np.ndarray, names: Sequence[str] = ()
+    ) -> None:
+        self.costs = tuple(np.asarray(cost, dtype=np.int64).reshape(len(cost), -1) for cost in costs)
+        self.base = np.asarray(base_M, dtype=np.int64).reshape(-1)
+        self.limits = np.asarray(limits_M, dtype=np.int64).reshape(-1)
+        self.names = tuple(names) or tuple(f"metric {i}" for i in range(len(self.limits)))
+        self.sizes = tuple(len(cost) for cost in self.costs)
+
+    # --- single questions ---------------------------------------------------------------------------------------------
+
+    def cost(self, indices_NS: np.ndarray) -> np.ndarray:
+        """Total costs of the limited metrics, (N, M)."""
+        indices_NS = np.atleast_2d(indices_NS)
+        total_NM = np.broadcast_to(self.base, (len(indices_NS), len(self.base))).copy()
+        for stage, cost in enumerate(self.costs):
+            total_NM += cost[indices_NS[:, stage]]
+        return total_NM
+
+    def contains(self, indices_NS: np.ndarray) -> np.ndarray:
+        """Whether each index vector is within the limits, (N,) truth values."""
+        return np.all(self.cost(indices_NS) <= self.limits, axis=1)
+
+    @property
+    def count(self) -> int:
+        """The number of feasible index vectors, exactly (a Python integer)."""
+        return self._sums.count
+
+    def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """n feasible index vectors, independent and exactly uniform, without rejection: (n, S)."""
+        return self._sums.sample(rng, n)
+
+    def cheapest(self, metric: int = 0) -> np.ndarray:
+        """A feasible index vector with the least cost in a metric, (S,)."""
+        least, most = self._bounds(metric)
+        value = _first(least, most, lambda limit: self._within(metric, limit) > 0) if self.count else most
+        return self._limited(metric, value).sample(np.random.default_rng(0), 1)[0]
+
+    def dearest(self, metric: int = 0) -> np.ndarray:
+        """A feasible index vector with the greatest cost in a metric, (S,)."""
+        least, most = self._bounds(metric)
+        count = self.count
+        value = _first(least, most, lambda limit: self._within(metric, limit) == count)
+        costs = [np.column_stack([cost, -cost[:, metric]]) for cost in self.costs]
+        base, limits = np.append(self.base, -self.base[metric]), np.append(self.limits, -value)
+        return Feasible(costs, base, limits).sample(np.random.default_rng(0), 1)[0]
+
+    # --- moving about inside ------------------------------------------------------------------------------------------
+
+    def neighbours(self, indices_S: np.ndarray) -> np.ndarray:
+        """All feasible vectors that differ from the given one in exactly one stage, (N, S)."""
+        moved = [self._changed(np.asarray(indices_S), stage) for stage in range(len(self.sizes))]
+        return np.concatenate([m[self.contains(m)] for m in moved if len(m)] or [np.empty((0, len(self.sizes)), int)])
+
+    def _changed(self, indices_S: np.ndarray, stage: int) -> np.ndarray:
+        others = np.delete(np.arange(self.sizes[stage]), indices_S[stage])
+        moved = np.tile(indices_S, (len(others), 1))
+        moved[:, stage] = others
+        return moved
+
+    def mutate(self, rng: np.random.Generator, indices_S: np.ndarray) -> np.ndarray:
+        """A random feasible neighbour: a stage that has one, uniformly, then one of its choices. Without any, a copy."""
+        for stage in rng.permutation(len(self.sizes)):
+            moved = self._changed(np.asarray(indices_S), int(stage))
+            if len(moved) and (fits := moved[self.contains(moved)]).size:
+                return fits[rng.integers(len(fits))]
+        return np.array(indices_S)
+
+    def crossover(self, rng: np.random.Generator, first_S: np.ndarray, second_S: np.ndarray) -> np.ndarray:
+        """Uniform crossover conditioned on the budget: exactly uniform among the feasible mixtures of two parents.
+
+        Raises UsageError where no mixture fits, which cannot be when a parent does.
+        """
+        pairs = np.stack([first_S, second_S], axis=1)
+        mixtures = Feasible(
+            [cost[pair] for cost, pair in zip(self.costs, pairs, strict=True)], self.base, self.limits, self.names
+        )
+        chosen = mixtures.sample(rng, 1)[0]
+        return pairs[np.arange(len(pairs)), chosen]
+
+    # --- how it is done -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _sums(self) -> _Sums:
+        least = self.base + sum(cost.min(axis=0) for cost in self.costs)
+        if (least > self.limits).any():
+            self._refuse()
+        most = self.base + sum(cost.max(axis=0) for cost in self.costs)
+        binding = most > self.limits
+        if binding.any():
+            sums = _Sums([cost[:, binding] for cost in self.costs], (self.limits - self.base)[binding])
+        else:  # all fit: as with costs of nothing
+            sums = _Sums([np.zeros((size, 1), dtype=np.int64) for size in self.sizes], np.zeros(1, dtype=np.int64))
+        if sums.count == 0:
+            self._refuse()
+        return sums
+
+    def _within(self, metric: int, limit: int) -> int:
+        """How many feasible vectors also keep a metric within another limit."""
+        try:
+            return self._limited(metric, limit).count
+        except UsageError:
+            return 0
+
+    def _limited(self, metric: int, limit: int) -> Feasible:
+        limits = self.limits.copy()
+        limits[metric] = min(limit, limits[metric])
+        return Feasible(self.costs, self.base, limits, self.names)
+
+    def _bounds(self, metric: int) -> tuple[int, int]:
+        """The least and the greatest total that a metric can have without any limit."""
+        columns = [cost[:, metric] for cost in self.costs]
+        base = int(self.base[metric])
+        return base + sum(int(c.min()) for c in columns), base + sum(int(c.max()) for c in columns)
+
+    def _refuse(self) -> None:
+        needs = []
+        for m, name in enumerate(self.names):
+            least = int(self.base[m] + sum(cost[:, m].min() for cost in self.costs))
+            plain = int(self.base[m])
+            if least > self.limits[m]:
+                alone = f"the plain backbone alone needs {human(plain)}"
+                cheapest = f", the cheapest architecture of the space {human(least)}" if least != plain else ""
+                needs.append(f"{name} <= {human(int(self.limits[m]))}, but {alone}{cheapest}")
+        raise UsageError(
+            "nothing fits the budget: " + ("; ".join(needs) or "no architecture meets all limits together")
+        )
+
+
+def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The least integer of [low, high] for which a monotone condition holds; it holds for ``high``."""
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle + 1, high)
+    return low
+
+
+class _Stages:
+    """All sums over some stages, sorted by the first metric; choices of one stage with equal costs are enumerated once."""
+
+    def __init__(self, stages: Sequence[int], costs: Sequence[np.ndarray], metrics: int) -> None:
+        self.stages = tuple(stages)
+        self.members: list[list[np.ndarray]] = []  # stage -> group of equal cost -> its choices
+        sums, weight = np.zeros((1, metrics), dtype=np.int64), np.ones(1, dtype=np.int64)
+        for stage in stages:
+            distinct, group, size = np.unique(costs[stage], axis=0, return_inverse=True, return_counts=True)
+            self.members.append(np.split(np.argsort(group.ravel(), kind="stable"), np.cumsum(size)[:-1]))
+            sums = (sums[:, None, :] + distinct[None, :, :]).reshape(-1, metrics)
+            weight = (weight[:, None] * size[None, :]).ravel()
+        self.order = np.argsort(sums[:, 0], kind="stable")
+        self.sums, self.weight = sums[self.order], weight[self.order]
+        self.heap = np.cumsum(self.weight)
+
+    def fill(self, rng: np.random.Generator, chosen_N: np.ndarray, indices_NS: np.ndarray) -> None:
+        """Write a uniform choice vector of each chosen sum into the columns of these stages."""
+        groups = np.unravel_index(self.order[chosen_N], [len(members) for members in self.members] or [1])
+        for stage, members, group_N in zip(self.stages, self.members, groups, strict=False):
+            for row, group in enumerate(group_N):
+                indices_NS[row, stage] = rng.choice(members[group])
+
+
+class _Sums:
+    """Left sums, middle sums and right sums; a right sum completes a (middle, left) pair if it fits the room they leave.
+
+    The middle is one stage where the stages do not divide into two equal halves, and empty otherwise.
+    """
+
+    def __init__(self, costs: Sequence[np.ndarray], room_M: np.ndarray) -> None:
+        sides = _divide([len(np.unique(cost, axis=0)) for cost in costs])
+        self.left, self.middle, self.right = (_Stages(side, costs, len(room_M)) for side in sides)
+        self.stages, self.room = len(costs), room_M
+        self.rows = [int((self.left.weight * self.completions(m)).sum()) for m in range(len(self.middle.sums))]
+        self.totals = [n * int(weight) for n, weight in zip(self.rows, self.middle.weight, strict=True)]
+        self.count = sum(self.totals)
+
+    def completions(self, middle: int) -> np.ndarray:
+        """How many right vectors fit beside each left sum and the given middle one, (L,)."""
+        rooms_LM = self.room - self.middle.sums[middle] - self.left.sums
+        return weight_below(self.right.sums, self.right.weight, rooms_LM)
+
+    def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        middle_N = np.searchsorted(np.cumsum(self.totals), rng.integers(self.count, size=n), side="right")
+        left_N, right_N = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
+        for middle in np.unique(middle_N):
+            wanted = np.flatnonzero(middle_N == middle)
+            heap = np.cumsum(self.left.weight * self.completions(middle))
+            left_N[wanted] = np.searchsorted(heap, rng.integers(heap[-1], size=len(wanted)), side="right")
+        for left, middle in {(int(a), int(b)) for a, b in zip(left_N, middle_N, strict=True)}:
+            wanted = np.flatnonzero((left_N == left) & (middle_N == middle))
+            right_N[wanted] = self._right(rng, self.room - self.middle.sums[middle] - self.left.sums[left], len(wanted))
+        indices_NS = np.empty((n, self.stages), dtype=np.int64)
+        for side, chosen_N in ((self.left, left_N), (self.middle, middle_N), (self.right, right_N)):
+            side.fill(rng, chosen_N, indices_NS)
+        return indices_NS
+
+    def _right(self, rng: np.random.Generator, room_M: np.ndarray, n: int) -> np.ndarray:
+        """n right sums within a room, by weight."""
+        end = int(np.searchsorted(self.right.sums[:, 0], room_M[0], side="right"))
+        if len(room_M) == 1:
+            return np.searchsorted(self.right.heap, rng.integers(self.right.heap[end - 1], size=n), side="right")
+        fits = np.flatnonzero((self.right.sums[:end, 1:] <= room_M[1:]).all(axis=1))
+        heap = np.cumsum(self.right.weight[fits])
+        return fits[np.searchsorted(heap, rng.integers(heap[-1], size=n), side="right")]
+
+
+def _divide(sizes: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
+    """Stages for left, middle (at most one) and right such that enumerating and matching their sums takes least work."""
+    best: tuple[float, tuple[list[int], list[int], list[int]]] | None = None
+    log = np.log2(np.maximum(sizes, 1))
+    for middle in (None, *range(len(sizes))):
+        rest = [stage for stage in range(len(sizes)) if stage != middle]
+        for mask in range(2 ** max(0, min(len(rest), 16) - 1)):
+            left = [stage for i, stage in enumerate(rest) if mask >> i & 1]
+            right = [stage for i, stage in enumerate(rest) if not mask >> i & 1]
+            many = 2.0 ** log[left].sum(), 2.0 ** log[right].sum()
+            work = min(many) * (2.0 ** log[middle] if middle is not None else 1.0) + 8 * sum(many)
+            if best is None or work < best[0]:
+                smaller, larger = (left, right) if many[0] <= many[1] else (right, left)
+                best = work, (smaller, [] if middle is None else [middle], larger)
+    assert best is not None
+    return best[1]
+
+
+def weight_below(sums_RM: np.ndarray, weight_R: np.ndarray, rooms_QM: np.ndarray) -> np.ndarray:
+    """For each of Q rooms the total weight of the sums that are within it in every metric, exactly: (Q,).
+
+    ``sums_RM`` are sorted by their first metric. M = 1: binary search. M = 2: offline over a wavelet matrix, O((Q + R) log R).
+    M > 2: halving by the last metric, so that all sums of a half meet it or none of the queries needs more of them.
+    """
+    metrics = sums_RM.shape[1]
+    if metrics == 1:
+        heap = np.concatenate([[0], np.cumsum(weight_R)])
+        return heap[np.searchsorted(sums_RM[:, 0], rooms_QM[:, 0], side="right")]
+    if len(sums_RM) * len(rooms_QM) <= 10**5:
+        return (sums_RM[None] <= rooms_QM[:, None]).all(axis=2) @ weight_R
+    if metrics == 2:
+        return _weight_below_two(sums_RM, weight_R, rooms_QM)
+    low = sums_RM[:, -1] <= np.median(sums_RM[:, -1])
+    if low.all():
+        low = sums_RM[:, -1] < sums_RM[:, -1].max()
+    if not low.any():  # all are equal in the last metric
+        found = weight_below(sums_RM[:, :-1], weight_R, rooms_QM[:, :-1])
+        return np.where(rooms_QM[:, -1] >= sums_RM[0, -1], found, 0)
+    beyond = rooms_QM[:, -1] >= sums_RM[low, -1].max()
+    found = np.empty(len(rooms_QM), dtype=np.int64)
+    found[~beyond] = weight_below(sums_RM[low], weight_R[low], rooms_QM[~beyond])
+    found[beyond] = weight_below(sums_RM[low, :-1], weight_R[low], rooms_QM[beyond, :-1])
+    found[beyond] += weight_below(sums_RM[~low], weight_R[~low], rooms_QM[beyond])
+    return found
+
+
+def _weight_below_two(sums_R2: np.ndarray, weight_R: np.ndarray, rooms_Q2: np.ndarray) -> np.ndarray:
+    """Two metrics: positions are in the order of the first; the ranks of the second are split bit by bit."""
+    second = np.argsort(sums_R2[:, 1], kind="stable")
+    rank = np.empty(len(second), dtype=np.int64)
+    rank[second] = np.arange(len(second))
+    below = np.searchsorted(sums_R2[second, 1], rooms_Q2[:, 1], side="right")
+    start = np.zeros(len(rooms_Q2), dtype=np.int64)
+    stop = np.searchsorted(sums_R2[:, 0], rooms_Q2[:, 0], side="right")
+    found = np.zeros(len(rooms_Q2), dtype=np.int64)
+    weight = weight_R
+    for bit in reversed(range(len(second).bit_length())):
+        ones = (rank >> bit & 1).astype(bool)
+        zeros_before = np.concatenate([[0], np.cumsum(~ones)])
+        order = np.concatenate([np.flatnonzero(~ones), np.flatnonzero(ones)])
+        rank, weight = rank[order], weight[order]
+        heap = np.concatenate([[0], np.cumsum(weight)])
+        start_0, stop_0 = zeros_before[start], zeros_before[stop]
+        upper = (below >> bit & 1).astype(bool)  # all ranks with this bit 0 are below, those with 1 are still open
+        found += np.where(upper, heap[stop_0] - heap[start_0], 0)
+        start = np.where(upper, zeros_before[-1] + start - start_0, start_0)
+        stop = np.where(upper, zeros_before[-1] + stop - stop_0, stop_0)
+    return found
