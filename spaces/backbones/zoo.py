@@ -10,6 +10,7 @@ from functools import lru_cache
 import timm
 from torch import nn
 
+from spaces.backbones import tiny  # noqa: F401  (registers attune_tiny with timm)
 from spaces.errors import UsageError
 
 # timm's files of transformers, mixers and hybrids; all else in timm is a convolutional network.
