@@ -52,7 +52,7 @@ class SpaceConfig(Section):
 class SearchConfig(Section):
     """Which candidates, how many, under which budget."""
 
-    sampler: str = "known_cost"
+    sampler: str = "tpe"
     trials: int = Field(default=32, ge=1)
     costs: tuple[Metric, ...] = Field(default=("flops",), min_length=1)
     budget: dict[Metric, int | float | str] = Field(default_factory=dict)
@@ -113,6 +113,15 @@ def validate(raw: dict[str, Any], source: str) -> Config:
 def dump_config(config: Config) -> str:
     """The resolved configuration as YAML: every default spelled out."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load_run_config(folder: str | Path) -> Config:
+    """The configuration of a run directory; raises UsageError where there is none."""
+    path = Path(folder) / "config.yaml"
+    if not path.exists():
+        runs = sorted(str(found.parent) for found in Path("runs").glob("*/config.yaml"))
+        raise UsageError(f"{str(folder)!r} is not a run directory; runs here: {', '.join(runs) or 'none'}")
+    return load_config(path)
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

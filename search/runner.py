@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -29,9 +30,9 @@ import ray
 from ray import tune
 
 from evaluators.base import Evaluator
-from evaluators.data import load_data
+from evaluators.data import Data, load_data
 from evaluators.training import TrainingEvaluator
-from search.config import Config, dump_config, load_config
+from search.config import Config, dump_config, load_run_config
 from search.problem import Problem
 from search.progress import Progress
 from search.samplers import create_sampler
@@ -91,21 +92,13 @@ def run_search(config: Config, folder: str | Path, *, resume: bool = False) -> O
     )
     with Store(folder) as store:
         (folder / "config.yaml").write_text(dump_config(config))
+        (folder / "data.json").write_text(json.dumps(describe_data(evaluator.data)))
         return _Run(config, folder, store, problem, evaluator).go()
 
 
 def resume_search(folder: str | Path) -> Outcome:
     """Go on with a run that was killed or interrupted; nothing that was finished is repeated."""
     return run_search(load_run_config(folder), folder, resume=True)
-
-
-def load_run_config(folder: str | Path) -> Config:
-    """The configuration of a run directory; raises UsageError where there is none."""
-    path = Path(folder) / "config.yaml"
-    if not path.exists():
-        runs = sorted(str(found.parent) for found in Path("runs").glob("*/config.yaml"))
-        raise UsageError(f"{str(folder)!r} is not a run directory; runs here: {', '.join(runs) or 'none'}")
-    return load_config(path)
 
 
 def create_evaluator(config: Config) -> TrainingEvaluator:
@@ -116,6 +109,18 @@ def create_evaluator(config: Config) -> TrainingEvaluator:
         identity_init=config.space.identity_start,
         native=config.space.native,
     )
+
+
+def describe_data(data: Data) -> dict[str, Any]:
+    """What an exported model has to know of its data, as JSON."""
+    return {
+        "num_classes": data.num_classes,
+        "in_chans": data.in_chans,
+        "image_size": data.image_size,
+        "mean": list(data.mean),
+        "std": list(data.std),
+        "class_names": list(data.class_names),
+    }
 
 
 class _Run:

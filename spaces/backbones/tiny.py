@@ -17,14 +17,18 @@ class TinyResNet(ResNet):
 
     def __init__(self, num_classes: int = 1000, in_chans: int = 3) -> None:
         stem, widths = 8, (16, 32, 64)
-        super().__init__(BasicBlock, (1, 1, 1, 1), num_classes=num_classes, in_chans=in_chans, channels=(*widths, widths[2]))
+        super().__init__(
+            BasicBlock, (1, 1, 1, 1), num_classes=num_classes, in_chans=in_chans, channels=(*widths, widths[2])
+        )
         self.conv1 = nn.Conv2d(in_chans, stem, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)
         self.maxpool = nn.Identity()
         shortcut = nn.Sequential(nn.Conv2d(stem, widths[0], 1, stride=2, bias=False), nn.BatchNorm2d(widths[0]))
         self.layer1 = nn.Sequential(BasicBlock(stem, widths[0], stride=2, downsample=shortcut))
         self.layer4 = nn.Identity()
-        self.feature_info = [{"num_chs": width, "reduction": 2 ** (i + 1), "module": f"layer{i + 1}"} for i, width in enumerate(widths)]
+        self.feature_info = [
+            {"num_chs": width, "reduction": 2 ** (i + 1), "module": f"layer{i + 1}"} for i, width in enumerate(widths)
+        ]
         self.init_weights(zero_init_last=False)
 
 

@@ -1,0 +1,102 @@
+"""The results of a run as pandas DataFrames: evaluations, one row per architecture, the front, and the pick for a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from search.pareto import knee
+from search.store import front_of, read_journal, summarise, to_frame
+from spaces import Architecture
+from spaces.budget import parse_limits
+from spaces.errors import UsageError
+
+if TYPE_CHECKING:
+    from search.config import Config
+
+COSTS = ("flops", "macs", "params", "activations")
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a run directory holds at this moment; a running search may be read too."""
+
+    folder: Path
+    config: Config
+
+    @cached_property
+    def evaluations(self) -> pd.DataFrame:
+        """One row per evaluation, in the order in which they finished."""
+        return to_frame(read_journal(self.folder))
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """One row per architecture: mean and deviation of accuracy over seeds, and exact costs."""
+        return summarise(self.evaluations)
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The non-dominated architectures, by rising cost."""
+        return front_of(self.summary, self.config.search.costs)
+
+    def front_under(self, limits: Mapping[str, Any]) -> pd.DataFrame:
+        """The front among the architectures within limits such as ``{"flops": "310M", "params": "1.05x"}``."""
+        return front_of(self.within(limits), self.config.search.costs)
+
+    def within(self, limits: Mapping[str, Any]) -> pd.DataFrame:
+        """The rows of ``summary`` that keep the limits; relative ones refer to the plain backbone.
+
+        Raises UsageError for a limit that cannot be read, or where nothing evaluated keeps the limits.
+        """
+        rows = self.summary
+        read = parse_limits(limits, self._plain_costs(limits))
+        for metric, limit in read.items():
+            rows = rows[rows[metric] <= limit]
+        if read and rows.empty:
+            least = ", ".join(f"{metric} {self.summary[metric].min():,}" for metric in read)
+            asked = ", ".join(f"{metric}={limit}" for metric, limit in limits.items())
+            raise UsageError(f"nothing that was evaluated keeps {asked}; the least is {least}")
+        return rows
+
+    def pick(self, limits: Mapping[str, Any], text: str | None = None) -> pd.Series:
+        """The row to take: the named architecture, else the most accurate within the limits, else the knee of the front.
+
+        Raises UsageError where the named one was not evaluated or nothing keeps the limits.
+        """
+        rows = self.within(limits)
+        if text is not None:
+            rows = rows[rows["architecture"] == str(Architecture.parse(text))]
+            if rows.empty:
+                raise UsageError(
+                    f"{text!r} was not evaluated within the limits; see evaluations.parquet of {self.folder}"
+                )
+            return rows.iloc[0]
+        if rows.empty:
+            raise UsageError(f"{self.folder} has no complete evaluation yet")
+        if limits:
+            return rows.sort_values(["accuracy", "flops"], ascending=[False, True]).iloc[0]
+        front = front_of(rows, self.config.search.costs)
+        points = front[list(self.config.search.costs)].assign(accuracy=-front["accuracy"])
+        return front.iloc[knee(points.to_numpy(float))]
+
+    def _plain_costs(self, limits: Mapping[str, Any]) -> dict[str, int]:
+        """The costs of the plain backbone, which every search evaluates first."""
+        plain = str(Architecture.plain(self.config.space.backbone))
+        row = self.evaluations[self.evaluations["architecture"] == plain]
+        if row.empty:
+            if any(str(limit).strip().lower().endswith("x") for limit in limits.values()):
+                raise UsageError(f"{self.folder} has not evaluated the plain backbone, which relative limits refer to")
+            return dict.fromkeys(COSTS, 0)
+        return {cost: int(row.iloc[0][cost]) for cost in COSTS}
+
+
+def load(folder: str | Path) -> Results:
+    """The results of a run directory; raises UsageError where there is none."""
+    from search.config import load_run_config
+
+    return Results(Path(folder), load_run_config(folder))
