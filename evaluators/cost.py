@@ -26,7 +26,6 @@ from evaluators import counting
 from evaluators.counting import METRICS, Counts, count_module
 from spaces.attention import attention_type, create_attention
 from spaces.backbone import build_model, describe_backbone, site_shapes, takes_native_out
-from spaces.backbones.insertion import CHILD
 from spaces.placement import Architecture, Placement
 
 __all__ = ["METRICS", "Cost", "CostTable", "StageCost", "count_cost"]
@@ -81,12 +80,12 @@ def count_cost(
     for stage, placement in zip(describe_backbone(arch.backbone).stages, arch.placements, strict=True):
         added = np.zeros(len(METRICS), dtype=np.int64)
         for site in () if placement.is_none else stage.sites[placement.site or ""]:
-            added += counts.by_module[f"{site.path}.{CHILD}"]
+            added += counts.by_module[site.attention]
         for slot in stage.sites.get("slot", ()):
             if native == "replace" and takes_native_out(native, slot, placement):
                 added -= plain.by_module[slot.path]
-        stages.append(StageCost(str(placement), *added.tolist()))
-    return Cost(str(arch), *counts.total.tolist(), counts.uncounted, tuple(stages))
+        stages.append(StageCost(str(placement), **_named(added)))
+    return Cost(str(arch), **_named(counts.total), uncounted_ops=counts.uncounted, stages=tuple(stages))
 
 
 def _count_network(arch: Architecture, image_size: int, num_classes: int, in_chans: int, native: str) -> Counts:
@@ -155,8 +154,12 @@ class CostTable:
         """The same as ``count_cost``, to the integer, from the table."""
         added = [self.stage_costs(stage, [placement])[0] for stage, placement in enumerate(arch.placements)]
         total = self.base + np.sum(added, axis=0)
-        stages = tuple(StageCost(str(p), *row.tolist()) for p, row in zip(arch.placements, added, strict=True))
-        return Cost(str(arch), *total.tolist(), tuple(sorted(self._uncounted)), stages)
+        stages = tuple(StageCost(str(p), **_named(row)) for p, row in zip(arch.placements, added, strict=True))
+        return Cost(str(arch), **_named(total), uncounted_ops=tuple(sorted(self._uncounted)), stages=stages)
+
+
+def _named(vector: np.ndarray) -> dict[str, int]:
+    return dict(zip(METRICS, vector.tolist(), strict=True))
 
 
 def _content(placement: Placement, channels: int) -> tuple[Any, ...]:

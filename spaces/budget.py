@@ -97,14 +97,23 @@ class Feasible:
 
     def cheapest(self, metric: int = 0) -> np.ndarray:
         """A feasible index vector with the least cost in a metric, (S,)."""
+        count = self.count
+        alone = np.array([cost[:, metric].argmin() for cost in self.costs])
+        if self.contains(alone)[0]:
+            return alone
         least, most = self._bounds(metric)
-        value = _first(least, most, lambda limit: self._within(metric, limit) > 0) if self.count else most
+        value = _first(least, most, lambda limit: self._within(metric, limit) > 0) if count else most
         return self._limited(metric, value).sample(np.random.default_rng(0), 1)[0]
 
     def dearest(self, metric: int = 0) -> np.ndarray:
         """A feasible index vector with the greatest cost in a metric, (S,)."""
-        least, most = self._bounds(metric)
         count = self.count
+        alone = np.array([cost[:, metric].argmax() for cost in self.costs])
+        if self.contains(alone)[0]:
+            return alone
+        if len(self.limits) == 1:
+            return self._sums.greatest()
+        least, most = self._bounds(metric)
         value = _first(least, most, lambda limit: self._within(metric, limit) == count)
         costs = [np.column_stack([cost, -cost[:, metric]]) for cost in self.costs]
         base, limits = np.append(self.base, -self.base[metric]), np.append(self.limits, -value)
@@ -205,11 +214,13 @@ class _Stages:
 
     def __init__(self, stages: Sequence[int], costs: Sequence[np.ndarray], metrics: int) -> None:
         self.stages = tuple(stages)
-        self.members: list[list[np.ndarray]] = []  # stage -> group of equal cost -> its choices
+        self.groups: list[
+            tuple[np.ndarray, np.ndarray]
+        ] = []  # per stage: choices ordered by cost, sizes of equal groups
         sums, weight = np.zeros((1, metrics), dtype=np.int64), np.ones(1, dtype=np.int64)
         for stage in stages:
             distinct, group, size = np.unique(costs[stage], axis=0, return_inverse=True, return_counts=True)
-            self.members.append(np.split(np.argsort(group.ravel(), kind="stable"), np.cumsum(size)[:-1]))
+            self.groups.append((np.argsort(group.ravel(), kind="stable"), size))
             sums = (sums[:, None, :] + distinct[None, :, :]).reshape(-1, metrics)
             weight = (weight[:, None] * size[None, :]).ravel()
         self.order = np.argsort(sums[:, 0], kind="stable")
@@ -218,10 +229,10 @@ class _Stages:
 
     def fill(self, rng: np.random.Generator, chosen_N: np.ndarray, indices_NS: np.ndarray) -> None:
         """Write a uniform choice vector of each chosen sum into the columns of these stages."""
-        groups = np.unravel_index(self.order[chosen_N], [len(members) for members in self.members] or [1])
-        for stage, members, group_N in zip(self.stages, self.members, groups, strict=False):
-            for row, group in enumerate(group_N):
-                indices_NS[row, stage] = rng.choice(members[group])
+        groups = np.unravel_index(self.order[chosen_N], [len(size) for _, size in self.groups] or [1])
+        for stage, (members, size), group_N in zip(self.stages, self.groups, groups, strict=False):
+            start = np.cumsum(size) - size
+            indices_NS[:, stage] = members[start[group_N] + rng.integers(size[group_N])]
 
 
 class _Sums:
@@ -245,27 +256,45 @@ class _Sums:
 
     def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
         middle_N = np.searchsorted(np.cumsum(self.totals), rng.integers(self.count, size=n), side="right")
-        left_N, right_N = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
+        left_N = np.empty(n, dtype=np.int64)
         for middle in np.unique(middle_N):
             wanted = np.flatnonzero(middle_N == middle)
             heap = np.cumsum(self.left.weight * self.completions(middle))
             left_N[wanted] = np.searchsorted(heap, rng.integers(heap[-1], size=len(wanted)), side="right")
-        for left, middle in {(int(a), int(b)) for a, b in zip(left_N, middle_N, strict=True)}:
-            wanted = np.flatnonzero((left_N == left) & (middle_N == middle))
-            right_N[wanted] = self._right(rng, self.room - self.middle.sums[middle] - self.left.sums[left], len(wanted))
+        rooms_NM = self.room - self.middle.sums[middle_N] - self.left.sums[left_N]
+        right_N = self._right(rng, rooms_NM)
         indices_NS = np.empty((n, self.stages), dtype=np.int64)
         for side, chosen_N in ((self.left, left_N), (self.middle, middle_N), (self.right, right_N)):
             side.fill(rng, chosen_N, indices_NS)
         return indices_NS
 
-    def _right(self, rng: np.random.Generator, room_M: np.ndarray, n: int) -> np.ndarray:
-        """n right sums within a room, by weight."""
-        end = int(np.searchsorted(self.right.sums[:, 0], room_M[0], side="right"))
-        if len(room_M) == 1:
-            return np.searchsorted(self.right.heap, rng.integers(self.right.heap[end - 1], size=n), side="right")
-        fits = np.flatnonzero((self.right.sums[:end, 1:] <= room_M[1:]).all(axis=1))
-        heap = np.cumsum(self.right.weight[fits])
-        return fits[np.searchsorted(heap, rng.integers(heap[-1], size=n), side="right")]
+    def _right(self, rng: np.random.Generator, rooms_NM: np.ndarray) -> np.ndarray:
+        """For each room one right sum within it, by weight: (N,)."""
+        stop_N = np.searchsorted(self.right.sums[:, 0], rooms_NM[:, 0], side="right")
+        if rooms_NM.shape[1] == 1:
+            return np.searchsorted(self.right.heap, rng.integers(self.right.heap[stop_N - 1]), side="right")
+        chosen = []
+        for stop, room_M in zip(stop_N, rooms_NM, strict=True):
+            fits = np.flatnonzero((self.right.sums[:stop, 1:] <= room_M[1:]).all(axis=1))
+            heap = np.cumsum(self.right.weight[fits])
+            chosen.append(fits[np.searchsorted(heap, rng.integers(heap[-1]), side="right")])
+        return np.array(chosen)
+
+    def greatest(self) -> np.ndarray:
+        """With one metric: a vector whose sum is the greatest that fits."""
+        best = None
+        for middle in range(len(self.middle.sums)):
+            rooms_L = (self.room - self.middle.sums[middle] - self.left.sums)[:, 0]
+            stop_L = np.searchsorted(self.right.sums[:, 0], rooms_L, side="right")
+            unused_L = np.where(stop_L > 0, rooms_L - self.right.sums[stop_L - 1, 0], np.iinfo(np.int64).max)
+            left = int(unused_L.argmin())
+            if best is None or unused_L[left] < best[0]:
+                best = unused_L[left], left, middle, int(stop_L[left]) - 1
+        assert best is not None
+        indices_NS = np.empty((1, self.stages), dtype=np.int64)
+        for side, chosen in zip((self.left, self.middle, self.right), best[1:], strict=True):
+            side.fill(np.random.default_rng(0), np.array([chosen]), indices_NS)
+        return indices_NS[0]
 
 
 def _divide(sizes: Sequence[int]) -> tuple[list[int], list[int], list[int]]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spaces.backbones.structure import Site
-
-CHILD = "attune"  # the name of every inserted attention module in its parent: one word that no library uses
+from spaces.backbones.structure import CHILD, Site
 
 
 def attach(model: nn.Module, site: Site, attention: nn.Module) -> None:
@@ -23,14 +22,14 @@ def attach(model: nn.Module, site: Site, attention: nn.Module) -> None:
     if site.empty:
         setattr(model.get_submodule(parent_path), name, nn.Sequential(OrderedDict({CHILD: attention})))
         return
-    target = model.get_submodule(site.path)
-    target.add_module(CHILD, attention)
+    target, host = model.get_submodule(site.path), model.get_submodule(site.host or site.path)
+    host.add_module(CHILD, attention)
     if type(target).forward is not nn.Sequential.forward:  # a Sequential runs its new last child by itself
-        target.register_forward_hook(_attend)
+        target.register_forward_hook(partial(_attend, site.attention.removeprefix(site.path + ".")))
 
 
-def _attend(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-    return module.get_submodule(CHILD)(output)
+def _attend(child: str, module: nn.Module, args: Any, output: Tensor) -> Tensor:
+    return module.get_submodule(child)(output)
 
 
 def clear(model: nn.Module, path: str) -> None:

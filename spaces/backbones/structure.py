@@ -16,6 +16,8 @@ from torch import nn
 
 from spaces.backbones.trace import Call, Trace
 
+CHILD = "attune"  # the name of every inserted attention module in its parent: one word that no library uses
+
 # Attributes that hold a block's own attention, None or an Identity where it has none: they sit before the residual
 # addition (ResNet kind) or after the depthwise convolution (MobileNet kind), in all of timm's families.
 NATIVE_SLOTS = ("se", "attn", "attn_last")
@@ -48,13 +50,20 @@ class Site:
     """A place for one attention module, and the channels of the (B, C, H, W) map it works on.
 
     ``path`` names a module after which attention runs or, where ``empty``, an attribute that takes it: a block's native
-    slot that holds nothing in the plain network. ``native`` says that ``path`` is the block's own attention.
+    slot that holds nothing in the plain network. ``native`` says that ``path`` is the block's own attention. ``host`` is
+    the module that holds the attention as a child where the one at ``path`` would take any child for a layer of its own.
     """
 
     path: str
     channels: int
     empty: bool = False
     native: bool = False
+    host: str = ""
+
+    @property
+    def attention(self) -> str:
+        """The path of the attention module once it is inserted."""
+        return f"{self.host or self.path}.{CHILD}"
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,7 @@ def find_stages(trace: Trace) -> tuple[Stage, ...]:
 
 def _stage(trace: Trace, blocks: list[Call], height: int) -> Stage:
     slots = [slot for block in blocks if (slot := find_slot(trace, block)) is not None]
-    after = tuple(Site(block.path, block.shape[1]) for block in blocks)
+    after = tuple(_after(block) for block in blocks)
     sites = {"slot": tuple(slots), "block": after, "stage": after[-1:]}
     return Stage(
         blocks=tuple(block.path for block in blocks),
@@ -110,6 +119,14 @@ def _stage(trace: Trace, blocks: list[Call], height: int) -> Stage:
         channels=blocks[-1].shape[1],
         stride=round(height / blocks[-1].shape[-2]),
     )
+
+
+def _after(call: Call) -> Site:
+    module, host = call.module, ""
+    own_loop = isinstance(module, _CONTAINERS) and type(module).forward is not nn.Sequential.forward
+    if own_loop:
+        host = next(f"{call.path}.{name}" for name, leaf in module.named_modules() if not any(leaf.children()))
+    return Site(call.path, call.shape[1], host=host)
 
 
 # --- blocks -----------------------------------------------------------------------------------------------------------
@@ -223,7 +240,7 @@ def _depthwise_slot(trace: Trace, block: Call) -> Site | None:
         if expands and projects and depthwise.groups == depthwise.in_channels > 1:
             makers = [call for call in calls if call.output == after.inputs[0] and call is not after]
             if makers:
-                return Site(makers[0].path, makers[0].shape[1])
+                return _after(makers[0])
     return None
 
 
@@ -249,7 +266,7 @@ def _residual_slot(trace: Trace, block: Call) -> Site | None:
     operands, depths = addition
     branch = max(operands, key=lambda tensor: depths[tensor])
     makers = [call for call in _inside(trace, block) if call.output == branch and len(call.shape) == 4]
-    return Site(makers[0].path, makers[0].shape[1]) if makers else None
+    return _after(makers[0]) if makers else None
 
 
 def _same_shape(trace: Trace, first: int, second: int) -> bool:
