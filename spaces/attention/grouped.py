@@ -96,7 +96,8 @@ class EfficientMultiScale(nn.Module):
         height, width = x_BCHW.shape[2:]
         x_NqHW = x_BCHW.reshape(-1, x_BCHW.shape[1] // self.groups, height, width)
         pooled_NqL = torch.cat((x_NqHW.mean(3), x_NqHW.mean(2)), 2)
-        rows_NqH, columns_NqW = torch.sigmoid(self.conv1(pooled_NqL)).split((height, width), 2)
+        # Each part has its own sigmoid: torch 2.13's CPU compiler takes a wrong gradient of one sigmoid before a split.
+        rows_NqH, columns_NqW = (torch.sigmoid(part) for part in self.conv1(pooled_NqL).split((height, width), 2))
         x1_NqP = self.norm(x_NqHW * rows_NqH.unsqueeze(3) * columns_NqW.unsqueeze(2)).flatten(2)
         x2_NqP = self.conv3(x_NqHW).flatten(2)
         by_x1_1q = self.norm.bias.softmax(0)[None].to(x2_NqP.dtype)

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from references import reference
 from torch import nn
 
 from spaces.attention import attention_type, create_attention, list_attentions
+from tests.spaces.attention.references import reference
 
 # (batch, height, width): rectangular, odd, one row, 1 x 1 and batch 1.
 SHAPES = [(2, 5, 7), (1, 6, 3), (3, 9, 8), (2, 1, 4), (2, 1, 1), (1, 1, 1)]

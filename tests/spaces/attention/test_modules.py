@@ -1,0 +1,238 @@
+"""What every module must do beside its formula: identity start, gradients, formats, precision, compile and export."""
+
+import copy
+import warnings
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from spaces.attention import IdentityStart, attention_type, create_attention, list_attentions
+
+C = 32
+NAMES = list_attentions()
+TWO_PART = [name for name in NAMES if len(attention_type(name).parts) == 2]
+# Every type as published, every two-part type in its other arrangement too, and a few mixes.
+CASES: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in NAMES),
+    *((n, {"arrangement": "parallel" if attention_type(n).arrangement == "series" else "series"}) for n in TWO_PART),
+    ("gam", {"groups": 4}),
+    ("self_attention", {"position": "conv"}),
+    ("eca+cbam", {"arrangement": "parallel"}),
+    ("srm+gala", {"arrangement": "parallel"}),
+    ("dual_attention+bam", {"arrangement": "parallel"}),
+]
+IDS = ["-".join((name, *map(str, options.values()))) for name, options in CASES]
+every_case = pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
+
+
+def build(name: str, options: dict[str, Any], seed: int = 0, **more: Any) -> nn.Module:
+    torch.manual_seed(seed)
+    return create_attention(name, C, **options, **more)
+
+
+def stir(module: nn.Module) -> nn.Module:
+    """Parameters away from the zeros that some start at, so that gradients can pass."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for value in module.parameters():
+            value.add_(0.1 * torch.randn(value.shape, generator=generator))
+    return module
+
+
+def image(batch: int = 2, height: int = 6, width: int = 5, seed: int = 2) -> Tensor:
+    return torch.randn(batch, C, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+@every_case
+def test_identity_start_is_exact_and_learns(name: str, options: dict[str, Any]) -> None:
+    for train in (True, False):
+        module = build(name, options, identity_init=True).train(train)
+        assert isinstance(module, IdentityStart)
+        for x in (image(), image(1, 1, 1), 100 * image(1, 3, 7)):
+            assert torch.equal(module(x).view(torch.int32), x.view(torch.int32))
+    module = build(name, options, identity_init=True)
+    optimiser = torch.optim.SGD(module.parameters(), lr=0.1)
+    target = image(seed=3)
+    (module(image()) - target).square().mean().backward()
+    assert module.blend.grad is not None
+    assert module.blend.grad.abs() > 0
+    optimiser.step()
+    optimiser.zero_grad()
+    (module(image()) - target).square().mean().backward()
+    inner = [p.grad for p in module.inner.parameters()]
+    assert not inner or any(grad is not None and grad.abs().sum() > 0 for grad in inner)
+
+
+# A constant added to every logit of a softmax over positions changes nothing: its gradient is zero by the formula.
+NO_GRADIENT = {"attend.bias"}
+
+
+@every_case
+def test_gradients_reach_every_parameter_and_the_input(name: str, options: dict[str, Any]) -> None:
+    # In eval mode: while training, a bias before a batch normalisation has no gradient, as the mean takes it out again.
+    module = stir(build(name, options)).eval()
+    x = image(4).requires_grad_()
+    module(x).mul(image(4, seed=3)).sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+    for key, value in module.named_parameters():
+        assert value.grad is not None, key
+        assert value.grad.isfinite().all(), key
+        assert key in NO_GRADIENT or value.grad.abs().sum() > 0, key
+
+
+@every_case
+def test_bfloat16_autocast(name: str, options: dict[str, Any]) -> None:
+    module = stir(build(name, options)).eval()
+    x = image()
+    with torch.no_grad():
+        exact = module(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            from_float = module(x)
+            from_half = module(x.bfloat16())
+    assert from_half.dtype == torch.bfloat16
+    for rounded in (from_float, from_half):
+        assert rounded.isfinite().all()
+        assert (rounded.float() - exact).abs().mean() < 0.05 * exact.abs().mean()
+    module.train()
+    y = image().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        module(y).float().square().mean().backward()
+    assert y.grad is not None
+    assert y.grad.isfinite().all()
+
+
+@every_case
+def test_channels_last_is_kept(name: str, options: dict[str, Any]) -> None:
+    module = stir(build(name, options)).eval()
+    x = image()
+    wanted = module(x)
+    assert wanted.is_contiguous()
+    got = module.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))
+    assert got.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+@every_case
+def test_state_dict_round_trip_and_determinism(name: str, options: dict[str, Any]) -> None:
+    first, again, other = build(name, options), build(name, options), build(name, options, seed=9)
+    for (key, a), b in zip(first.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(a, b), key
+    first = stir(first)
+    first(image())  # moves the running statistics
+    other.load_state_dict(first.state_dict())
+    first.eval(), other.eval()
+    assert torch.equal(first(image()), other(image()))
+    assert torch.equal(first(image()), copy.deepcopy(first)(image()))
+
+
+@every_case
+def test_finite_on_extreme_inputs(name: str, options: dict[str, Any]) -> None:
+    inputs = [torch.zeros(2, C, 5, 4), torch.full((2, C, 5, 4), 3.0), 1e4 * image(), torch.zeros(1, C, 1, 1)]
+    for train in (True, False):
+        module = stir(build(name, options)).train(train)
+        for x in inputs:
+            module.zero_grad()
+            x = x.clone().requires_grad_()
+            y = module(x)
+            y.mean().backward()
+            assert y.isfinite().all()
+            assert x.grad is not None
+            assert x.grad.isfinite().all()
+            assert all(p.grad is None or p.grad.isfinite().all() for p in module.parameters())
+
+
+def test_batch_norm_takes_a_single_value_per_channel() -> None:
+    """BAM at batch 1 while training: normalised with the running statistics, which stay as they are."""
+    module = build("bam", {})
+    norm = module.channel.norm
+    before = norm.running_mean.clone()
+    x = image(1)
+    y = module.train()(x)
+    assert torch.equal(norm.running_mean, before)
+    assert norm.num_batches_tracked == 0
+    module.channel.eval()
+    torch.testing.assert_close(module(x), y)
+    module.train()(image(2))
+    assert not torch.equal(norm.running_mean, before)
+
+
+def test_shuffle_attention_moves_channels() -> None:
+    x = torch.zeros(1, C, 2, 2)
+    x[:, 1] = 1
+    moved = build("shuffle_attention", {"groups": 4})(x).abs().sum((0, 2, 3))
+    assert moved.nonzero().flatten().tolist() == [2]
+
+
+class All(nn.Module):
+    """Every case side by side, so that compiling and exporting, which cost seconds a time, are done once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cases = nn.ModuleList(stir(build(name, options)) for name, options in CASES)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [case(x) for case in self.cases]
+
+
+@every_case
+def test_compiles_into_one_graph(name: str, options: dict[str, Any]) -> None:
+    """fullgraph=True raises at any graph break; a second map size and a second batch must work too."""
+    torch._dynamo.reset()
+    module = stir(build(name, options))
+    plain = copy.deepcopy(module)
+    compiled = torch.compile(module, fullgraph=True, backend="eager")
+    for x in (image(), image(3, 4, 7)):
+        torch.testing.assert_close(compiled(x), plain(x), rtol=1e-5, atol=1e-5)
+    compiled.eval(), plain.eval()
+    torch.testing.assert_close(compiled(image(1)), plain(image(1)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cbam", "coordinate", "ema"])
+def test_compiles_with_the_default_backend(name: str) -> None:
+    torch._dynamo.reset()
+    module = stir(build(name, {}))
+    compiled = torch.compile(copy.deepcopy(module), fullgraph=True)
+    x, y = image().requires_grad_(), image().requires_grad_()
+    a, b = compiled(x), module(y)
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    a.square().sum().backward(), b.square().sum().backward()
+    torch.testing.assert_close(x.grad, y.grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[int, list[Tensor], list[Any]]]]:
+    """Outputs of all cases by torch.export and by onnxruntime, at the batch of the export and at another."""
+    model = All().eval()
+    batch = torch.export.Dim("batch", min=2, max=64)
+    program = torch.export.export(model, (image(2),), dynamic_shapes=({0: batch},))
+    path = tmp_path_factory.mktemp("onnx") / "all.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        onnx_program = torch.onnx.export(program, dynamo=True, opset_version=20, verbose=False)
+    assert onnx_program is not None
+    onnx_program.save(path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    outputs: dict[str, list[tuple[int, list[Tensor], list[Any]]]] = {"export": [], "onnx": []}
+    with torch.no_grad():
+        for size in (2, 5):
+            wanted = model(image(size))
+            outputs["export"].append((size, wanted, program.module()(image(size))))
+            inputs = {session.get_inputs()[0].name: image(size).numpy()}
+            outputs["onnx"].append((size, wanted, session.run(None, inputs)))
+    return outputs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["export", "onnx"])
+@pytest.mark.parametrize("number", range(len(CASES)), ids=IDS)
+def test_exports_with_a_dynamic_batch(exported: dict[str, Any], how: str, number: int) -> None:
+    for size, wanted, got in exported[how]:
+        assert len(got) == len(CASES)
+        assert got[number].shape[0] == size
+        np.testing.assert_allclose(np.asarray(got[number]), wanted[number].numpy(), rtol=1e-4, atol=1e-5)
