@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -34,8 +35,12 @@ class Evaluator(Protocol):
         """A stable text naming data and recipe: two evaluators with one identity give comparable results (the store's key)."""
         ...
 
-    def evaluate(self, arch: Architecture, *, fidelity: int, seed: int, report: Report | None = None) -> Metrics:
+    def evaluate(
+        self, arch: Architecture, *, fidelity: int, seed: int, report: Report | None = None, keep: Path | None = None
+    ) -> Metrics:
         """Metrics of one architecture, at least `accuracy` in [0, 1] on the validation split and `seconds`.
+
+        `keep` is the .safetensors file that the trained weights go to, where the evaluator trains any.
 
         Raises EvaluationError when the candidate fails (a loss that is not finite, out of memory).
         """

@@ -87,7 +87,7 @@ def run_search(config: Config, folder: str | Path, *, resume: bool = False) -> O
         num_classes=evaluator.num_classes,
         in_chans=evaluator.in_chans,
         native=config.space.native,
-        budget=dict(config.search.budget),
+        budget={str(metric): limit for metric, limit in config.search.budget.items()},
         costs=config.search.costs,
     )
     with Store(folder) as store:
@@ -243,6 +243,10 @@ class _Recorder(tune.Callback):
 
     def __init__(self, run: _Run, progress: Progress) -> None:
         self._run, self._progress = run, progress
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray Tune pickles its callbacks for its own way to resume, which this project does not take."""
+        return {}
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         self._keep(trial, result)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
@@ -137,6 +137,10 @@ class PlacementSearch(OptunaSearch):
         else:
             self._ot_study.tell(trial, self._values(self._architectures[trial_id], result["accuracy"]))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray Tune pickles its searcher for its own way to resume, which this project does not take, see ``save``."""
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: study.db and the store hold everything that a resumed run needs."""
 
@@ -171,7 +175,8 @@ class PlacementSearch(OptunaSearch):
     def _frozen(self, evaluation: Evaluation) -> optuna.trial.FrozenTrial:
         complete = evaluation.state == COMPLETE and math.isfinite(evaluation.accuracy)
         params = self.problem.space.params(self._indices(evaluation.architecture))
-        distributions = {name: CategoricalDistribution(self.problem.space.distributions[name]) for name in params}
+        choices = self.problem.space.distributions
+        distributions: dict[str, BaseDistribution] = {name: CategoricalDistribution(choices[name]) for name in params}
         return optuna.trial.create_trial(
             state=TrialState.COMPLETE if complete else TrialState.FAIL,
             values=self._values(evaluation.architecture, evaluation.accuracy) if complete else None,

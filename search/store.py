@@ -60,8 +60,8 @@ class Evaluation:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        names = [field.name for field in fields(cls)]
-        return cls(**{name: math.nan if data[name] is None else data[name] for name in names})
+        values: dict[str, Any] = {field.name: data[field.name] for field in fields(cls)}
+        return cls(**{name: math.nan if value is None else value for name, value in values.items()})
 
 
 class Store:

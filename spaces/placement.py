@@ -104,15 +104,12 @@ class Placement:
         letters = {letter: gene for gene, letter in LETTERS.items()}
         for word in words:
             number = _NUMBER.fullmatch(word)
-            if number:
-                gene, value = letters[number[1]], int(number[2])
-            elif word in ARRANGEMENTS:
-                gene, value = "arrangement", word
-            else:
+            if not number and word not in ARRANGEMENTS:
                 raise UsageError(f"placement {text!r}: cannot read {word!r}; expected {_GRAMMAR}")
+            gene = letters[number[1]] if number else "arrangement"
             if gene in values:
                 raise UsageError(f"placement {text!r}: {_name(gene)} is given twice")
-            values[gene] = value
+            values[gene] = int(number[2]) if number else word
         if type_ == "none" and (words or site):
             raise UsageError(f"placement {text!r}: 'none' has neither genes nor a site")
         return cls(type_, **values)

@@ -39,9 +39,10 @@ class Subject:
         if self.results is not None:
             path = weights_path(self.results.folder / "weights", self.arch)
             if path is None or not path.exists():
+                kept = self.results.config.search.keep_weights
                 raise UsageError(
-                    f"the weights of {self.arch} were not kept (search.keep_weights: {self.results.config.search.keep_weights});"
-                    " choose an architecture of the front, or search with keep_weights: all"
+                    f"the weights of {self.arch} were not kept (search.keep_weights: {kept}); choose an architecture of the front,"
+                    " or search with keep_weights: all"
                 )
             model.load_state_dict(load_file(path))
         return model.eval()
@@ -128,7 +129,7 @@ def _subject(source: str, limits: Mapping[str, Any], pick: str | None) -> Subjec
     config, data = results.config, json.loads((results.folder / "data.json").read_text())
     arch = Architecture.parse(row["architecture"])
     spec = _spec(arch, **data, identity_start=config.space.identity_start, native=config.space.native)
-    return Subject(arch, spec, results, row.to_dict())
+    return Subject(arch, spec, results, {str(key): value for key, value in row.items()})
 
 
 def _spec(arch: Architecture, **build: Any) -> dict[str, Any]:

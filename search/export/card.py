@@ -33,8 +33,8 @@ Found by Attune, which searches where attention belongs in a convolutional netwo
 | {{ loop.index }} | `{{ stage.placement }}` | {{ "{:,}".format(stage.params) }} | {{ "{:,}".format(stage.flops) }} |
 {%- endfor %}
 {% if row %}
-Trained on `{{ data }}` for {{ row.fidelity }} epochs with seed {{ seed }}; the plain backbone reached {{ "%.4f"|format(plain) }}
-in the same way. Validation accuracy chose this architecture among {{ evaluated }}, so it is somewhat optimistic.
+Trained on `{{ data }}` for {{ row.fidelity }} epochs with seed {{ seed }}; the plain backbone reached
+{{ "%.4f"|format(plain) }} in the same way. Validation accuracy chose this architecture among {{ evaluated }}, so it is somewhat optimistic.
 {% else %}
 The weights are fresh: no run is behind this export.
 {% endif %}
@@ -43,8 +43,11 @@ The weights are fresh: no run is behind this export.
 ```python
 from search.export import load_exported
 
-model = load_exported("path/to/this/folder")  # a torch.nn.Module in eval mode: (B, {{ spec.in_chans }}, {{ spec.image_size }}, {{ spec.image_size }}) -> (B, {{ spec.num_classes }})
+model = load_exported("path/to/this/folder")
 ```
+
+gives a `torch.nn.Module` in eval mode, from (B, {{ spec.in_chans }}, {{ spec.image_size }}, {{ spec.image_size }}) to logits
+(B, {{ spec.num_classes }}).
 {% if spec.mean is defined %}
 Inputs are images in [0, 1], normalised with mean {{ spec.mean }} and standard deviation {{ spec.std }}.
 {% endif %}"""
