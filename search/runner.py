@@ -171,6 +171,7 @@ class _Run:
                     num_samples=missing,
                     max_concurrent_trials=concurrency,
                     reuse_actors=True,
+                    trial_dirname_creator=lambda trial: trial.trial_id,
                 ),
                 run_config=tune.RunConfig(
                     name="ray",
@@ -200,20 +201,16 @@ class _Run:
 
     # --- what is kept ----------------------------------------------------------------------------------------------
 
-    def record(self, text: str, result: dict[str, Any]) -> Evaluation:
-        """Keep one finished evaluation and bring the front up to date."""
-        costs = self.problem.table.cost(Architecture.parse(text))
+    def record(self, candidate: dict[str, Any], result: dict[str, Any]) -> Evaluation:
+        """Keep one finished evaluation; ``candidate`` is what the searcher suggested."""
         evaluation = Evaluation(
-            architecture=text,
+            architecture=candidate["architecture"],
             fidelity=self.fidelity,
             seed=self.config.seed,
             state=result["state"],
             reason=result["reason"],
             accuracy=float(result["accuracy"]),
-            flops=costs.flops,
-            macs=costs.macs,
-            params=costs.params,
-            activations=costs.activations,
+            **candidate["costs"],
             seconds=float(result.get("seconds", math.nan)),
             finished=time.time(),
             task=self.task,
@@ -257,7 +254,7 @@ class _Recorder(tune.Callback):
         self._keep(trial, failed(lines[-1]))
 
     def _keep(self, trial: Any, result: dict[str, Any]) -> None:
-        evaluation = self._run.record(trial.config["architecture"], result)
+        evaluation = self._run.record(trial.config, result)
         self._run.refresh()
         self._progress.finished(evaluation)
 

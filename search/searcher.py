@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from evaluators.cost import METRICS
 from search.problem import Problem
 from search.store import COMPLETE, Evaluation
 from spaces import Architecture
@@ -61,7 +62,7 @@ class PlacementSearch(OptunaSearch):
     # --- Ray Tune asks ---------------------------------------------------------------------------------------------
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial's ``architecture``, or FINISHED where all that fit the budget are taken."""
+        """The next trial's ``architecture`` and its exact ``costs``, or FINISHED where all that fit the budget are taken."""
         if self._stopping:
             return Searcher.FINISHED
         while self._queue:
@@ -86,7 +87,8 @@ class PlacementSearch(OptunaSearch):
         self._ot_trials[trial_id] = trial
         self._architectures[trial_id] = text
         self._note(text)
-        return {"architecture": text}
+        cost = self.problem.table.cost(Architecture.parse(text))
+        return {"architecture": text, "costs": {metric: getattr(cost, metric) for metric in METRICS}}
 
     def _ask_for(self, text: str) -> optuna.Trial | None:
         """An Optuna trial with the parameters of one architecture; None where the space does not hold it."""

@@ -61,7 +61,8 @@ class Evaluation:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         values: dict[str, Any] = {field.name: data[field.name] for field in fields(cls)}
-        return cls(**{name: math.nan if value is None else value for name, value in values.items()})
+        values |= {name: math.nan for name, value in values.items() if value is None}
+        return cls(**values)
 
 
 class Store:

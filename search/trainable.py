@@ -32,7 +32,7 @@ class EvaluationTrial(Trainable):
     def step(self) -> dict[str, Any]:
         start = time.perf_counter()
         outcome = self._evaluate(Architecture.parse(self.config["architecture"]))
-        return {"seconds": time.perf_counter() - start, **outcome, "done": True}
+        return {"seconds": time.perf_counter() - start, **outcome, **self.config["costs"], "done": True}
 
     def _evaluate(self, arch: Architecture) -> dict[str, Any]:
         plan = self._plan

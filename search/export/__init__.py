@@ -41,7 +41,7 @@ class Subject:
             if path is None or not path.exists():
                 kept = self.results.config.search.keep_weights
                 raise UsageError(
-                    f"the weights of {self.arch} were not kept (search.keep_weights: {kept}); choose an architecture of the front,"
+                    f"the weights of {self.arch} were not kept (search.keep_weights: {kept}); choose one of the front,"
                     " or search with keep_weights: all"
                 )
             model.load_state_dict(load_file(path))

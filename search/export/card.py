@@ -34,7 +34,8 @@ Found by Attune, which searches where attention belongs in a convolutional netwo
 {%- endfor %}
 {% if row %}
 Trained on `{{ data }}` for {{ row.fidelity }} epochs with seed {{ seed }}; the plain backbone reached
-{{ "%.4f"|format(plain) }} in the same way. Validation accuracy chose this architecture among {{ evaluated }}, so it is somewhat optimistic.
+{{ "%.4f"|format(plain) }} in the same way. Validation accuracy chose this architecture among {{ evaluated }}, so it is somewhat
+optimistic.
 {% else %}
 The weights are fresh: no run is behind this export.
 {% endif %}
