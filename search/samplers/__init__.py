@@ -11,12 +11,14 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISample
 from search.samplers.candidates import Candidates, CostFunction, FeasibleFunction, MappingSpace, Space
 from search.samplers.evolution import EvolutionSampler
 from search.samplers.guarded import GuardedSampler, SpaceSampler, UniformSampler
+from search.samplers.known_cost import KnownCostSampler
 from spaces.errors import UsageError, unknown
 
 __all__ = [
     "Candidates",
     "EvolutionSampler",
     "GuardedSampler",
+    "KnownCostSampler",
     "MappingSpace",
     "Space",
     "SpaceSampler",
@@ -24,6 +26,10 @@ __all__ = [
     "create_sampler",
     "list_samplers",
 ]
+
+
+def _known_cost(candidates: Candidates, seed: int | None, **options: Any) -> BaseSampler:
+    return KnownCostSampler.over(candidates, seed=seed, **options)
 
 
 def _random(candidates: Candidates, seed: int | None, **options: Any) -> BaseSampler:
@@ -53,6 +59,7 @@ def _gp(candidates: Candidates, seed: int | None, **options: Any) -> BaseSampler
 
 
 SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
+    "known_cost": _known_cost,
     "random": _random,
     "tpe": _tpe,
     "nsga2": _nsga2,
@@ -84,6 +91,8 @@ def create_sampler(
     """
     if name not in SAMPLERS:
         raise unknown("sampler", name, SAMPLERS)
+    if name == "known_cost" and costs is None:
+        raise UsageError("sampler 'known_cost' needs the costs that it is to know")
     candidates = Candidates(space, costs, limits=limits, feasible=feasible)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)

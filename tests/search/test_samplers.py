@@ -67,7 +67,7 @@ def test_a_seed_repeats_a_search(name: str) -> None:
 @pytest.mark.parametrize("name", QUICK)
 def test_a_small_space_is_tried_out_and_the_study_ends(name: str) -> None:
     space = {"a": CategoricalDistribution(("x", "y", "z")), "b": CategoricalDistribution((True, False))}
-    sampler = create_sampler(name, space, seed=0)
+    sampler = create_sampler(name, space, lambda params: np.ones((len(params), 1)), seed=0)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
     study.optimize(
         lambda t: (
@@ -88,6 +88,10 @@ CONDITIONAL = {
 }
 
 
+def conditional_costs(params: list[dict[str, Any]]) -> np.ndarray:
+    return np.array([{"none": 0, "conv": p["kernel"], "pool": p["stride"]}[p["op"]] for p in params], dtype=float)
+
+
 def conditional(trial: optuna.Trial) -> tuple[float, float]:
     op = trial.suggest_categorical("op", ("none", "conv", "pool"))
     size = trial.suggest_categorical("kernel", (3, 5, 7, 9)) if op == "conv" else 0
@@ -97,7 +101,7 @@ def conditional(trial: optuna.Trial) -> tuple[float, float]:
 
 @pytest.mark.parametrize("name", QUICK)
 def test_what_a_conditional_space_does_not_ask_for_makes_no_new_candidate(name: str) -> None:
-    sampler = create_sampler(name, CONDITIONAL, seed=3)
+    sampler = create_sampler(name, CONDITIONAL, conditional_costs, seed=3)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
     study.optimize(conditional, n_trials=7)  # 1 + 4 + 2 different candidates, of 24 combinations
     assert len(set(keys(study))) == 7
@@ -106,7 +110,8 @@ def test_what_a_conditional_space_does_not_ask_for_makes_no_new_candidate(name: 
 @pytest.mark.parametrize("name", QUICK)
 def test_trials_from_outside_running_enqueued_and_failed_ones_are_not_repeated(name: str) -> None:
     space = {"a": CategoricalDistribution((0, 1, 2)), "b": CategoricalDistribution((0, 1))}
-    study = optuna.create_study(directions=["maximize", "minimize"], sampler=create_sampler(name, space, seed=0))
+    sampler = create_sampler(name, space, lambda params: np.array([[p["a"] + p["b"]] for p in params]), seed=0)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
     study.add_trial(
         optuna.trial.create_trial(params={"a": 0, "b": 0}, distributions=space, values=[0.1, 1.0]),
     )
@@ -149,5 +154,7 @@ def test_mistakes_are_named() -> None:
         create_sampler("random", SPACE, costs_of, limits=[9, 9])
     with pytest.raises(UsageError, match="'lr'"):
         create_sampler("random", {"lr": FloatDistribution(0, 1)})
+    with pytest.raises(UsageError, match="needs the costs"):
+        create_sampler("known_cost", SPACE)
     with pytest.raises(UsageError, match="popsize"):
         create_sampler("nsga2", SPACE, popsize=3)

@@ -1,0 +1,422 @@
+"""Samplers side by side on tables: the share of the full hypervolume after so many evaluations, every peer in the same run.
+
+    python -m benchmarks.samplers [--table NAME ...] [--samplers NAME ...] [--seeds 10] [--trials 200] [--markdown FILE]
+
+Tables: `macro` (NAS-Bench-Macro, from the folder ATTUNE_DATA) and three synthetic ones that are made here, of other
+shapes, so that nothing is tuned to the one published table. Peers from the optional group `peers` that are not installed
+are skipped, saying so. Hypervolume over accuracy and log cost; the reference is the table's worst accuracy and highest
+cost. Slow peers (`gp`, `botorch`, `smac`, `banana`) run when named, with fewer seeds.
+"""
+
+import argparse
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.distributions import CategoricalDistribution
+
+from search.pareto import crowding_distance, hypervolume, non_domination_rank
+from search.samplers import KnownCostSampler, create_sampler
+
+CHECKPOINTS = (20, 40, 67, 100, 200)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Every candidate of a small space: choice indices (N, G), accuracy (N,), cost (N,)."""
+
+    name: str
+    indices_NG: np.ndarray
+    accuracy_N: np.ndarray
+    cost_N: np.ndarray
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return tuple(int(size) for size in self.indices_NG.max(axis=0) + 1)
+
+    def row(self, indices_G: Any) -> int:
+        return int(np.ravel_multi_index(tuple(int(i) for i in indices_G), self.sizes))
+
+    @cached_property
+    def losses_N2(self) -> np.ndarray:
+        return np.column_stack([-self.accuracy_N, np.log(self.cost_N)])
+
+    @cached_property
+    def full(self) -> float:
+        return hypervolume(self.losses_N2, self.losses_N2.max(axis=0))
+
+    def shares(self, rows: list[int]) -> np.ndarray:
+        """Share of the full hypervolume after 1, 2, ... evaluations."""
+        reference = self.losses_N2.max(axis=0)
+        shares, front = [], np.zeros((0, 2))
+        for row in rows:
+            front = np.vstack([front, self.losses_N2[row]])
+            shares.append(hypervolume(front, reference) / self.full)
+        return np.array(shares)
+
+
+# --- tables ------------------------------------------------------------------------------------------------------------
+
+
+def macro() -> Table | None:
+    folder = os.environ.get("ATTUNE_DATA")
+    if not folder:
+        print("table macro: skipped, ATTUNE_DATA is not set")
+        return None
+    frame = pd.read_csv(Path(folder) / "nasbench_macro.csv.gz", dtype={"arch": str}).sort_values("arch")
+    indices = np.array([[int(digit) for digit in arch] for arch in frame["arch"]])
+    return Table("macro", indices, frame["mean_acc"].to_numpy(), frame["flops_M"].to_numpy())
+
+
+def _grid(sizes: tuple[int, ...]) -> np.ndarray:
+    return np.indices(sizes).reshape(len(sizes), -1).T
+
+
+def additive(seed: int = 0, sizes: tuple[int, ...] = (4,) * 6) -> Table:
+    """Main effects and as much of pairwise interactions, a saturating accuracy, costs that go only partly with it."""
+    rng = np.random.default_rng(seed)
+    x = _grid(sizes)
+    cost = 1 + sum(
+        (np.sort(rng.exponential(size=s)) * np.exp(rng.normal(0, 0.7)))[x[:, g]] for g, s in enumerate(sizes)
+    )
+    main = sum((rng.normal(size=s) + np.linspace(0, 1, s))[x[:, g]] for g, s in enumerate(sizes))
+    pairs = sum(rng.normal(size=(sizes[a], sizes[b]))[x[:, a], x[:, b]] for a in range(len(sizes)) for b in range(a))
+    worth = main / np.std(main) + pairs / np.std(pairs)
+    return Table("additive", x, 1 / (1 + np.exp(-worth / worth.std() - 1)), np.asarray(cost))
+
+
+def rugged(seed: int = 0, genes: int = 8, together: int = 3) -> Table:
+    """An NK landscape (Kauffman): each gene's worth depends on three others; costs are unrelated to it."""
+    rng = np.random.default_rng(seed)
+    x = _grid((3,) * genes)
+    worth = np.zeros(len(x))
+    for gene in range(genes):
+        partners = rng.choice([g for g in range(genes) if g != gene], together, replace=False)
+        worth += rng.normal(size=(3,) * (together + 1))[tuple(x[:, g] for g in (gene, *partners))]
+    return Table("rugged", x, worth, np.exp(sum(rng.normal(0, 0.3, 3)[x[:, g]] for g in range(genes))))
+
+
+def placements(seed: int = 0, stages: int = 3, types: int = 5, ratios: int = 3) -> Table:
+    """Three stages of none or one of 15 attentions, diminishing returns, costs of a few percent, seed noise kept in."""
+    rng = np.random.default_rng(seed)
+    x = _grid((1 + types * ratios,) * stages)
+    effect, ratio = rng.normal(0.3, 0.5, (stages, types)), rng.normal(0, 0.15, (types, ratios))
+    price = np.exp(rng.normal(size=types))
+    worth, cost = np.zeros(len(x)), np.ones(len(x))
+    for stage in range(stages):
+        depth = np.exp(rng.normal(0, 0.5))
+        gains = depth * (effect[stage][:, None] + ratio)
+        worth += np.concatenate([[0.0], gains.ravel()])[x[:, stage]]
+        prices = 0.01 * price[:, None] * 2.0 ** (stage - np.arange(ratios))
+        cost += np.concatenate([[0.0], prices.ravel()])[x[:, stage]]
+    worth += rng.normal(0, 0.1, len(x)) - 0.15 * (x > 0).sum(axis=1) ** 2 / stages
+    return Table("placements", x, 0.8 + 0.05 * np.tanh(worth / 2), cost)
+
+
+TABLES: dict[str, Callable[[], Table | None]] = {
+    "macro": macro,
+    "additive": additive,
+    "rugged": rugged,
+    "placements": placements,
+}
+
+
+# --- samplers: (table, trials, seed) -> rows in the order they were evaluated ---------------------------------------------
+
+Search = Callable[[Table, int, int], list[int]]
+
+
+def _optuna(make: Callable[[Table, int], optuna.samplers.BaseSampler]) -> Search:
+    def search(table: Table, trials: int, seed: int) -> list[int]:
+        names = [f"g{g}" for g in range(len(table.sizes))]
+        space = {n: CategoricalDistribution(tuple(range(s))) for n, s in zip(names, table.sizes, strict=True)}
+        study = optuna.create_study(directions=["maximize", "minimize"], sampler=make(table, seed))
+        rows = []
+        for _ in range(trials):
+            trial = study.ask(space)
+            rows.append(table.row([trial.params[name] for name in names]))
+            study.tell(trial, [table.accuracy_N[rows[-1]], np.log(table.cost_N[rows[-1]])])
+        return rows
+
+    return search
+
+
+def _space(table: Table) -> dict[str, CategoricalDistribution]:
+    return {f"g{g}": CategoricalDistribution(tuple(range(size))) for g, size in enumerate(table.sizes)}
+
+
+def _known_cost(table: Table, seed: int) -> optuna.samplers.BaseSampler:
+    def costs(params: list[dict[str, Any]]) -> np.ndarray:
+        rows = [table.row([p[f"g{g}"] for g in range(len(table.sizes))]) for p in params]
+        return np.log(table.cost_N[rows])[:, None]
+
+    return KnownCostSampler(_space(table), costs, seed=seed)
+
+
+def _pymoo(table: Table, trials: int, seed: int) -> list[int]:
+    from pymoo.algorithms.moo.nsga2 import NSGA2
+    from pymoo.core.problem import ElementwiseProblem
+    from pymoo.operators.crossover.ux import UniformCrossover
+    from pymoo.operators.mutation.pm import PolynomialMutation
+    from pymoo.operators.repair.rounding import RoundingRepair
+    from pymoo.operators.sampling.rnd import IntegerRandomSampling
+    from pymoo.optimize import minimize
+
+    rows: list[int] = []
+
+    class Look(ElementwiseProblem):
+        def __init__(self) -> None:
+            super().__init__(n_var=len(table.sizes), n_obj=2, xl=0, xu=np.array(table.sizes) - 1, vtype=int)
+
+        def _evaluate(self, x: np.ndarray, out: dict, *args: Any, **kwargs: Any) -> None:
+            rows.append(table.row(x))
+            out["F"] = table.losses_N2[rows[-1]]
+
+    algorithm = NSGA2(
+        pop_size=20,
+        sampling=IntegerRandomSampling(),
+        crossover=UniformCrossover(repair=RoundingRepair()),
+        mutation=PolynomialMutation(
+            prob=1.0, prob_var=1 / len(table.sizes), eta=3.0, vtype=float, repair=RoundingRepair()
+        ),
+        eliminate_duplicates=True,
+    )
+    minimize(Look(), algorithm, ("n_eval", trials), seed=seed + 1, verbose=False)
+    return rows[:trials]
+
+
+def _botorch(table: Table, trials: int, seed: int) -> list[int]:
+    import torch
+    from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
+    from botorch.fit import fit_gpytorch_mll
+    from botorch.models import ModelListGP, SingleTaskGP
+    from botorch.models.transforms import Standardize
+    from botorch.optim import optimize_acqf_discrete
+    from botorch.sampling import SobolQMCNormalSampler
+    from gpytorch.mlls import SumMarginalLogLikelihood
+
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    hot = np.concatenate([table.indices_NG[:, [g]] == np.arange(size) for g, size in enumerate(table.sizes)], axis=1)
+    every_NF = torch.tensor(hot, dtype=torch.double)
+    values_N2 = -torch.tensor(table.losses_N2)
+    reference = values_N2.min(dim=0).values
+    rows = rng.choice(len(hot), 2 * len(table.sizes), replace=False).tolist()
+    while len(rows) < trials:
+        models = [
+            SingleTaskGP(every_NF[rows], values_N2[rows, m, None], outcome_transform=Standardize(1)) for m in range(2)
+        ]
+        model = ModelListGP(*models)
+        fit_gpytorch_mll(SumMarginalLogLikelihood(model.likelihood, model))
+        acquisition = qLogNoisyExpectedHypervolumeImprovement(
+            model,
+            reference,
+            every_NF[rows],
+            sampler=SobolQMCNormalSampler(torch.Size([64]), seed=seed),
+            prune_baseline=True,
+        )
+        left = np.setdiff1d(rng.choice(len(hot), 1000, replace=False), rows)
+        best, _ = optimize_acqf_discrete(acquisition, 1, every_NF[left], max_batch_size=250)
+        rows.append(int(left[(every_NF[left] == best).all(dim=1).nonzero()[0, 0]]))
+    return rows
+
+
+def _smac(table: Table, trials: int, seed: int) -> list[int]:
+    from ConfigSpace import Categorical, ConfigurationSpace
+    from smac import HyperparameterOptimizationFacade, Scenario
+    from smac.multi_objective.parego import ParEGO
+
+    space = ConfigurationSpace(seed=seed)
+    space.add([Categorical(f"g{g}", list(range(size))) for g, size in enumerate(table.sizes)])
+    rows: list[int] = []
+
+    def target(config: Any, seed: int = 0) -> dict[str, float]:
+        rows.append(table.row([config[f"g{g}"] for g in range(len(table.sizes))]))
+        return {"loss": float(table.losses_N2[rows[-1], 0]), "cost": float(table.losses_N2[rows[-1], 1])}
+
+    scenario = Scenario(
+        space,
+        objectives=["loss", "cost"],
+        n_trials=trials,
+        seed=seed,
+        deterministic=True,
+        output_directory=Path("/tmp/smac"),
+    )
+    HyperparameterOptimizationFacade(
+        scenario, target, multi_objective_algorithm=ParEGO(scenario), overwrite=True, logging_level=50
+    ).optimize()
+    return rows[:trials]
+
+
+def _banana(table: Table, trials: int, seed: int) -> list[int]:
+    """MO-BANANAS (White et al., 2021, as in Archai): an ensemble of networks on the one-hot code, Thompson ranks, mutation.
+
+    Costs are known to it too, as they are in Archai: only the accuracy is predicted.
+    """
+    from sklearn.neural_network import MLPRegressor
+
+    rng = np.random.default_rng(seed)
+    hot = np.concatenate([table.indices_NG[:, [g]] == np.arange(size) for g, size in enumerate(table.sizes)], axis=1)
+    rows = rng.choice(len(hot), 20, replace=False).tolist()
+    while len(rows) < trials:
+        target = -table.losses_N2[rows, 0]
+        unit = (target - target.mean()) / (target.std() or 1.0)
+        front = np.array(rows)[non_domination_rank(table.losses_N2[rows]) <= 1]
+        child_NG = table.indices_NG[rng.choice(front, 400)].copy()
+        gene = rng.integers(len(table.sizes), size=400)
+        child_NG[np.arange(400), gene] = rng.integers(np.array(table.sizes)[gene])
+        pool = np.setdiff1d([table.row(child) for child in child_NG], rows)
+        if not len(pool):
+            pool = np.setdiff1d(rng.choice(len(hot), 400), rows)
+        nets = [MLPRegressor((64, 64), max_iter=200, random_state=int(rng.integers(2**31))) for _ in range(5)]
+        guess_5N = np.array([net.fit(hot[rows], unit).predict(hot[pool]) for net in nets])
+        drawn = rng.normal(guess_5N.mean(axis=0), guess_5N.std(axis=0) + 1e-9)
+        losses = np.column_stack([-drawn, table.losses_N2[pool, 1]])
+        rank, crowding = non_domination_rank(losses), crowding_distance(losses)
+        rows += pool[np.lexsort((-crowding, rank))[:10]].tolist()  # ten at a time, as the paper does
+    return rows[:trials]
+
+
+SEARCHES: dict[str, tuple[str, Search, str | None]] = {
+    "known_cost": ("Attune KnownCostSampler", _optuna(_known_cost), None),
+    "random": ("Optuna random", _optuna(lambda t, s: optuna.samplers.RandomSampler(seed=s)), None),
+    "nsga2": (
+        "Optuna NSGA-II, population 20",
+        _optuna(lambda t, s: optuna.samplers.NSGAIISampler(population_size=20, seed=s)),
+        None,
+    ),
+    "nsga3": (
+        "Optuna NSGA-III, population 20",
+        _optuna(lambda t, s: optuna.samplers.NSGAIIISampler(population_size=20, seed=s)),
+        None,
+    ),
+    "tpe": (
+        "Optuna multivariate TPE",
+        _optuna(lambda t, s: optuna.samplers.TPESampler(multivariate=True, seed=s)),
+        None,
+    ),
+    "evolution": (
+        "Attune regularised evolution",
+        _optuna(lambda t, s: create_sampler("evolution", _space(t), seed=s)),
+        None,
+    ),
+    "gp": ("Optuna GP (3 seeds)", _optuna(lambda t, s: optuna.samplers.GPSampler(seed=s)), None),
+    "pymoo": ("pymoo NSGA-II, population 20", _pymoo, "pymoo"),
+    "botorch": ("BoTorch qLogNEHVI (3 seeds)", _botorch, "botorch"),
+    "smac": ("SMAC ParEGO (3 seeds)", _smac, "smac"),
+    "banana": ("MO-BANANAS (3 seeds)", _banana, None),
+}
+SLOW = ("gp", "botorch", "smac", "banana")
+SLOW_SEEDS = 3
+
+
+# --- the comparison ----------------------------------------------------------------------------------------------------
+
+
+def compare(table: Table, names: list[str], seeds: int, trials: int) -> Iterator[tuple[str, np.ndarray, float]]:
+    """For each sampler: its name, the shares (seeds, trials) and the seconds a trial."""
+    for name in names:
+        label, search, package = SEARCHES[name]
+        if package and find_spec(package) is None:
+            print(f"{label}: skipped, {package} is not installed (group `peers`)")
+            continue
+        curves, start = [], time.perf_counter()
+        runs = min(seeds, SLOW_SEEDS) if name in SLOW else seeds
+        for seed in range(runs):
+            curves.append(table.shares(search(table, trials, seed)))
+        yield label, np.array(curves), (time.perf_counter() - start) / (runs * trials)
+
+
+def interval(values: np.ndarray) -> str:
+    """Mean and its 95 % bootstrap interval over seeds."""
+    drawn = np.random.default_rng(0).choice(values, (2000, len(values))).mean(axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return f"{values.mean():.4f} [{low:.4f}, {high:.4f}]"
+
+
+def markdown(table: Table, results: list[tuple[str, np.ndarray, float]], trials: int) -> str:
+    points = [k for k in CHECKPOINTS if k <= trials]
+    lines = [
+        f"### {table.name}: {len(table.accuracy_N):,} candidates",
+        "",
+        "| sampler | " + " | ".join(f"{k} evaluations" for k in points) + " | s / suggestion |",
+        "|---|" + "---|" * (len(points) + 1),
+    ]
+    for label, curves, seconds in results:
+        cells = [interval(curves[:, k - 1]) for k in points]
+        lines.append(f"| {label} | " + " | ".join(cells) + f" | {seconds:.3f} |")
+    ours = results[0][1].mean(axis=0)
+    lines += ["", f"Evaluations that {results[0][0]} needs, on average, for what a peer has after {trials}:", ""]
+    lines += ["| peer | share after all | evaluations of ours | fewer by |", "|---|---|---|---|"]
+    for label, curves, _ in results[1:]:
+        goal = curves.mean(axis=0)[-1]
+        reached = int(np.argmax(ours >= goal)) + 1 if ours[-1] >= goal else 0
+        count, times = (str(reached), f"{trials / reached:.1f}x") if reached else ("not reached", "-")
+        lines.append(f"| {label} | {goal:.4f} | {count} | {times} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(results: dict[str, list[tuple[str, np.ndarray, float]]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(results), figsize=(5.5 * len(results), 4.2), squeeze=False)
+    for axis, (name, found) in zip(axes[0], results.items(), strict=True):
+        for label, curves, _ in found:
+            steps = np.arange(1, curves.shape[1] + 1)
+            missing = np.clip(1 - curves, 1e-5, 1)
+            (line,) = axis.plot(
+                steps, missing.mean(axis=0), label=label, lw=2.2 if label.startswith("Attune K") else 1.2
+            )
+            axis.fill_between(steps, *np.quantile(missing, [0.1, 0.9], axis=0), color=line.get_color(), alpha=0.12)
+        axis.set(title=name, xlabel="evaluations", yscale="log")
+    axes[0][0].set_ylabel("share of the hypervolume still missing")
+    axes[0][-1].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", nargs="+", choices=list(TABLES), default=list(TABLES))
+    parser.add_argument("--samplers", nargs="+", choices=list(SEARCHES), default=[n for n in SEARCHES if n not in SLOW])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--markdown", type=Path, help="write tables and curves between the marks of this file")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    found: dict[str, list[tuple[str, np.ndarray, float]]] = {}
+    texts = []
+    for name in options.table:
+        table = TABLES[name]()
+        if table is None:
+            continue
+        found[name] = []
+        for label, curves, seconds in compare(table, options.samplers, options.seeds, options.trials):
+            found[name].append((label, curves, seconds))
+            points = [k for k in CHECKPOINTS if k <= options.trials]
+            means = "  ".join(f"{k}: {curves[:, k - 1].mean():.4f}" for k in points)
+            print(f"{name:10s} {label:32s} {means}  {seconds:.3f} s/trial", flush=True)
+        texts.append(markdown(table, found[name], options.trials))
+    print("\n" + "\n".join(texts))
+    if options.markdown:
+        before, _, rest = options.markdown.read_text().partition("<!-- measured -->\n")
+        after = rest.partition("<!-- end -->\n")[2]
+        options.markdown.write_text(before + "<!-- measured -->\n" + "\n".join(texts) + "<!-- end -->\n" + after)
+        plot(found, options.markdown.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""KnownCostSampler: of several objectives only the accuracy is unknown, all others are known functions of the parameters.
+
+Emmerich et al., 2006 (expected hypervolume improvement), here with the costs known: see improvement.py; the model of the
+accuracy: see surrogate.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import ThreadpoolController
+
+from search.pareto import non_dominated
+from search.samplers.candidates import (
+    ABSENT,
+    Candidates,
+    CostFunction,
+    FeasibleFunction,
+    Indices,
+    MappingSpace,
+    Space,
+    indices_of,
+    matches,
+)
+from search.samplers.guarded import SpaceSampler
+from search.samplers.improvement import Staircase
+from search.samplers.surrogate import Surrogate
+
+Array = NDArray[np.float64]
+POOL = 3000  # candidates scored where the space is too large to list
+LEARN_ON = 200  # trials that the kernel's factors are learned from at most; the posterior takes all
+LOGS_FROM = 5.0  # a cost that spans more than this factor is compared by its logarithm
+WORK = 1.5e9  # multiplications that one suggestion may spend on variances
+
+
+class KnownCostSampler(SpaceSampler):
+    """Proposes the candidate with the largest expected hypervolume improvement, its costs taken as known.
+
+    ``space`` is Attune's SearchSpace or a mapping of names to Optuna's CategoricalDistribution. ``costs`` maps n
+    parameter dicts to an (n, M) array: the values of the study's objectives 2 to M+1, in their order. A study may
+    minimise or maximise each. ``limits`` are upper bounds on the costs, ``feasible`` any further test on parameter dicts.
+    ``noisy``: two evaluations of one candidate may differ; then candidates may be repeated, and the front that is to be
+    improved is the model's, not the luckiest draws. ``initial``: trials that spread over the costs before the model
+    starts (any finished trial counts). Volumes are taken over the logarithm of a cost that spans more than a factor of 5,
+    else over the cost as it is given (between close values the two are the same but for a factor).
+
+    Conditional parameters: with a mapping, `costs` gets full dicts, and which parameters a value switches off is learned
+    from what the trials asked for; a candidate that agrees with a trial on all it asked for is the same evaluation.
+    """
+
+    def __init__(
+        self,
+        space: Space | Mapping[str, BaseDistribution],
+        costs: CostFunction,
+        *,
+        seed: int | None = None,
+        limits: Sequence[float | None] | None = None,
+        feasible: FeasibleFunction | None = None,
+        noisy: bool = False,
+        initial: int = 4,
+    ) -> None:
+        self._setup(Candidates(space, costs, limits=limits, feasible=feasible), seed, noisy, initial)
+
+    @classmethod
+    def over(
+        cls, candidates: Candidates, *, seed: int | None = None, noisy: bool = False, initial: int = 4
+    ) -> "KnownCostSampler":
+        """The same from candidates that are already put together."""
+        sampler = cls.__new__(cls)
+        sampler._setup(candidates, seed, noisy, initial)
+        return sampler
+
+    def _setup(self, candidates: Candidates, seed: int | None, noisy: bool, initial: int) -> None:
+        if initial < 2:
+            raise ValueError(f"initial must be at least 2, not {initial}")
+        super().__init__(candidates, seed=seed, repeats=noisy)
+        self._noisy, self._initial = noisy, initial
+        self._model: Surrogate | None = None
+        self._learned_at = 0
+
+    def propose(self, study: Study, trial: FrozenTrial, trials: list[FrozenTrial], seen_TG: Indices) -> Indices | None:
+        sign_M = np.array([-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in study.directions])
+        done, pending = self._trials(trials, len(sign_M))
+        pool_NG, costs_NM = self._pool(done, seen_TG, sign_M)
+        if not len(pool_NG):
+            return None
+        if costs_NM.shape[1] != len(sign_M) - 1:
+            raise ValueError(f"costs gave {costs_NM.shape[1]} columns, the study has {len(sign_M)} objectives")
+        indices_TG = np.array([indices for indices, _ in done]).reshape(-1, pool_NG.shape[1]).astype(np.int64)
+        values_TM = np.array([values for _, values in done]).reshape(-1, len(sign_M))
+        waiting_PG = np.array(pending).reshape(-1, pool_NG.shape[1]).astype(np.int64)
+        every_NM = np.vstack([costs_NM, values_TM[:, 1:]])
+        logs = (every_NM > 0).all(axis=0) & (every_NM.max(axis=0) > LOGS_FROM * every_NM.min(axis=0))
+
+        def scaled(values: Array) -> Array:
+            """Costs to minimise: signed, in logarithms where all are positive."""
+            return np.where(logs, np.log(np.where(values > 0, values, 1.0)), values) * sign_M[1:]
+
+        pool_c, done_c = scaled(costs_NM), scaled(values_TM[:, 1:])
+        waiting_c = scaled(self._costs_of(waiting_PG, costs_NM.shape[1]))
+        if len(done) < 2 or len(done) + len(pending) < self._initial or np.ptp(values_TM[:, 0]) == 0:
+            tried_TG, tried_c = np.vstack([indices_TG, waiting_PG]), np.vstack([done_c, waiting_c])
+            return pool_NG[self._spread(pool_NG, pool_c, tried_TG, tried_c)]
+        accuracy_T = -sign_M[0] * values_TM[:, 0]
+        with _blas().limit(
+            limits=1
+        ):  # these matrices are small: threads cost more than they bring, above all shared ones
+            best = self._best(pool_NG, pool_c, indices_TG, done_c, accuracy_T, waiting_PG, waiting_c)
+        return pool_NG[best]
+
+    # --- what there is -----------------------------------------------------------------------------------------------
+
+    def _trials(
+        self, trials: list[FrozenTrial], objectives: int
+    ) -> tuple[list[tuple[Indices, list[float]]], list[Indices]]:
+        """Finished candidates with their values, and candidates in flight (running or enqueued)."""
+        done: list[tuple[Indices, list[float]]] = []
+        pending: list[Indices] = []
+        for trial in trials:
+            if trial.state not in (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING):
+                continue
+            indices = indices_of(self.space, trial)
+            if indices is None:
+                continue
+            if trial.state == TrialState.COMPLETE:
+                if len(trial.values) == objectives and np.isfinite(trial.values).all():
+                    done.append((indices, trial.values))
+            else:
+                pending.append(indices)
+        return done, pending
+
+    def _pool(self, done: list[tuple[Indices, list[float]]], seen_TG: Indices, sign_M: Array) -> tuple[Indices, Array]:
+        """The candidates to score and their costs: all that are left, or a draw and the front's neighbours."""
+        listed_NG = self.candidates.listed_NG
+        if listed_NG is not None:
+            fresh = ~matches(listed_NG, seen_TG)
+            return listed_NG[fresh], self.candidates.listed_costs_NM[fresh]
+        pool_NG = self.candidates.draw(self._rng, POOL // 2, seen_TG)
+        if done:
+            front = non_dominated(np.array([values for _, values in done]) * sign_M)
+            parents_NG = np.array([indices for indices, _ in done])[front]
+            parents_NG = parents_NG[(parents_NG != ABSENT).all(axis=1)]
+            for _ in range(2 if len(parents_NG) else 0):  # neighbours, then neighbours of neighbours
+                near_NG = self.candidates.mutants(self._rng, parents_NG, POOL // 4, seen_TG)
+                pool_NG = np.vstack([pool_NG, near_NG]) if len(near_NG) else pool_NG
+                parents_NG = near_NG if len(near_NG) else parents_NG
+        pool_NG = self.candidates.keep(pool_NG, seen_TG)
+        return pool_NG, self.candidates.look_up(pool_NG)[0]
+
+    def _costs_of(self, indices_PG: Indices, costs: int) -> Array:
+        """Costs of candidates in flight; a parameter that was not asked for does not matter, so its first choice stands in."""
+        if not len(indices_PG):
+            return np.zeros((0, costs))
+        return self.candidates.look_up(np.where(indices_PG == ABSENT, 0, indices_PG))[0]
+
+    # --- which is next -----------------------------------------------------------------------------------------------
+
+    def _spread(self, pool_NG: Indices, pool_c: Array, tried_TG: Indices, tried_c: Array) -> int:
+        """The initial design: the cheapest, the dearest, then the middle of the widest gap, as unlike the others as can be."""
+        span = np.ptp(pool_c, axis=0)
+        level_N = ((pool_c - pool_c.min(axis=0)) / np.where(span > 0, span, 1.0)).mean(axis=1)
+        level_T = ((tried_c - pool_c.min(axis=0)) / np.where(span > 0, span, 1.0)).mean(axis=1)
+        low, high = level_N.min(), level_N.max()
+        if not (level_T <= low + 0.05).any():
+            return int(self._rng.choice(np.flatnonzero(level_N == low)))
+        stops = np.unique(np.clip(np.concatenate([level_T, [low, high]]), low, high))
+        target = high
+        if (level_T >= high - 0.05).any() and len(stops) > 1:
+            gap = int(np.diff(stops).argmax())
+            target = (stops[gap] + stops[gap + 1]) / 2
+        near = np.argsort(np.abs(level_N - target) + 1e-9 * self._rng.random(len(level_N)))[
+            : max(20, len(level_N) // 100)
+        ]
+        unlike = np.array([(tried_TG != pool_NG[i]).sum(axis=1).min() for i in near])
+        return int(self._rng.choice(near[unlike == unlike.max()]))
+
+    def _best(
+        self,
+        pool_NG: Indices,
+        pool_c: Array,
+        indices_TG: Indices,
+        done_c: Array,
+        accuracy_T: Array,
+        waiting_PG: Indices,
+        waiting_c: Array,
+    ) -> int:
+        rows = np.cumsum([0, len(indices_TG), len(waiting_PG), len(pool_NG)])
+        genes_NG = self._genes(np.vstack([indices_TG, waiting_PG, pool_NG]), indices_TG)
+        costs_NM = np.vstack([done_c, waiting_c, pool_c])
+        middle, spread = pool_c.mean(axis=0), pool_c.std(axis=0)
+        unit_NM = (costs_NM - middle) / np.where(spread > 0, spread, 1.0)
+        done_G, wait_G, pool_G = (genes_NG[rows[i] : rows[i + 1]] for i in range(3))
+        done_u, wait_u, pool_u = (unit_NM[rows[i] : rows[i + 1]] for i in range(3))
+        model = self._learned(done_G, done_u, done_c, accuracy_T)
+        model.condition(done_G, done_u, accuracy_T)
+        # A noisy front is the model's: the luckiest of many draws would be a bar that nothing real can pass.
+        known_T = model.warp.accuracy(model.mean(done_G, done_u)) if self._noisy else accuracy_T
+        if len(wait_G):
+            believed_P = model.warp.accuracy(model.believe(wait_G, wait_u))
+            known_T, done_c = np.concatenate([known_T, believed_P]), np.vstack([done_c, waiting_c])
+        stairs = Staircase.build(done_c, known_T, costs_NM.max(axis=0), float(accuracy_T.min()))
+        kept = self._promising(model, stairs, pool_G, pool_u, pool_c, len(known_T))
+        mean_K, sd_K = model.predict(pool_G[kept], pool_u[kept])
+        gain_K = stairs.improvement(pool_c[kept], model.warp.excess(mean_K, sd_K, stairs.level_J))
+        if gain_K.max() <= 0:  # nothing can improve in double precision: the best chance by the mean
+            return int(kept[mean_K.argmax()])
+        return int(kept[self._rng.choice(np.flatnonzero(gain_K >= gain_K.max() * (1 - 1e-9)))])
+
+    def _learned(self, genes_NG: Indices, unit_NM: Array, costs_NM: Array, accuracy_N: Array) -> Surrogate:
+        """The model with factors from now, or from a while ago: later trials change them ever less."""
+        n = len(accuracy_N)
+        if self._model is None or (self._model.g, self._model.m) != (genes_NG.shape[1], unit_NM.shape[1]):
+            self._model, self._learned_at = Surrogate(genes_NG.shape[1], unit_NM.shape[1], noisy=self._noisy), 0
+        if n < 60 or n >= 1.05 * self._learned_at or n < self._learned_at:
+            use = np.arange(n)
+            if n > LEARN_ON:  # the front, which matters most, and a random part of the others
+                front = non_dominated(np.column_stack([-accuracy_N, costs_NM]))
+                use = np.argsort(~front + self._rng.random(n) * 0.5, kind="stable")[:LEARN_ON]
+            self._model.learn(genes_NG[use], unit_NM[use], accuracy_N[use])
+            self._learned_at = n
+        return self._model
+
+    def _promising(
+        self, model: Surrogate, stairs: Staircase, pool_G: Indices, pool_u: Array, pool_c: Array, trials: int
+    ) -> NDArray[np.int64]:
+        """Which candidates get their variance computed: all while that is cheap, else the best by mean and some by chance."""
+        most = max(2000, int(WORK / trials**2))
+        if len(pool_G) <= most:
+            return np.arange(len(pool_G))
+        margin_N = model.warp.accuracy(model.mean(pool_G, pool_u)) - stairs.reached(pool_c)
+        order = np.argsort(-margin_N)
+        return np.concatenate([order[: most // 2], self._rng.permutation(order[most // 2 :])[: most - most // 2]])
+
+    def _genes(self, indices_NG: Indices, tried_TG: Indices) -> Indices:
+        """Gene codes; what a mapping's candidate switches off becomes ABSENT, constant genes stay (their effect is zero)."""
+        if not isinstance(self.space, MappingSpace):
+            return self.space.genes(indices_NG)
+        return switched_off(indices_NG, tried_TG)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def switched_off(indices_NG: Indices, tried_TG: Indices) -> Indices:
+    """Candidates with the parameters ABSENT that a define-by-run objective would not ask for, as far as trials tell.
+
+    For each parameter that some trials left out, the first other parameter whose value decides it in all trials is taken
+    as its switch.
+    """
+    out_NG = indices_NG.copy()
+    for gene in np.flatnonzero((tried_TG == ABSENT).any(axis=0)):
+        absent_T = tried_TG[:, gene] == ABSENT
+        for switch in range(tried_TG.shape[1]):
+            off = np.unique(tried_TG[absent_T, switch])
+            if switch != gene and not np.isin(tried_TG[~absent_T, switch], off).any():
+                out_NG[np.isin(out_NG[:, switch], off), gene] = ABSENT
+                break
+    return out_NG

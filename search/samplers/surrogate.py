@@ -1,0 +1,234 @@
+"""A Gaussian process for accuracy over categorical genes and known costs, and the warp that makes accuracy Gaussian.
+
+Shapes: N trials, K candidates, G genes, M costs (logarithms), J levels. Warped processes: Snelson et al., 2004; additive
+kernels: Duvenaud et al., 2011.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, lapack, solve_triangular
+from scipy.optimize import minimize
+from scipy.special import ndtr
+
+Array = NDArray[np.float64]
+Genes = NDArray[np.int64]
+JITTER = 1e-6
+
+
+def expected_excess(z: Array) -> Array:
+    """E[(Z - z)+] of a standard normal Z."""
+    return np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi) - z * ndtr(-z)
+
+
+@dataclass(frozen=True)
+class Warp:
+    """A monotone map between accuracy a and the latent w = scale * z + shift that the process models with z.
+
+    kind 0: w = a. kind 1: w = -log(bound - a), for accuracies that crowd below a ceiling. kind -1: w = log(a - bound),
+    for those that crowd above a floor. Each has the expected excess over a level in closed form (the formulas of
+    Bachelier and of Black and Scholes).
+    """
+
+    kind: int
+    bound: float
+    shift: float
+    scale: float
+
+    @classmethod
+    def fit(cls, a_N: Array, kind: int, gap: float) -> "Warp":
+        """`gap`: how far the bound lies beyond the extreme of `a_N`, in standard deviations."""
+        spread = float(a_N.std()) or 1.0
+        bound = float(a_N.max() + gap * spread) if kind == 1 else float(a_N.min() - gap * spread)
+        w_N = cls(kind, bound, 0.0, 1.0).latent(a_N)
+        return cls(kind, bound, float(w_N.mean()), float(w_N.std()) or 1.0)
+
+    def latent(self, a_N: Array) -> Array:
+        """z of each accuracy."""
+        w_N = a_N if self.kind == 0 else -np.log(self.bound - a_N) if self.kind == 1 else np.log(a_N - self.bound)
+        return (w_N - self.shift) / self.scale
+
+    def accuracy(self, z_N: Array) -> Array:
+        """The accuracy of each z (the median, under a Gaussian z)."""
+        w_N = z_N * self.scale + self.shift
+        return w_N if self.kind == 0 else self.bound - np.exp(-w_N) if self.kind == 1 else self.bound + np.exp(w_N)
+
+    def log_slope(self, a_N: Array) -> float:
+        """Sum of log dz/da: what turns a likelihood of z into one of the accuracies."""
+        gap_N = np.ones_like(a_N) if self.kind == 0 else np.abs(self.bound - a_N)
+        return float(-np.log(gap_N).sum() - len(a_N) * np.log(self.scale))
+
+    def excess(self, mean_K: Array, sd_K: Array, level_J: Array) -> Array:
+        """E[(a - level)+] for z ~ N(mean, sd^2): (K,), (K,), (J,) -> (K, J)."""
+        m_K1 = (mean_K * self.scale + self.shift)[:, None]
+        s_K1 = (sd_K * self.scale)[:, None]
+        if self.kind == 0:
+            return s_K1 * expected_excess((level_J - m_K1) / s_K1)
+        gap_J = np.maximum(np.abs(self.bound - level_J), 1e-300)
+        d_KJ = (m_K1 + self.kind * np.log(gap_J)) / s_K1
+        if self.kind == 1:
+            put_KJ = gap_J * ndtr(d_KJ) - np.exp(np.minimum(-m_K1 + 0.5 * s_K1**2, 300)) * ndtr(d_KJ - s_K1)
+            return np.clip(put_KJ, 0.0, None)
+        call_KJ = np.exp(np.minimum(m_K1 + 0.5 * s_K1**2, 300)) * ndtr(d_KJ + s_K1) - gap_J * ndtr(d_KJ)
+        return np.clip(call_KJ, 0.0, None)
+
+
+WARPS = [
+    (0, 0.0),
+    *((1, gap) for gap in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)),
+    *((-1, gap) for gap in (0.05, 0.2, 0.5, 1.0)),
+]
+FIRST_WARP = (1, 0.2)
+
+
+def one_hot(genes_NG: Genes, values: list[Genes]) -> list[Array]:
+    """Per gene the indicator matrix (N, values)."""
+    return [(genes_NG[:, [g]] == values[g]).astype(float) for g in range(genes_NG.shape[1])]
+
+
+class Surrogate:
+    """GP with kernel k = main effects + interactions + a smooth trend over the costs + noise:
+
+    k(x, x') = sum_g a_g [x_g = x'_g] + s_p exp(-sum_g l_g [x_g != x'_g] - sum_m q_m d_m^2 / 2)
+               + s_c exp(-sum_m t_m d_m^2 / 2) + noise,   d_m = difference of the standardised log cost m.
+
+    All factors are positive, held as logarithms under normal priors (MAP, analytic gradients). The prior gives the main
+    effects and the trend half of the variance each: few trials must first learn what each gene is worth. `learn` fits
+    factors and warp, `condition` takes the data in.
+    """
+
+    def __init__(self, genes: int, costs: int, *, noisy: bool = False) -> None:
+        self.g, self.m = genes, costs
+        one, each = np.ones(costs), np.ones(genes)
+        # order: a_G, l_G, q_M, t_M, s_p, s_c, noise
+        self.prior = np.concatenate(
+            [
+                np.log(0.5 / max(genes, 1)) * each,
+                np.log(2.0 / max(genes, 1)) * each,
+                np.log(0.3 / max(costs, 1)) * one,
+                np.log(1.0 / max(costs, 1)) * one,
+                np.log([0.5, 0.5, 0.03 if noisy else 1e-3]),
+            ]
+        )
+        self.width = np.ones_like(self.prior)
+        self.width[-1] = 2.0
+        self.theta = self.prior.copy()
+        self.warp_choice = FIRST_WARP
+
+    def _split(self, theta: Array) -> tuple[Array, Array, Array, Array, float, float, float]:
+        g, m, e = self.g, self.m, np.exp(theta)
+        return e[:g], e[g : 2 * g], e[2 * g : 2 * g + m], e[2 * g + m : 2 * (g + m)], e[-3], e[-2], e[-1]
+
+    def kernel(self, genes_KG: Genes, costs_KM: Array, genes_NG: Genes, costs_NM: Array) -> Array:
+        """k without noise, (K, N)."""
+        a_G, l_G, q_M, t_M, s_p, s_c, _ = self._split(self.theta)
+        values = [np.unique(genes_NG[:, g]) for g in range(self.g)]  # a value of candidates alone equals no trial's
+        if self.g:
+            hot_K, hot_N = one_hot(genes_KG, values), one_hot(genes_NG, values)
+            left, right = np.hstack(hot_K), np.hstack(hot_N).T
+            sizes = [len(v) for v in values]
+            main_KN = (left * np.repeat(a_G, sizes)) @ right
+            differ_KN = l_G.sum() - (left * np.repeat(l_G, sizes)) @ right
+        else:
+            main_KN = differ_KN = np.zeros((len(genes_KG), len(genes_NG)))
+        return (
+            main_KN
+            + s_p * np.exp(-differ_KN - 0.5 * _square(costs_KM, costs_NM, q_M))
+            + (s_c * np.exp(-0.5 * _square(costs_KM, costs_NM, t_M)))
+        )
+
+    def learn(self, genes_NG: Genes, costs_NM: Array, a_N: Array, *, steps: int = 20) -> None:
+        """Fit the factors to accuracies (N,) under the current warp, then take the warp of the highest likelihood."""
+        n = len(a_N)
+        same_GNN = (genes_NG.T[:, :, None] == genes_NG.T[:, None, :]).astype(float).reshape(self.g, n * n)
+        d2_MNN = ((costs_NM.T[:, :, None] - costs_NM.T[:, None, :]) ** 2).reshape(self.m, n * n)
+        z_N = Warp.fit(a_N, *self.warp_choice).latent(a_N)
+        found = minimize(
+            self._loss,
+            self.theta,
+            args=(same_GNN, d2_MNN, z_N),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(p - 8, p + 8) for p in self.prior],
+            options={"maxiter": steps, "maxfun": 2 * steps},
+        )
+        self.theta = found.x
+        k_NN = self.kernel(genes_NG, costs_NM, genes_NG, costs_NM)
+        k_NN[np.diag_indices(n)] += np.exp(self.theta[-1]) + JITTER
+        chol_NN = np.linalg.cholesky(k_NN)
+
+        def likelihood(choice: tuple[int, float]) -> float:
+            warp = Warp.fit(a_N, *choice)
+            white_N = solve_triangular(chol_NN, warp.latent(a_N), lower=True)
+            return float(-0.5 * white_N @ white_N + warp.log_slope(a_N))
+
+        self.warp_choice = max(WARPS, key=likelihood)
+
+    def _loss(self, theta: Array, same_GNN: Array, d2_MNN: Array, z_N: Array) -> tuple[float, Array]:
+        """Negative log posterior of the factors and its gradient."""
+        n = len(z_N)
+        a_G, l_G, q_M, t_M, s_p, s_c, noise = self._split(theta)
+        product_NN = s_p * np.exp(l_G @ same_GNN - l_G.sum() - 0.5 * (q_M @ d2_MNN))
+        trend_NN = s_c * np.exp(-0.5 * (t_M @ d2_MNN))
+        k_NN = (a_G @ same_GNN + product_NN + trend_NN).reshape(n, n)
+        k_NN[np.diag_indices(n)] += noise + JITTER
+        chol_NN = np.linalg.cholesky(k_NN)
+        low_NN = np.tril(lapack.dpotri(chol_NN, lower=1)[0])
+        inverse_NN = low_NN + np.tril(low_NN, -1).T
+        alpha_N = inverse_NN @ z_N
+        weight_NN = 0.5 * (inverse_NN - np.outer(alpha_N, alpha_N))
+        weight = weight_NN.ravel()
+        by_product, by_trend = weight * product_NN, weight * trend_NN
+        gradient = np.concatenate(
+            [
+                (same_GNN @ weight) * a_G,
+                (same_GNN @ by_product - by_product.sum()) * l_G,
+                -0.5 * (d2_MNN @ by_product) * q_M,
+                -0.5 * (d2_MNN @ by_trend) * t_M,
+                [by_product.sum(), by_trend.sum(), np.trace(weight_NN) * noise],
+            ]
+        )
+        off = (theta - self.prior) / self.width
+        loss = 0.5 * z_N @ alpha_N + np.log(np.diag(chol_NN)).sum() + 0.5 * off @ off
+        return float(loss), gradient + off / self.width
+
+    def condition(self, genes_NG: Genes, costs_NM: Array, a_N: Array) -> None:
+        """The posterior given accuracies (N,), with the factors and the kind of warp as they were learned."""
+        self.warp = Warp.fit(a_N, *self.warp_choice)
+        self._set(genes_NG, costs_NM, self.warp.latent(a_N))
+
+    def believe(self, genes_PG: Genes, costs_PM: Array) -> Array:
+        """Take pending candidates in as if they came out at their mean (kriging believer); returns that z (P,)."""
+        mean_P = self.mean(genes_PG, costs_PM)
+        self._set(
+            np.vstack([self._genes_NG, genes_PG]),
+            np.vstack([self._costs_NM, costs_PM]),
+            np.concatenate([self._z_N, mean_P]),
+        )
+        return mean_P
+
+    def _set(self, genes_NG: Genes, costs_NM: Array, z_N: Array) -> None:
+        self._genes_NG, self._costs_NM, self._z_N = genes_NG, costs_NM, z_N
+        k_NN = self.kernel(genes_NG, costs_NM, genes_NG, costs_NM)
+        k_NN[np.diag_indices(len(z_N))] += np.exp(self.theta[-1]) + JITTER
+        self._chol_NN = np.linalg.cholesky(k_NN)
+        self._alpha_N = cho_solve((self._chol_NN, True), z_N)
+
+    def mean(self, genes_KG: Genes, costs_KM: Array) -> Array:
+        return self.kernel(genes_KG, costs_KM, self._genes_NG, self._costs_NM) @ self._alpha_N
+
+    def predict(self, genes_KG: Genes, costs_KM: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of z, without noise: (K,), (K,)."""
+        k_KN = self.kernel(genes_KG, costs_KM, self._genes_NG, self._costs_NM)
+        white_NK = solve_triangular(self._chol_NN, k_KN.T, lower=True, check_finite=False)
+        a_G, *_, s_p, s_c, _ = self._split(self.theta)
+        variance_K = a_G.sum() + s_p + s_c - np.einsum("nk,nk->k", white_NK, white_NK)
+        return k_KN @ self._alpha_N, np.sqrt(np.maximum(variance_K, 1e-10))
+
+
+def _square(costs_KM: Array, costs_NM: Array, factor_M: Array) -> Array:
+    """Weighted squared distances (K, N)."""
+    left, right = costs_KM * np.sqrt(factor_M), costs_NM * np.sqrt(factor_M)
+    squared = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None] - 2 * left @ right.T
+    return np.maximum(squared, 0.0)

@@ -1,0 +1,236 @@
+"""KnownCostSampler: its closed forms against Monte Carlo and brute force, its behaviour in plain Optuna studies."""
+
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution
+from scipy.optimize import check_grad
+
+from search.pareto import hypervolume
+from search.samplers import KnownCostSampler
+from search.samplers.candidates import ABSENT
+from search.samplers.improvement import Staircase
+from search.samplers.known_cost import switched_off
+from search.samplers.surrogate import WARPS, Surrogate, Warp
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+GENES, CHOICES = 6, 4
+SPACE = {f"g{g}": CategoricalDistribution(tuple(range(CHOICES))) for g in range(GENES)}
+EVERY = np.indices((CHOICES,) * GENES).reshape(GENES, -1).T
+_RNG = np.random.default_rng(5)
+_PRICE = np.sort(_RNG.exponential(size=(GENES, CHOICES)), axis=1)
+_WORTH = _RNG.normal(size=(GENES, CHOICES)) + np.linspace(0, 1, CHOICES)
+_PAIR = _RNG.normal(size=(CHOICES, CHOICES))
+
+
+def costs_of(params: list[dict[str, Any]]) -> np.ndarray:
+    return np.array([[1 + sum(_PRICE[g, p[f"g{g}"]] for g in range(GENES))] for p in params])
+
+
+def accuracy_of(p: dict[str, Any]) -> float:
+    worth = sum(_WORTH[g, p[f"g{g}"]] for g in range(GENES)) + _PAIR[p["g0"], p["g1"]]
+    return float(1 / (1 + np.exp(-worth / 3)))
+
+
+def ask(trial: optuna.Trial) -> dict[str, Any]:
+    return {name: trial.suggest_categorical(name, dist.choices) for name, dist in SPACE.items()}
+
+
+def objective(trial: optuna.Trial) -> tuple[float, float]:
+    params = ask(trial)
+    return accuracy_of(params), float(costs_of([params])[0, 0])
+
+
+def share(study: optuna.Study) -> float:
+    every = [{f"g{g}": int(v) for g, v in enumerate(row)} for row in EVERY]
+    losses = np.column_stack([-np.array([accuracy_of(p) for p in every]), np.log(costs_of(every))])
+    found = np.array([[-t.values[0], np.log(t.values[1])] for t in study.trials if t.values])
+    return hypervolume(found, losses.max(axis=0)) / hypervolume(losses, losses.max(axis=0))
+
+
+# --- the mathematics ---------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 3), st.integers(0, 7), st.integers(0, 2**32 - 1))
+def test_improvement_of_a_certain_accuracy_is_the_hypervolume_improvement(m: int, n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    costs, accuracy = rng.integers(0, 6, (n, m)).astype(float), rng.integers(0, 6, n).astype(float)
+    reference, worst = np.full(m, 5.0), 1.0
+    stairs = Staircase.build(costs, accuracy, reference, worst)
+    new_costs, new_accuracy = rng.integers(0, 6, (5, m)).astype(float), rng.uniform(0, 6, 5)
+    gain = stairs.improvement(new_costs, np.maximum(new_accuracy[:, None] - stairs.level_J, 0))
+    corner = np.append(reference, -worst)
+    before = np.column_stack([costs, -accuracy])
+    expected = [
+        hypervolume(np.vstack([before, [*c, -a]]), corner) - hypervolume(before, corner)
+        for c, a in zip(new_costs, new_accuracy, strict=True)
+    ]
+    assert gain == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("choice", WARPS)
+def test_expected_excess_agrees_with_monte_carlo(choice: tuple[int, float]) -> None:
+    rng = np.random.default_rng(0)
+    accuracies = 1 - rng.exponential(0.2, 40)
+    warp = Warp.fit(accuracies, *choice)
+    mean, sd = np.array([-1.0, 0.0, 1.2]), np.array([0.1, 0.7, 0.4])
+    levels = np.quantile(accuracies, [0.1, 0.5, 1.0])
+    drawn = warp.accuracy(mean + sd * rng.normal(size=(400_000, 3)))
+    expected = np.maximum(drawn[:, :, None] - levels, 0).mean(axis=0)
+    assert warp.excess(mean, sd, levels) == pytest.approx(expected, rel=0.02, abs=2e-4)
+    assert warp.accuracy(warp.latent(accuracies)) == pytest.approx(accuracies)
+
+
+def test_gradients_of_the_surrogate_are_exact() -> None:
+    rng = np.random.default_rng(1)
+    genes, costs, z = rng.integers(0, 3, (15, 4)), rng.normal(size=(15, 2)), rng.normal(size=15)
+    model = Surrogate(4, 2)
+    same = (genes.T[:, :, None] == genes.T[:, None, :]).astype(float).reshape(4, -1)
+    squared = ((costs.T[:, :, None] - costs.T[:, None, :]) ** 2).reshape(2, -1)
+    theta = model.prior + rng.normal(0, 0.3, len(model.prior))
+    error = check_grad(
+        lambda t: model._loss(t, same, squared, z)[0], lambda t: model._loss(t, same, squared, z)[1], theta
+    )
+    assert error < 1e-4
+
+
+def test_the_surrogate_learns_main_effects_from_few_trials() -> None:
+    rng = np.random.default_rng(2)
+    effects = rng.normal(size=(5, 3))
+    every = np.indices((3,) * 5).reshape(5, -1).T
+    accuracy = sum(effects[g, every[:, g]] for g in range(5))
+    some = rng.choice(len(every), 30, replace=False)
+    model, flat = Surrogate(5, 1), np.zeros((len(every), 1))
+    model.learn(every[some], flat[some], accuracy[some])
+    model.condition(every[some], flat[some], accuracy[some])
+    mean, sd = model.predict(every, flat)
+    assert np.corrcoef(mean, accuracy)[0, 1] > 0.98
+    assert sd[some].max() < np.median(np.delete(sd, some))
+
+
+def test_what_is_switched_off_is_read_from_trials() -> None:
+    tried = np.array([[0, ABSENT, 1], [1, 2, 0], [0, ABSENT, 0], [2, 0, 1]])
+    assert switched_off(np.array([[0, 1, 1], [1, 1, 1]]), tried).tolist() == [[0, ABSENT, 1], [1, 1, 1]]
+
+
+# --- in a study --------------------------------------------------------------------------------------------------------
+
+
+def test_far_ahead_of_random_with_few_evaluations() -> None:
+    shares = []
+    for sampler in (KnownCostSampler(SPACE, costs_of, seed=0), optuna.samplers.RandomSampler(seed=0)):
+        study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+        study.optimize(objective, n_trials=40)
+        shares.append(share(study))
+    assert shares[0] > 0.98
+    assert shares[0] > shares[1] + 0.1
+
+
+def test_directions_make_no_difference() -> None:
+    runs = []
+    for sign in (1, -1):
+        space = dict(list(SPACE.items()))
+
+        def signed(params: list[dict[str, Any]], sign: int = sign) -> np.ndarray:
+            return -sign * np.log(costs_of(params))
+
+        def flipped(trial: optuna.Trial, sign: int = sign) -> tuple[float, float]:
+            accuracy, cost = objective(trial)
+            return sign * accuracy, -sign * float(np.log(cost))
+
+        directions = ["maximize", "maximize"] if sign == 1 else ["minimize", "minimize"]
+        study = optuna.create_study(directions=directions, sampler=KnownCostSampler(space, signed, seed=3))
+        study.optimize(flipped, n_trials=25)
+        runs.append([t.params for t in study.trials])
+    assert runs[0] == runs[1]
+
+
+def test_three_objectives_and_limits() -> None:
+    def both(params: list[dict[str, Any]]) -> np.ndarray:
+        return np.column_stack([costs_of(params)[:, 0], [1.0 + sum(p.values()) for p in params]])
+
+    def three(trial: optuna.Trial) -> tuple[float, float, float]:
+        params = ask(trial)
+        return accuracy_of(params), *(float(c) for c in both([params])[0])
+
+    sampler = KnownCostSampler(SPACE, both, seed=0, limits=[None, 9])
+    study = optuna.create_study(directions=["maximize", "minimize", "minimize"], sampler=sampler)
+    study.optimize(three, n_trials=40)
+    assert max(t.values[2] for t in study.trials) <= 9
+    assert len({tuple(t.params.values()) for t in study.trials}) == 40
+    assert len(study.best_trials) >= 10
+
+
+def test_candidates_in_flight_are_counted_on() -> None:
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=KnownCostSampler(SPACE, costs_of, seed=0))
+    study.optimize(objective, n_trials=12)
+    flying = [study.ask(SPACE) for _ in range(6)]
+    assert len({tuple(t.params.values()) for t in study.trials}) == 18
+    prices = np.log(costs_of([t.params for t in flying])[:, 0])
+    assert np.ptp(prices) > 0.05  # they do not crowd around the one best place
+    for trial in flying[:3]:
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    study.optimize(objective, n_trials=5)
+    assert len({tuple(t.params.values()) for t in study.trials}) == 23
+
+
+def test_noisy_evaluations_may_repeat_and_repeats_are_averaged() -> None:
+    space = {"a": CategoricalDistribution((0, 1, 2)), "b": CategoricalDistribution((0, 1))}
+    rng = np.random.default_rng(0)
+
+    def noisy(trial: optuna.Trial) -> tuple[float, float]:
+        a, b = trial.suggest_categorical("a", (0, 1, 2)), trial.suggest_categorical("b", (0, 1))
+        return a + 0.5 * b + rng.normal(0, 0.3), 1.0 + a + b
+
+    sampler = KnownCostSampler(
+        space, lambda params: np.array([1.0 + p["a"] + p["b"] for p in params]), seed=0, noisy=True
+    )
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    study.optimize(noisy, n_trials=25)
+    assert len(study.trials) == 25
+    assert not sampler.exhausted
+    assert len({tuple(t.params.values()) for t in study.trials}) >= 4
+
+
+def test_trials_from_outside_replace_the_initial_design() -> None:
+    donor = optuna.create_study(directions=["maximize", "minimize"], sampler=optuna.samplers.RandomSampler(seed=1))
+    donor.optimize(objective, n_trials=60)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=KnownCostSampler(SPACE, costs_of, seed=0))
+    study.add_trials(donor.trials)
+    before = share(study)
+    study.optimize(objective, n_trials=10)
+    assert share(study) > before + 0.5 * (1 - before)
+    assert len(
+        {tuple(t.params.values()) for t in study.trials[60:]} | {tuple(t.params.values()) for t in donor.trials}
+    ) == (10 + len({tuple(t.params.values()) for t in donor.trials}))
+
+
+def test_a_space_too_large_to_list() -> None:
+    space = {f"g{g}": CategoricalDistribution(tuple(range(6))) for g in range(12)}  # 2 * 10^9 candidates
+
+    def total(params: list[dict[str, Any]]) -> np.ndarray:
+        return np.array([[1.0 + sum(p.values())] for p in params])
+
+    def sphere(trial: optuna.Trial) -> tuple[float, float]:
+        values = [trial.suggest_categorical(name, dist.choices) for name, dist in space.items()]
+        return 1 - sum((v - 3) ** 2 for v in values) / 108, 1.0 + sum(values)
+
+    study = optuna.create_study(
+        directions=["maximize", "minimize"], sampler=KnownCostSampler(space, total, seed=0, limits=[40])
+    )
+    study.optimize(sphere, n_trials=40)
+    assert max(t.values[1] for t in study.trials) <= 40
+    assert max(t.values[0] for t in study.trials) > 0.9  # random: 0.8
+
+
+def test_a_wrong_number_of_costs_is_named() -> None:
+    study = optuna.create_study(
+        directions=["maximize", "minimize", "minimize"], sampler=KnownCostSampler(SPACE, costs_of, seed=0)
+    )
+    with pytest.raises(ValueError, match="costs gave 1 columns, the study has 3 objectives"):
+        study.ask(SPACE)
