@@ -178,6 +178,7 @@ class _Run:
                     storage_path=str(self.folder),
                     verbose=0,
                     callbacks=[_Recorder(self, progress)],
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                     failure_config=tune.FailureConfig(max_failures=self.config.resources.retries),
                 ),
             )
@@ -202,7 +203,10 @@ class _Run:
     # --- what is kept ----------------------------------------------------------------------------------------------
 
     def record(self, candidate: dict[str, Any], result: dict[str, Any]) -> Evaluation:
-        """Keep one finished evaluation; ``candidate`` is what the searcher suggested."""
+        """Keep one finished evaluation; ``candidate`` is what the searcher suggested.
+
+        A worker may die after its result was kept; the retry's result is then the same and changes nothing.
+        """
         evaluation = Evaluation(
             architecture=candidate["architecture"],
             fidelity=self.fidelity,
@@ -215,7 +219,8 @@ class _Run:
             finished=time.time(),
             task=self.task,
         )
-        self.store.add(evaluation)
+        if evaluation.key not in self.store:
+            self.store.add(evaluation)
         return evaluation
 
     def refresh(self) -> None:
