@@ -4,7 +4,7 @@ BIN    := .venv/bin
 # Ray's uv hook would rebuild the environment for every worker; the project always runs its own interpreter.
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
 
-.PHONY: help setup search test lint format lock bench clean
+.PHONY: help setup search test lint format lock bench clean bench-default-task
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 18
@@ -38,3 +38,6 @@ lock: setup  ## pin and hash the requirements anew
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --extra dev --no-emit-index-url \
 		--no-emit-find-links --custom-compile-command "make lock" pyproject.toml -o requirements.txt
+
+bench-default-task: setup  ## do placements matter on the embedded task? architectures against seeds
+	$(BIN)/python -m benchmarks.default_task --markdown docs/default_task.md

@@ -35,11 +35,11 @@ class Clutter:
     """
 
     canvas: int = 32
-    glyph: tuple[int, int] = (14, 20)
-    fragments: int = 8
-    fragment: int = 8
+    glyph: tuple[int, int] = (20, 24)
+    fragments: int = 4
+    fragment: int = 6
     contrast: float = 0.6
-    noise: float = 0.1
+    noise: float = 0.05
 
 
 @lru_cache(maxsize=1)
