@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,13 +18,24 @@ from spaces.backbones import zoo
 from spaces.backbones.insertion import attach, clear, shrink_stem
 from spaces.backbones.structure import Site, Stage, find_stages, find_stem, open_slots
 from spaces.backbones.trace import Trace, record
+from spaces.backbones.weights import load_weights
 from spaces.backbones.zoo import list_backbones
 from spaces.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from spaces.placement import Architecture, Placement
 
-__all__ = ["NATIVE", "Backbone", "Site", "Stage", "build_model", "describe_backbone", "list_backbones", "site_shapes"]
+__all__ = [
+    "NATIVE",
+    "Backbone",
+    "Site",
+    "Stage",
+    "build_model",
+    "describe_backbone",
+    "list_backbones",
+    "load_weights",
+    "site_shapes",
+]
 
 NATIVE = ("keep", "replace", "remove")
 SMALL_IMAGE = 64  # images up to this size get a stem that keeps their resolution
@@ -108,7 +120,7 @@ def build_model(
     arch: Architecture,
     num_classes: int,
     in_chans: int = 3,
-    pretrained: bool = False,
+    pretrained: bool | str | Path = False,
     *,
     image_size: int | None = None,
     identity_init: bool = False,
@@ -117,6 +129,7 @@ def build_model(
     """The network of an architecture: (B, in_chans, H, W) -> logits (B, num_classes).
 
     Every key of the plain backbone's state_dict keeps its name; those of inserted attention contain ``.attune.``.
+    ``pretrained``: True fetches the library's weights; a path loads a timm checkpoint of the plain network.
     ``image_size``: up to 64 pixels the stem keeps the resolution; None keeps the network's own stem.
     ``identity_init``: every attention starts as ``x + g (f(x) - x)`` with a learnable g = 0.
     ``native``: the network's built-in attention: ``keep`` it (slot attention comes after it), ``replace`` it where a stage
@@ -126,7 +139,7 @@ def build_model(
     if native not in NATIVE:
         raise unknown("native", native, NATIVE)
     backbone = describe_backbone(arch.backbone)
-    model = zoo.create_plain(arch.backbone, num_classes, in_chans, pretrained)
+    model = zoo.create_plain(arch.backbone, num_classes, in_chans, pretrained is True)
     if image_size is not None and image_size <= SMALL_IMAGE:
         shrink_stem(model, backbone.stem, rescale=not pretrained)
     for stage, placement in zip(backbone.stages, arch.placements, strict=True):
@@ -139,6 +152,8 @@ def build_model(
                     placement.type, site.channels, **placement.genes, identity_init=identity_init
                 )
                 attach(model, site, attention)
+    if not isinstance(pretrained, bool):
+        load_weights(model, pretrained)
     return model
 
 

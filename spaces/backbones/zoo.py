@@ -70,7 +70,6 @@ _NOT_CONVOLUTIONAL = frozenset(
         "byoanet",
         "cpubone",
         "csatv2",
-        "mambaout",
         "fastvit",
     ]
 )

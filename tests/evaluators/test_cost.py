@@ -1,0 +1,231 @@
+"""Costs: the published numbers, the rules of counting, and the additive table against fvcore to the integer."""
+
+import numpy as np
+import pytest
+import torch
+from fvcore.nn import FlopCountAnalysis
+from torch import nn
+
+from evaluators.cost import METRICS, CostTable, count_cost
+from evaluators.counting import count_module
+from spaces.attention import attention_type, create_attention, list_attentions
+from spaces.backbone import build_model, describe_backbone
+from spaces.errors import UsageError
+from spaces.placement import Architecture
+from spaces.space import SearchSpace
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _cache_of_its_own(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ATTUNE_CACHE", str(tmp_path_factory.mktemp("costs")))
+        yield
+
+
+def slots(placement):
+    return f"none,{placement},{placement},{placement},{placement}"  # in every block with an expansion
+
+
+def everywhere(placement):
+    return ",".join([placement] * 4)
+
+
+PUBLISHED = [  # the rows of published_costs.csv: parameters exactly, MACs within 0.5 %
+    ("mobilenetv2_100:" + ",".join(["none"] * 5), 3_504_872, 300.8e6),
+    ("mobilenetv2_100:" + slots("se-r24"), 3_888_208, 301.2e6),
+    ("mobilenetv2_100:" + slots("cbam-r24-k7"), 3_889_808, 302.5e6),
+    ("mobilenetv2_100:" + slots("coordinate-r32"), 3_950_648, 306.7e6),
+    ("mobilenetv2_100:" + slots("coordinate_h-r24"), 3_890_744, None),
+    ("mobilenetv2_100:" + slots("coordinate_w-r24"), 3_890_744, None),
+    ("mobilenetv2_075:" + ",".join(["none"] * 5), 2_636_424, None),
+    ("mobilenetv2_075:" + slots("se-r24"), 2_855_386, None),
+    ("mobilenetv2_075:" + slots("coordinate-r32"), 2_891_631, None),
+    ("mobilenetv2_050:" + ",".join(["none"] * 5), 1_968_680, None),
+    ("mobilenetv2_050:" + slots("coordinate-r32"), 2_095_568, None),
+    ("resnet50:" + everywhere("none"), 25_557_032, 4089e6),
+    ("resnet50:" + everywhere("se-r16"), 28_088_024, None),
+    ("resnet50:" + everywhere("cbam-r16-k7"), 28_089_624, None),
+    ("resnet50:bam-r16@stage,bam-r16@stage,bam-r16@stage,none", 25_915_099, None),
+    ("resnet50:eca-k3,eca-k5,eca-k5,eca-k7", 25_557_112, None),
+    ("resnet50:" + everywhere("triplet-k7"), 25_561_832, 4136e6),
+    ("resnet50:" + everywhere("coordinate-r32@block"), 27_474_864, None),
+]
+
+
+@pytest.mark.parametrize(("text", "params", "macs"), PUBLISHED)
+def test_published_costs(text, params, macs):
+    cost = count_cost(Architecture.parse(text))
+    assert cost.params == params
+    assert macs is None or cost.macs == pytest.approx(macs, rel=0.005)
+    assert cost.uncounted_ops == ()
+
+
+def test_published_costs_with_native_attention_replaced():
+    arch = Architecture.parse("efficientnet_b0:" + ",".join(["coordinate-r32"] * 5))
+    cost = count_cost(arch, native="replace")
+    assert cost.params == 5_381_804
+    assert cost.macs == pytest.approx(394e6, rel=0.005)
+
+
+def test_gam_is_published_to_four_digits():
+    """The sheet rounds this row to 16.05 M; the closed form of the paper's module gives 16,049,672."""
+    cost = count_cost(Architecture.parse("resnet18:" + everywhere("gam-r16@block")))
+    assert cost.params == 16_049_672
+    assert cost.params == pytest.approx(16_050_000, abs=5_000)
+    assert cost.macs == pytest.approx(2456e6, rel=0.005)
+
+
+def test_the_json_form():
+    cost = count_cost(Architecture.parse("resnet18:se-r16,none,none,eca-k3@stage")).to_dict()
+    plain = count_cost(Architecture.plain("resnet18")).to_dict()
+    assert list(cost) == ["architecture", *METRICS, "uncounted_ops", "stages"]
+    assert [stage["placement"] for stage in cost["stages"]] == ["se-r16@slot", "none", "none", "eca-k3@stage"]
+    assert cost["stages"][3]["params"] == 3
+    for metric in METRICS:
+        assert cost[metric] == plain[metric] + sum(stage[metric] for stage in cost["stages"])
+
+
+# --- the rules of counting --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list_attentions())
+def test_every_operator_of_every_attention_is_counted(name):
+    """Fails when a module emits an operator that is in no list; meta tensors count as real ones do."""
+    arrangements = ("series", "parallel") if "arrangement" in attention_type(name).genes else (None,)
+    for arrangement in arrangements:
+        module = create_attention(name, 64, arrangement=arrangement)
+        real = count_module(module, torch.zeros(1, 64, 14, 10))
+        assert real.uncounted == ()
+        assert real.total[0] == attention_type(name).params(64, arrangement=arrangement)
+        with torch.device("meta"):
+            meta = count_module(create_attention(name, 64, arrangement=arrangement), torch.empty(1, 64, 14, 10))
+        assert meta.total.tolist() == real.total.tolist()
+
+
+def test_an_operator_that_nobody_counts_is_reported():
+    class Strange(nn.Module):
+        def forward(self, x_BCHW):
+            return torch.linalg.svdvals(x_BCHW)
+
+    assert count_module(Strange(), torch.zeros(1, 2, 4, 4)).uncounted == ("aten::linalg_svdvals",)
+
+
+class Written(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x_BCHW):
+        return self.function(x_BCHW)
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        lambda x: nn.functional.adaptive_avg_pool2d(x, 1),
+        lambda x: nn.functional.adaptive_max_pool2d(x, 1),
+        lambda x: nn.functional.avg_pool2d(x, 8),
+        lambda x: nn.functional.max_pool2d(x, 8),
+        lambda x: x.mean((2, 3)),
+        lambda x: x.amax((2, 3)),
+        lambda x: x.amax(1),
+        lambda x: x.max(1)[0],
+        lambda x: x.flatten(2).max(2).values,
+        lambda x: x.sum(1) / 4,
+    ],
+)
+def test_pooling_costs_one_flop_per_element_in_whatever_way_it_is_written(pool):
+    assert count_module(Written(pool), torch.zeros(1, 4, 8, 8)).total.tolist() == [0, 0, 256, 0]
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda x: torch.einsum("bci,bcj->bij", x, x),
+        lambda x: x.transpose(1, 2) @ x,
+        lambda x: torch.bmm(x.transpose(1, 2), x),
+        lambda x: torch.baddbmm(torch.zeros(1, 6, 6), x.transpose(1, 2), x),
+    ],
+)
+def test_a_matrix_product_costs_the_same_in_whatever_way_it_is_written(mix):
+    assert count_module(Written(mix), torch.zeros(1, 5, 6)).total.tolist() == [0, 180, 180, 36]
+
+
+def test_scaled_dot_product_attention_costs_its_two_products():
+    fused = Written(lambda x: nn.functional.scaled_dot_product_attention(x, x, x))
+    spelled = Written(lambda x: (x @ x.transpose(-1, -2)).softmax(-1) @ x)
+    x_BLE = torch.zeros(1, 6, 5)
+    assert count_module(fused, x_BLE).total.tolist() == count_module(spelled, x_BLE).total.tolist() == [0, 360, 360, 66]
+
+
+def test_max_of_two_maps_is_elementwise():
+    assert count_module(Written(lambda x: torch.max(x, x + 1)), torch.zeros(1, 4, 8, 8)).total[2] == 0
+
+
+def test_a_plain_network_costs_what_fvcore_says_plus_its_max_pooling():
+    model = build_model(Architecture.plain("resnet18"), 10).eval()
+    theirs = FlopCountAnalysis(model, torch.zeros(1, 3, 64, 64)).unsupported_ops_warnings(False).total()
+    ours = count_module(model, torch.zeros(1, 3, 64, 64)).total[2]
+    assert ours == theirs + 64 * 32 * 32
+
+
+def test_counting_leaves_the_module_as_it_was():
+    model = build_model(Architecture.plain("resnet18"), 10).train()
+    model.layer1.eval()
+    count_module(model, torch.zeros(1, 3, 32, 32))
+    assert model.training
+    assert not model.layer1[0].bn1.training
+    assert model.layer2[0].bn1.training
+
+
+# --- the additive table -----------------------------------------------------------------------------------------------
+
+ADDITIVE = [  # backbone, image size, native, architectures: 200 in all
+    ("resnet18", 32, "keep", 60),
+    ("attune_tiny", 40, "keep", 60),
+    ("mobilenetv2_050", 96, "keep", 20),
+    ("mobilenetv3_small_050", 64, "replace", 15),
+    ("efficientnet_b0", 64, "remove", 10),
+    ("regnety_002", 64, "replace", 15),
+    ("convnext_atto", 64, "keep", 10),
+    ("densenet121", 64, "keep", 5),
+    ("vgg11_bn", 64, "keep", 5),
+]
+assert sum(row[-1] for row in ADDITIVE) >= 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("backbone", "image_size", "native", "count"), ADDITIVE)
+def test_the_table_equals_fvcore_on_the_whole_network_to_the_integer(backbone, image_size, native, count):
+    kinds = [k for k in ("slot", "block", "stage") if all(k in s.sites for s in describe_backbone(backbone).stages)]
+    names = ["none", *list_attentions(), "eca+cbam", "se+bam"]
+    space = SearchSpace.build(backbone, names, reductions=[4, 16], arrangements=["series", "parallel"], sites=kinds)
+    setting = {"image_size": image_size, "num_classes": 10, "in_chans": 1, "native": native}
+    table = CostTable(backbone, **setting)
+    for indices_S in space.sample(np.random.default_rng(0), count):
+        arch = space.architecture(indices_S)
+        assert table.cost(arch) == count_cost(arch, **setting)
+        added = [table.stage_costs(s, [placement]) for s, placement in enumerate(arch.placements)]
+        assert (table.base + sum(added)[0]).tolist() == [getattr(table.cost(arch), metric) for metric in METRICS]
+
+
+def test_counts_are_kept_on_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("ATTUNE_CACHE", str(tmp_path))
+    arch = Architecture.parse("resnet18:se,none,none,none")
+    first = CostTable("resnet18", image_size=32, num_classes=10).cost(arch)
+    files = list(tmp_path.iterdir())
+    assert len(files) == 1
+    monkeypatch.setattr("evaluators.cost.count_module", None)  # whoever counts again fails
+    from evaluators import cost
+
+    cost._open_cache.cache_clear()
+    assert CostTable("resnet18", image_size=32, num_classes=10).cost(arch) == first
+    with files[0].open("a") as file:
+        file.write('{"cut off')  # a process that is killed while writing leaves half a line
+    cost._open_cache.cache_clear()
+    assert CostTable("resnet18", image_size=32, num_classes=10).cost(arch) == first
+
+
+def test_an_image_that_the_network_cannot_take_is_refused():
+    with pytest.raises(UsageError, match="inception_v3 cannot take images of 66 pixels"):
+        count_cost(Architecture.plain("inception_v3"), image_size=66)

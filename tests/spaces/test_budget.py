@@ -1,0 +1,103 @@
+"""Budgets: counts, samples and extremes against enumerating the whole space."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spaces.budget import Feasible, parse_limits, weight_below
+from spaces.errors import UsageError
+
+
+@st.composite
+def spaces(draw):
+    metrics = draw(st.integers(0, 3))
+    stages = draw(st.lists(st.integers(1, 4), min_size=1, max_size=5))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    costs = [rng.integers(-2, 6, size=(choices, metrics)) for choices in stages]
+    base = rng.integers(0, 5, size=metrics)
+    everything = np.array(list(itertools.product(*map(range, stages))))
+    totals = base + sum(cost[everything[:, s]] for s, cost in enumerate(costs))
+    limits = np.array([rng.choice(totals[:, m]) for m in range(metrics)], dtype=int)
+    return costs, base, limits, everything, totals
+
+
+@given(spaces())
+@settings(max_examples=100, deadline=None)
+def test_counts_samples_and_extremes_are_those_of_enumeration(space):
+    costs, base, limits, everything, totals = space
+    inside = (totals <= limits).all(axis=1)
+    feasible = Feasible(costs, base, limits)
+    assert (feasible.contains(everything) == inside).all()
+    if not inside.any():
+        with pytest.raises(UsageError, match="nothing fits the budget"):
+            _ = feasible.count
+        return
+    rng = np.random.default_rng(0)
+    assert feasible.count == inside.sum()
+    assert feasible.contains(feasible.sample(rng, 50)).all()
+    for metric in range(len(limits)):
+        low, high = feasible.cheapest(metric), feasible.dearest(metric)
+        assert feasible.contains(np.stack([low, high])).all()
+        assert feasible.cost(low)[0, metric] == totals[inside, metric].min()
+        assert feasible.cost(high)[0, metric] == totals[inside, metric].max()
+    first, second = feasible.sample(rng, 2)
+    child, mutant = feasible.crossover(rng, first, second), feasible.mutate(rng, first)
+    assert feasible.contains(np.stack([child, mutant])).all()
+    assert ((child == first) | (child == second)).all()
+    near = {tuple(row) for row in feasible.neighbours(first)}
+    assert near == {tuple(row) for row in everything[inside] if (row != first).sum() == 1}
+    assert not near or tuple(mutant) in near
+
+
+@pytest.mark.parametrize("metrics", [1, 2, 3])
+def test_sampling_is_uniform(metrics):
+    rng = np.random.default_rng(metrics)
+    costs = [rng.integers(0, 5, size=(choices, metrics)) for choices in (3, 4, 3)]
+    feasible = Feasible(costs, np.zeros(metrics, int), np.full(metrics, 7))
+    drawn = feasible.sample(rng, 200 * feasible.count)
+    _, seen = np.unique(drawn, axis=0, return_counts=True)
+    assert len(seen) == feasible.count
+    chi_square = ((seen - 200) ** 2 / 200).sum()
+    assert chi_square < feasible.count - 1 + 5 * np.sqrt(2 * feasible.count)
+
+
+@pytest.mark.parametrize("metrics", [2, 3])
+def test_dominance_counts_of_many_sums(metrics):
+    rng = np.random.default_rng(0)
+    sums = rng.integers(0, 40, size=(2000, metrics))
+    sums = sums[np.argsort(sums[:, 0])]
+    weight, rooms = rng.integers(1, 4, size=2000), rng.integers(-5, 50, size=(400, metrics))
+    assert (weight_below(sums, weight, rooms) == (sums[None] <= rooms[:, None]).all(axis=2) @ weight).all()
+
+
+def test_a_space_of_a_trillion_is_counted_exactly():
+    """Choices 0 .. 249 that cost themselves: the counts of sums of five dice are known in closed form by symmetry."""
+    costs = [np.arange(250)[:, None]] * 5
+    half = Feasible(costs, np.zeros(1, int), np.array([622]))  # 0 .. 1245 is symmetric about 622.5
+    assert half.count * 2 == 250**5
+    assert (half.sample(np.random.default_rng(0), 1000).sum(axis=1) <= 622).all()
+    assert half.dearest().sum() == 622
+
+
+def test_limits_are_read():
+    plain = {"flops": 300_000_001, "params": 1000}
+    assert parse_limits({"flops": "310M", "params": 4000000}, plain) == {"flops": 310_000_000, "params": 4_000_000}
+    assert parse_limits({"flops": "1.05x", "params": "0.0015G"}, plain) == {"flops": 315_000_001, "params": 1_500_000}
+    assert parse_limits({"flops": 3.1e8}, plain) == {"flops": 310_000_000}
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"), [({"flop": 1}, "did you mean 'flops'"), ({"flops": "x"}, "310M"), ({"flops": "-3"}, "310M")]
+)
+def test_limits_that_make_no_sense_are_refused(limits, message):
+    with pytest.raises(UsageError, match=message):
+        parse_limits(limits, {"flops": 1})
+
+
+def test_the_refusal_says_what_the_plain_backbone_needs():
+    feasible = Feasible([np.array([[0], [5]])], np.array([312_000_000]), np.array([310_000_000]), names=("flops",))
+    with pytest.raises(UsageError, match=r"flops <= 310M, but the plain backbone alone needs 312M"):
+        _ = feasible.count
