@@ -52,7 +52,7 @@ class SpaceConfig(Section):
 class SearchConfig(Section):
     """Which candidates, how many, under which budget."""
 
-    sampler: str = "tpe"
+    sampler: str = "known_cost"
     trials: int = Field(default=32, ge=1)
     costs: tuple[Metric, ...] = Field(default=("flops",), min_length=1)
     budget: dict[Metric, int | float | str] = Field(default_factory=dict)

@@ -17,7 +17,7 @@ class Progress:
     """Done and total, time left, the front so far. Everything goes to stderr, so that stdout stays machine-readable."""
 
     def __init__(self, planned: int, store: Store, costs: tuple[str, ...], console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
         self._store, self._costs, self._planned = store, costs, planned
         self._bar = Bar(
             TextColumn("[bold]searching"),
