@@ -31,6 +31,7 @@ from search.samplers.improvement import Staircase
 from search.samplers.surrogate import Surrogate
 
 Array = NDArray[np.float64]
+EXPECTED = "expected_accuracy"  # user attribute of a trial that was stopped early and told as failed
 POOL = 3000  # candidates scored where the space is too large to list
 LEARN_ON = 200  # trials that the kernel's factors are learned from at most; the posterior takes all
 LOGS_FROM = 5.0  # a cost that spans more than this factor is compared by its logarithm
@@ -47,6 +48,9 @@ class KnownCostSampler(SpaceSampler):
     improved is the model's, not the luckiest draws. ``initial``: trials that spread over the costs before the model
     starts (any finished trial counts). Volumes are taken over the logarithm of a cost that spans more than a factor of 5,
     else over the cost as it is given (between close values the two are the same but for a factor).
+
+    A failed or pruned trial with the user attribute ``expected_accuracy`` (one that early stopping ended) teaches the model
+    that accuracy, without being on the front. Trials in flight are taken at their mean (kriging believer).
 
     Conditional parameters: with a mapping, `costs` gets full dicts, and which parameters a value switches off is learned
     from what the trials asked for; a candidate that agrees with a trial on all it asked for is the same evaluation.
@@ -84,7 +88,7 @@ class KnownCostSampler(SpaceSampler):
 
     def propose(self, study: Study, trial: FrozenTrial, trials: list[FrozenTrial], seen_TG: Indices) -> Indices | None:
         sign_M = np.array([-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in study.directions])
-        done, pending = self._trials(trials, len(sign_M))
+        done, pending, hints = self._trials(trials, len(sign_M))
         pool_NG, costs_NM = self._pool(done, seen_TG, sign_M)
         if not len(pool_NG):
             return None
@@ -106,32 +110,39 @@ class KnownCostSampler(SpaceSampler):
             tried_TG, tried_c = np.vstack([indices_TG, waiting_PG]), np.vstack([done_c, waiting_c])
             return pool_NG[self._spread(pool_NG, pool_c, tried_TG, tried_c)]
         accuracy_T = -sign_M[0] * values_TM[:, 0]
+        full_T = np.arange(len(done) + len(hints)) < len(done)
+        if hints:
+            hinted_HG = np.array([indices for indices, _ in hints])
+            indices_TG = np.vstack([indices_TG, hinted_HG])
+            done_c = np.vstack([done_c, scaled(self._costs_of(hinted_HG, costs_NM.shape[1]))])
+            accuracy_T = np.concatenate([accuracy_T, [-sign_M[0] * expected for _, expected in hints]])
         with _blas().limit(
             limits=1
         ):  # these matrices are small: threads cost more than they bring, above all shared ones
-            best = self._best(pool_NG, pool_c, indices_TG, done_c, accuracy_T, waiting_PG, waiting_c)
+            best = self._best(pool_NG, pool_c, indices_TG, done_c, accuracy_T, full_T, waiting_PG, waiting_c)
         return pool_NG[best]
 
     # --- what there is -----------------------------------------------------------------------------------------------
 
     def _trials(
         self, trials: list[FrozenTrial], objectives: int
-    ) -> tuple[list[tuple[Indices, list[float]]], list[Indices]]:
-        """Finished candidates with their values, and candidates in flight (running or enqueued)."""
+    ) -> tuple[list[tuple[Indices, list[float]]], list[Indices], list[tuple[Indices, float]]]:
+        """Finished candidates with their values, those in flight (running or enqueued), and those stopped early."""
         done: list[tuple[Indices, list[float]]] = []
         pending: list[Indices] = []
+        hints: list[tuple[Indices, float]] = []
         for trial in trials:
-            if trial.state not in (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING):
-                continue
             indices = indices_of(self.space, trial)
             if indices is None:
                 continue
             if trial.state == TrialState.COMPLETE:
                 if len(trial.values) == objectives and np.isfinite(trial.values).all():
                     done.append((indices, trial.values))
-            else:
+            elif trial.state in (TrialState.RUNNING, TrialState.WAITING):
                 pending.append(indices)
-        return done, pending
+            elif np.isfinite(trial.user_attrs.get(EXPECTED, np.nan)):
+                hints.append((indices, float(trial.user_attrs[EXPECTED])))
+        return done, pending, hints
 
     def _pool(self, done: list[tuple[Indices, list[float]]], seen_TG: Indices, sign_M: Array) -> tuple[Indices, Array]:
         """The candidates to score and their costs: all that are left, or a draw and the front's neighbours."""
@@ -185,6 +196,7 @@ class KnownCostSampler(SpaceSampler):
         indices_TG: Indices,
         done_c: Array,
         accuracy_T: Array,
+        full_T: NDArray[np.bool_],
         waiting_PG: Indices,
         waiting_c: Array,
     ) -> int:
@@ -199,6 +211,7 @@ class KnownCostSampler(SpaceSampler):
         model.condition(done_G, done_u, accuracy_T)
         # A noisy front is the model's: the luckiest of many draws would be a bar that nothing real can pass.
         known_T = model.warp.accuracy(model.mean(done_G, done_u)) if self._noisy else accuracy_T
+        known_T, done_c = known_T[full_T], done_c[full_T]  # what was stopped early teaches the model, but is no result
         if len(wait_G):
             believed_P = model.warp.accuracy(model.believe(wait_G, wait_u))
             known_T, done_c = np.concatenate([known_T, believed_P]), np.vstack([done_c, waiting_c])
