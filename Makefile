@@ -4,7 +4,7 @@ BIN    := .venv/bin
 # Ray's uv hook would rebuild the environment for every worker; the project always runs its own interpreter.
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
 
-.PHONY: help setup search test lint format lock bench clean bench-default-task
+.PHONY: help setup search test lint format lock bench clean bench-default-task bench-samplers bench-early-stopping
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 18
@@ -41,3 +41,9 @@ lock: setup  ## pin and hash the requirements anew
 
 bench-default-task: setup  ## do placements matter on the embedded task? architectures against seeds
 	$(BIN)/python -m benchmarks.default_task --markdown docs/default_task.md
+
+bench-samplers: setup  ## our samplers and Optuna's on tables, hypervolume against evaluations
+	$(BIN)/python -m benchmarks.samplers --markdown docs/samplers.md
+
+bench-early-stopping: setup  ## epochs saved by stopping dominated trials
+	$(BIN)/python -m benchmarks.early_stopping --markdown docs/samplers.md

@@ -10,6 +10,7 @@ cost. Slow peers (`gp`, `botorch`, `smac`, `banana`) run when named, with fewer 
 
 import argparse
 import os
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -249,7 +250,7 @@ def _smac(table: Table, trials: int, seed: int) -> list[int]:
         n_trials=trials,
         seed=seed,
         deterministic=True,
-        output_directory=Path("/tmp/smac"),
+        output_directory=Path(tempfile.mkdtemp()),
     )
     HyperparameterOptimizationFacade(
         scenario, target, multi_objective_algorithm=ParEGO(scenario), overwrite=True, logging_level=50
