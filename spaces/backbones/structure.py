@@ -169,7 +169,26 @@ def find_blocks(trace: Trace) -> list[Call]:
         top = [c for c in children if not any(c.startswith(other + ".") for other in children)]
         return [found for child in top for found in descend(child)]
 
-    return _without_stem_and_head([composites[path] for path in descend("")])
+    found = [composites[path] for path in descend("")]
+    return _without_stem_and_head([block for call in found for block in _plain_layers(trace, call, alive)])
+
+
+def _plain_layers(trace: Trace, call: Call, alive: list[int]) -> list[Call]:
+    """A long Sequential of plain layers (VGG) as one block per convolution: its last layer of the same resolution."""
+    if type(call.module) is not nn.Sequential or len(_weighted_ops(trace, call)) < 4:
+        return [call]
+    layers = [
+        layer
+        for layer in _inside(trace, call)
+        if layer.path.count(".") == call.path.count(".") + 1 and alive[layer.end] == 1 and len(layer.shape) == 4
+    ]
+    groups: list[list[Call]] = []
+    for layer in layers:
+        if _weighted_ops(trace, layer):
+            groups.append([layer])
+        elif groups and layer.shape == groups[-1][0].shape:
+            groups[-1].append(layer)
+    return [group[-1] for group in groups] or [call]
 
 
 def _weighted_ops(trace: Trace, call: Call) -> set[int]:

@@ -1,4 +1,6 @@
-"""Plain networks by name: timm's registry, and functions of the user's own (``module:package.file:function``)."""
+"""Plain networks by name: timm's registry, to which our own and torchvision's ShuffleNetV2 are added, and functions of the
+user's own (``module:package.file:function``).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from functools import lru_cache
 import timm
 from torch import nn
 
-from spaces.backbones import tiny  # noqa: F401  (registers attune_tiny with timm)
+from spaces.backbones import mobile, tiny  # noqa: F401  (they register their networks with timm)
 from spaces.errors import UsageError
 
 # timm's files of transformers, mixers and hybrids; all else in timm is a convolutional network.

@@ -23,6 +23,7 @@ STAGES = {  # name -> (blocks, channels) of each stage, from the papers
     "convnext_tiny": [(3, 96), (3, 192), (9, 384), (3, 768)],
     "regnety_004": [(1, 48), (3, 104), (6, 208), (6, 440)],
     "densenet121": [(1, 256), (1, 512), (1, 1024), (1, 1024)],
+    "vgg16_bn": [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)],
 }
 # One of each way of inserting: empty slot, native slot, hook, container with a loop of its own, plain Sequential.
 FAMILIES = [
@@ -45,6 +46,27 @@ def everywhere(name, placement):
 @pytest.mark.parametrize("name", STAGES)
 def test_stages_are_those_of_the_paper(name):
     assert [(len(stage.blocks), stage.channels) for stage in describe_backbone(name).stages] == STAGES[name]
+
+
+PAPERS = {  # parameters at 1000 classes: published to two digits, and exactly as the authors' own code has them
+    "mobilenext_100": 3_535_416,
+    "hbonet_100": 4_562_116,
+    "proxylessnas_cpu": 4_361_648,
+    "proxylessnas_gpu": 7_119_848,
+    "proxylessnas_mobile": 4_080_512,
+    "proxylessnas_mobile_14": 6_857_568,
+    "shufflenet_v2_x1_0": 2_278_604,
+}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_networks_that_timm_lacks_have_their_published_sizes(name):
+    plain = create_plain(name, 1000, 3)
+    assert sum(parameter.numel() for parameter in plain.parameters()) == PAPERS[name]
+    stages = describe_backbone(name).stages
+    assert stages[-1].stride == 32
+    model = build_model(everywhere(name, "se@block"), 5, in_chans=1, image_size=32).eval()
+    assert model(torch.randn(2, 1, 32, 32)).shape == (2, 5)
 
 
 def test_slots_lie_after_the_depthwise_convolution_and_before_the_addition():
