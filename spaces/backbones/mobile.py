@@ -98,7 +98,7 @@ class SandGlass(nn.Module):
 
 
 def _mobilenext(width: float, num_classes: int = 1000, in_chans: int = 3) -> MobileNetwork:
-    table = ((2, 96, 1, 2), (6, 144, 1, 1), (6, 192, 3, 2), (6, 288, 3, 2))
+    table: tuple[tuple[int, int, int, int], ...] = ((2, 96, 1, 2), (6, 144, 1, 1), (6, 192, 3, 2), (6, 288, 3, 2))
     table += ((6, 384, 4, 1), (6, 576, 4, 2), (6, 960, 3, 1), (6, 1280, 1, 1))
     inside = first = make_divisible(32 * width, 8)
     blocks: list[nn.Module] = []
