@@ -1,4 +1,6 @@
-"""Batches ready for the network. Splits in memory live on the device as uint8 and are augmented there, a whole batch at once.
+"""Batches ready for the network: from the device's own memory, or streamed from disk by workers.
+
+Splits in memory live on the device as uint8 and are augmented there, a whole batch at once.
 
 Legend: B batch, N images, C channels, H and W pixels, K classes.
 """
@@ -8,19 +10,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import one_hot, pad
+from torch.utils.data import DataLoader, Dataset
 
-from evaluators.data.splits import ArraySplit, Data
+from evaluators.data.splits import ArraySplit, Data, Split, StreamSplit
+from spaces.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Random changes of a training image. crop: padding in pixels before a random crop. flip: mirror half of the images."""
+    """Random changes of training images.
+
+    crop: padding in pixels before a random crop (streams: a random resized crop instead). flip: mirror half of the images.
+    cutout: side in pixels of a square set to the mean colour (DeVries and Taylor 2017). mixup, cutmix: the alpha of the
+    Beta distribution that the share of the second image comes from (Zhang et al. 2018, Yun et al. 2019); with both, each
+    batch takes one of them by chance.
+    """
 
     flip: bool = False
     crop: int = 0
+    cutout: int = 0
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
 
 class ResidentBatches:
@@ -92,6 +106,130 @@ class ResidentBatches:
     def _normalise(self, x_BCHW: Tensor) -> Tensor:
         x_BCHW = x_BCHW.to(torch.float32, memory_format=torch.channels_last)
         return x_BCHW.mul_(self.scale_C11).add_(self.shift_C11)
+
+
+class _Decoded(Dataset[tuple[Tensor, int]]):
+    """The images of a StreamSplit, decoded and transformed in the loader's workers."""
+
+    def __init__(self, split: StreamSplit, data: Data, augment: Augment | None) -> None:
+        from timm.data import create_transform
+
+        self.split = split
+        self.labels_N = split.labels_N
+        self.mode = "L" if split.in_chans == 1 else "RGB"
+        self.transform = create_transform(
+            (split.in_chans, split.image_size, split.image_size),
+            is_training=augment is not None,
+            hflip=0.5 if augment is not None and augment.flip else 0.0,
+            color_jitter=None,
+            mean=data.mean,
+            std=data.std,
+        )
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = self.split.source.image(int(self.split.rows[index])).convert(self.mode)
+        return self.transform(image), int(self.labels_N[index])
+
+
+class StreamBatches:
+    """A split that is decoded and augmented on the CPU by worker processes while the device computes."""
+
+    def __init__(
+        self,
+        split: StreamSplit,
+        data: Data,
+        batch_size: int,
+        device: torch.device,
+        *,
+        augment: Augment | None = None,
+        generator: torch.Generator | None = None,
+        workers: int = 2,
+    ) -> None:
+        training = generator is not None
+        self.device = device
+        self.batch_size = min(batch_size, len(split))
+        self.loader = DataLoader(
+            _Decoded(split, data, (augment or Augment()) if training else None),
+            batch_size=self.batch_size,
+            shuffle=training,
+            drop_last=training,
+            num_workers=workers,
+            generator=generator,
+            pin_memory=device.type == "cuda",
+            persistent_workers=workers > 0,
+        )
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        try:
+            for x_BCHW, y_B in self.loader:
+                x_BCHW = x_BCHW.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+                yield x_BCHW, y_B.to(self.device, non_blocking=True)
+        except UsageError as error:  # a worker's error arrives with the worker's whole traceback as its message
+            raise UsageError(str(error).strip().splitlines()[-1].split("UsageError: ")[-1]) from None
+
+
+Batches = ResidentBatches | StreamBatches
+
+
+def make_batches(
+    split: Split,
+    data: Data,
+    batch_size: int,
+    device: torch.device,
+    *,
+    augment: Augment | None = None,
+    generator: torch.Generator | None = None,
+    workers: int = 2,
+) -> Batches:
+    """Training batches with a generator, evaluation batches without one, from wherever the split lives."""
+    if isinstance(split, StreamSplit):
+        return StreamBatches(split, data, batch_size, device, augment=augment, generator=generator, workers=workers)
+    return ResidentBatches(split, data, batch_size, device, augment=augment, generator=generator)
+
+
+def mix(
+    x_BCHW: Tensor, y_B: Tensor, num_classes: int, augment: Augment, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Cutout, then mixup or cutmix of each image with another one of its batch; with these the labels become shares (B, K)."""
+    B, _, H, W = x_BCHW.shape
+    device = x_BCHW.device
+    if augment.cutout:
+        centre_2B = torch.rand(2, B, generator=generator).to(device)
+        x_BCHW = x_BCHW.masked_fill(_box(H, W, centre_2B, augment.cutout, augment.cutout)[:, None], 0.0)
+    if not (augment.mixup or augment.cutmix):
+        return x_BCHW, y_B
+    rng = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
+    cut = augment.cutmix > 0 and (augment.mixup == 0 or rng.random() < 0.5)
+    alpha = augment.cutmix if cut else augment.mixup
+    share = float(rng.beta(alpha, alpha))  # of the other image
+    other_B = torch.randperm(B, generator=generator).to(device)
+    if cut:
+        height, width = round(H * share**0.5), round(W * share**0.5)
+        centre_21 = torch.rand(2, 1, generator=generator).to(device)
+        box_1HW = _box(H, W, centre_21, height, width)
+        x_BCHW = torch.where(box_1HW[:, None], x_BCHW[other_B], x_BCHW)
+        share = float(box_1HW.float().mean())  # what the border left of the box
+    else:
+        x_BCHW = x_BCHW.lerp(x_BCHW[other_B], share)
+    y_BK = one_hot(y_B, num_classes).float()
+    return x_BCHW, y_BK.lerp(y_BK[other_B], share)
+
+
+def _box(H: int, W: int, centre_2B: Tensor, height: int, width: int) -> Tensor:
+    """(B, H, W), true inside a box around each centre (shares of the image), clipped at the border."""
+    device = centre_2B.device
+    top_B11 = ((centre_2B[0] * H).floor() - height // 2)[:, None, None]
+    left_B11 = ((centre_2B[1] * W).floor() - width // 2)[:, None, None]
+    rows_H1 = torch.arange(H, device=device)[:, None]
+    columns_W = torch.arange(W, device=device)
+    inside_rows = (rows_H1 >= top_B11) & (rows_H1 < top_B11 + height)
+    return inside_rows & (columns_W >= left_B11) & (columns_W < left_B11 + width)
 
 
 def _pad(images_NCHW: Tensor, width: int, border_C: Tensor) -> Tensor:

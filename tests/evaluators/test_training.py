@@ -9,8 +9,16 @@ from torch import nn
 
 from evaluators.base import EvaluationError
 from evaluators.data import ArraySplit, Data, load_data
-from evaluators.data.batches import Augment, ResidentBatches
-from evaluators.training import Recipe, save_weights, train_model
+from evaluators.data.batches import Augment, ResidentBatches, mix
+from evaluators.training import (
+    FineTuning,
+    Recipe,
+    TrainingEvaluator,
+    backward,
+    load_backbone,
+    save_weights,
+    train_model,
+)
 from spaces.errors import UsageError
 
 CPU = torch.device("cpu")
@@ -153,3 +161,204 @@ def test_weights_are_saved_whole(tmp_path: Path) -> None:
     loaded = load_file(tmp_path / "a" / "weights.safetensors")
     assert all(torch.equal(loaded[name], value) for name, value in model.state_dict().items())
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["weights.safetensors"]
+
+
+def flat(model: nn.Module) -> torch.Tensor:
+    return torch.cat([value.flatten().float() for value in model.state_dict().values()])
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_after(epoch: int) -> Callable[[int, dict[str, float]], bool]:
+    def report(at: int, _: dict[str, float]) -> bool:
+        if at == epoch:
+            raise Killed
+        return True
+
+    return report
+
+
+@pytest.mark.parametrize("extra", [{}, {"ema": 0.9}, {"mixup": 0.4}])
+def test_a_killed_training_goes_on_to_the_same_weights(data: Data, tmp_path: Path, extra: dict[str, float]) -> None:
+    recipe = Recipe.model_validate(extra)
+    file = tmp_path / "checkpoint.pt"
+    whole = train_model(small, data, recipe, epochs=3, seed=0, device=CPU)
+    with pytest.raises(Killed):
+        train_model(small, data, recipe, epochs=3, seed=0, device=CPU, checkpoint=file, report=kill_after(2))
+    seen: list[int] = []
+    resumed = train_model(
+        small, data, recipe, epochs=3, seed=0, device=CPU, checkpoint=file, report=lambda e, _: seen.append(e) or True
+    )
+    assert seen == [3]
+    assert torch.equal(flat(resumed.model), flat(whole.model))
+
+
+@pytest.mark.parametrize(
+    ("values", "continued"), [({"horizon": 5}, True), ({"schedule": "constant"}, True), ({}, False)]
+)
+def test_a_longer_fidelity_continues_a_shorter_one_where_the_schedule_allows(
+    data: Data, tmp_path: Path, values: dict[str, object], continued: bool
+) -> None:
+    recipe = Recipe.model_validate(values)
+    file = tmp_path / "checkpoint.pt"
+    train_model(small, data, recipe, epochs=1, seed=0, device=CPU, checkpoint=file)
+    seen: list[int] = []
+    longer = train_model(
+        small, data, recipe, epochs=2, seed=0, device=CPU, checkpoint=file, report=lambda e, _: seen.append(e) or True
+    )
+    assert seen == ([2] if continued else [1, 2])
+    assert torch.equal(flat(longer.model), flat(train_model(small, data, recipe, epochs=2, seed=0, device=CPU).model))
+
+
+def test_another_seed_does_not_continue_the_checkpoint(data: Data, tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint.pt"
+    train_model(small, data, Recipe(), epochs=1, seed=0, device=CPU, checkpoint=file)
+    seed1 = train_model(small, data, Recipe(), epochs=1, seed=1, device=CPU, checkpoint=file).model
+    assert torch.equal(flat(seed1), flat(train_model(small, data, Recipe(), epochs=1, seed=1, device=CPU).model))
+
+
+def linear_model() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(144, 10))
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 8])
+def test_accumulated_gradients_are_those_of_the_whole_batch(pieces: int) -> None:
+    x, y = torch.randn(8, 1, 12, 12), torch.randint(10, (8,))
+    whole, split = linear_model(), linear_model()
+    split.load_state_dict(whole.state_dict())
+    recipe = Recipe(amp="off")
+    expected, _ = backward(whole, x, y, recipe, 8)
+    loss, kept = backward(split, x, y, recipe, pieces)
+    assert kept == pieces
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    for a, b in zip(whole.parameters(), split.parameters(), strict=True):
+        assert torch.allclose(a.grad, b.grad, atol=1e-6)
+
+
+class Hungry(nn.Module):
+    """A network for which more than `limit` images are too many."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit = limit
+        self.inner = linear_model()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > self.limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.inner(x)
+
+
+def test_out_of_memory_halves_the_micro_batch_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    x, y = torch.randn(16, 1, 12, 12), torch.randint(10, (16,))
+    model = Hungry(5)
+    _, kept = backward(model, x, y, Recipe(amp="off"), 16)
+    assert kept == 4
+    assert "micro-batches of 4 images" in caplog.text
+    reference = linear_model()
+    reference.load_state_dict(model.inner.state_dict())
+    backward(reference, x, y, Recipe(amp="off"), 16)
+    assert torch.allclose(model.inner[1].weight.grad, reference[1].weight.grad, atol=1e-6)
+    with pytest.raises(EvaluationError, match="out of memory with one image at a time"):
+        backward(Hungry(0), x, y, Recipe(), 16)
+
+
+@pytest.mark.parametrize("augment", [Augment(mixup=0.8), Augment(cutmix=1.0), Augment(mixup=0.4, cutmix=0.4)])
+def test_mixed_labels_are_the_shares_of_the_pixels(augment: Augment) -> None:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(8)
+    x = torch.eye(8)[:, :, None, None].expand(8, 8, 16, 16)  # image i is 1 in channel i: its mean is its label
+    for _ in range(10):
+        mixed, target = mix(x.clone(), y, 8, augment, generator)
+        assert torch.allclose(mixed.mean((2, 3)), target, atol=1e-5)
+        assert torch.allclose(target.sum(1), torch.ones(8), atol=1e-5)
+
+
+def test_cutout_blanks_at_most_its_square() -> None:
+    x, y = torch.ones(50, 1, 10, 10), torch.zeros(50, dtype=torch.long)
+    cut, target = mix(x, y, 2, Augment(cutout=4), torch.Generator().manual_seed(0))
+    blank = (cut == 0).sum((1, 2, 3))
+    assert blank.max() == 16
+    assert blank.min() >= 4
+    assert torch.equal(target, y)
+
+
+def test_frozen_parameters_and_statistics_stay(data: Data) -> None:
+    tuning = FineTuning(backbone=lambda name: name.split(".")[0] in ("0", "1"))
+    torch.manual_seed(0)
+    start = small()
+    model = train_model(
+        lambda: small_from(start), data, Recipe(freeze=1, weight_decay=0.1), epochs=1, seed=0, device=CPU, tuning=tuning
+    ).model
+    for name, value in model.state_dict().items():
+        kept = torch.equal(value, start.state_dict()[name])
+        assert kept == (name.split(".")[0] in ("0", "1")), name
+    thawed = train_model(
+        lambda: small_from(start), data, Recipe(freeze=1), epochs=2, seed=0, device=CPU, tuning=tuning
+    ).model
+    assert not torch.equal(thawed[0].weight, start[0].weight)
+
+
+def small_from(other: nn.Module) -> nn.Module:
+    model = small()
+    model.load_state_dict(other.state_dict())
+    return model
+
+
+def test_checkpoint_of_the_plain_backbone_starts_an_identity_architecture_at_its_accuracy(tmp_path: Path) -> None:
+    from evaluators.training import fine_tuning, make_optimizer
+    from spaces import Architecture
+
+    data = load_data("digits", image_size=16)
+    evaluator = TrainingEvaluator(data, Recipe(epochs=2, batch_size=32, crop=1), device=CPU)
+    plain = Architecture.parse("attune_tiny:none,none,none")
+    file = tmp_path / "plain.safetensors"
+    floor = evaluator.evaluate(plain, fidelity=2, seed=0, keep=file)["accuracy"]
+
+    arch = Architecture.parse("attune_tiny:se-r4,cbam-r4,coordinate-r4")
+    tuner = TrainingEvaluator(data, Recipe(weights=str(file), layer_decay=0.5), device=CPU)
+    from evaluators.data.batches import ResidentBatches
+    from evaluators.training import validate
+
+    model = tuner.build(arch)
+    assert isinstance(data.val, ArraySplit)
+    assert validate(model, ResidentBatches(data.val, data, 100, CPU), CPU, "auto")["accuracy"] == floor
+
+    groups = make_optimizer(model, tuner.recipe, fine_tuning("attune_tiny")).param_groups
+    scale = {id(weight): group["lr_scale"] for group in groups for weight in group["params"]}
+    weights = dict(model.named_parameters())
+    assert scale[id(weights["conv1.weight"])] == 0.5**4
+    assert scale[id(weights["layer1.0.conv1.weight"])] == 0.5**3
+    assert scale[id(weights["layer3.0.conv1.weight"])] == 0.5
+    assert scale[id(weights["fc.weight"])] == 1
+    attention = [name for name in weights if ".attune." in name]
+    assert attention
+    assert all(scale[id(weights[name])] == 1 for name in attention)
+
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "bad.pt")
+    with pytest.raises(UsageError, match=r"bad.pt does not fit the backbone: conv1.weight"):
+        load_backbone(model, tmp_path / "bad.pt")
+    with pytest.raises(UsageError, match="no such checkpoint"):
+        load_backbone(model, tmp_path / "missing.pt")
+
+
+def test_streamed_data_trains(tmp_path: Path) -> None:
+    from PIL import Image
+
+    digits = load_data("digits", image_size=12)
+    assert isinstance(digits.train, ArraySplit)
+    for index in range(120):
+        image, label = digits.train.images_NCHW[index, 0].numpy(), int(digits.train.labels_N[index])
+        (tmp_path / "train" / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "train" / str(label) / f"{index}.png")
+    data = load_data(f"folder:{tmp_path}", image_size=12, val_size=20, stream=True)
+    recipe = Recipe(batch_size=20, workers=0)
+    first = train_model(small, data, recipe, epochs=1, seed=0, device=CPU)
+    assert 0 <= first.metrics["accuracy"] <= 1
+    assert first.metrics["train_loss"] < 3
+    broken = next((tmp_path / "train").glob("*/*.png"))
+    broken.write_bytes(b"no image")
+    with pytest.raises(UsageError, match=rf"^corrupt image {broken}"):
+        train_model(small, data, Recipe(batch_size=20, workers=1), epochs=1, seed=0, device=CPU)
