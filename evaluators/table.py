@@ -1,0 +1,94 @@
+"""The table evaluator: answers from past evaluations, so that search algorithms are studied in seconds."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from evaluators.base import EvaluationError, Metrics, Report
+from spaces.errors import UsageError
+
+if TYPE_CHECKING:
+    from spaces.placement import Architecture
+
+
+@dataclass(frozen=True, eq=False)
+class TableEvaluator:
+    """Answers from a table of past evaluations, one row for each architecture, fidelity and seed.
+
+    Columns: `architecture` (canonical text) and `accuracy`; `fidelity` and `seed` where there are several; every other
+    column (exact costs) is passed on. A wide table has a column `accuracy_SEED` for each seed instead. A seed that the
+    table does not have takes one of those it has, always the same one. A run's evaluations.parquet is such a table; of its
+    rows only those with state `complete` are used. fidelity: must be in the table where it has that column.
+    """
+
+    rows: pd.DataFrame
+    name: str
+    num_classes: int = 10
+    in_chans: int = 3
+    image_size: int = 224
+
+    @classmethod
+    def read(
+        cls, file: str | Path, *, num_classes: int = 10, in_chans: int = 3, image_size: int = 224
+    ) -> TableEvaluator:
+        """From .parquet, .csv or .csv.gz; UsageError naming the file and the column when it is not such a table."""
+        path = Path(file)
+        if not path.is_file():
+            raise UsageError(f"no such table: {path}")
+        rows = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        if "architecture" not in rows:
+            raise UsageError(f"{path} has no column 'architecture'; it has: {', '.join(map(str, rows.columns))}")
+        if "state" in rows:
+            rows = rows[rows["state"].str.lower().isin(("complete", "finished", "done"))]
+        seeds = [column for column in rows.columns if column.startswith("accuracy_") and column[9:].isdigit()]
+        if "accuracy" not in rows and seeds:
+            kept = [column for column in rows.columns if column not in seeds]
+            rows = rows.melt(id_vars=kept, value_vars=seeds, var_name="seed", value_name="accuracy")
+            rows["seed"] = rows["seed"].str.removeprefix("accuracy_").astype(int)
+        if "accuracy" not in rows:
+            raise UsageError(f"{path} has neither a column 'accuracy' nor 'accuracy_0', 'accuracy_1' ...")
+        return cls(rows.reset_index(drop=True), path.name, num_classes, in_chans, image_size)
+
+    @cached_property
+    def identity(self) -> str:
+        content = hashlib.blake2b(
+            pd.util.hash_pandas_object(self.rows, index=False).to_numpy().tobytes(), digest_size=8
+        )
+        return f"table {self.name} {content.hexdigest()}"
+
+    @cached_property
+    def _positions(self) -> dict[str, list[int]]:
+        positions: dict[str, list[int]] = {}
+        for position, text in enumerate(self.rows["architecture"]):
+            positions.setdefault(text, []).append(position)
+        return positions
+
+    def evaluate(self, arch: Architecture, *, fidelity: int, seed: int, report: Report | None = None) -> Metrics:
+        """The row of this architecture, fidelity and seed; EvaluationError when the table does not have it."""
+        started = time.perf_counter()
+        found = self.rows.iloc[self._positions.get(str(arch), [])]
+        if found.empty:
+            raise EvaluationError(f"{arch} is not in table {self.name}")
+        if "fidelity" in found:
+            available = sorted(set(found["fidelity"]))
+            found = found[found["fidelity"] == fidelity]
+            if found.empty:
+                raise EvaluationError(f"{arch} has no fidelity {fidelity} in table {self.name}; it has {available}")
+        if "seed" in found:
+            seeds = sorted(set(found["seed"]))
+            found = found[found["seed"] == (seed if seed in seeds else seeds[seed % len(seeds)])]
+        row = found.iloc[-1]
+        metrics: Metrics = {
+            str(key): value for key, value in row.items() if key not in ("architecture", "fidelity", "seed", "state")
+        }
+        metrics |= {"accuracy": float(row["accuracy"]), "seconds": time.perf_counter() - started}
+        if report is not None:
+            report(fidelity, dict(metrics))
+        return metrics
