@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -53,7 +54,9 @@ class PlacementSearch(OptunaSearch):
             storage=storage,
             study_name=name,
         )
-        self._ot_study.set_metric_names(["accuracy", *problem.costs])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._ot_study.set_metric_names(["accuracy", *problem.costs])
         self._reconcile(list(finished))
         plain = str(Architecture.plain(problem.space.backbone))
         if plain not in self._tried:
