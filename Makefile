@@ -4,7 +4,7 @@ BIN    := .venv/bin
 # Ray's uv hook would rebuild the environment for every worker; the project always runs its own interpreter.
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
 
-.PHONY: help setup search test lint format lock bench clean bench-default-task bench-samplers bench-early-stopping
+.PHONY: help setup search test lint format lock bench clean bench-default-task bench-samplers bench-early-stopping bench-throughput bench-supernet
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 18
@@ -47,3 +47,9 @@ bench-samplers: setup  ## our samplers and Optuna's on tables, hypervolume again
 
 bench-early-stopping: setup  ## epochs saved by stopping dominated trials
 	$(BIN)/python -m benchmarks.early_stopping --markdown docs/samplers.md
+
+bench-throughput: setup  ## seconds of the training evaluator against a DataLoader loop
+	$(BIN)/python -m benchmarks.throughput --markdown docs/throughput.md
+
+bench-supernet: setup  ## does the supernet order architectures as standalone training does?
+	$(BIN)/python -m benchmarks.supernet --markdown docs/supernet.md
