@@ -2,13 +2,14 @@
 
     python -m benchmarks.backbones [--markdown docs/sweep.md] [--only TEXT]
 
-A network counts when its stages and sites are found, attention goes in at its first kind of site in every stage, every key
-of the plain network's state_dict keeps its name and shape, and the network still runs.
+A network counts when its stages and sites are found, attention goes in at the first kind of site of every stage, every key of
+the plain network's state_dict keeps its name and shape, and the network still runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import time
 import warnings
 from collections import Counter
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from spaces.backbone import build_model, describe_backbone, list_backbones
+from spaces.backbone import build_model, describe_backbone, list_backbones, record_backbone
 from spaces.backbones.zoo import create_plain
 from spaces.placement import SITES, Architecture, Placement
 
@@ -37,20 +38,16 @@ def try_backbone(name: str) -> Row:
     try:
         backbone = describe_backbone(name)
         kinds = [kind for kind in SITES if all(kind in stage.sites for stage in backbone.stages)]
-        for kind in kinds:
-            arch = Architecture(name, (Placement("se", site=kind),) * len(backbone.stages))
-            with torch.device("meta"), torch.no_grad():
-                model = build_model(arch, 10).eval()
-                plain = create_plain(name, 10, 3).state_dict()
-                placed = model.state_dict()
-                lost = [key for key in plain if key not in placed or placed[key].shape != plain[key].shape]
-                if lost:
-                    return Row(name, len(backbone.stages), reason=f"{kind}: {len(lost)} keys change, {lost[0]} first")
-                if len(placed) == len(plain):
-                    return Row(name, len(backbone.stages), reason=f"{kind}: nothing was inserted")
-                logits = model(torch.empty(1, 3, backbone.image_size, backbone.image_size))
-                if logits.shape != (1, 10):
-                    return Row(name, len(backbone.stages), reason=f"logits of shape {tuple(logits.shape)}")
+        arch = Architecture(name, (Placement("se"),) * len(backbone.stages))
+        with torch.device("meta"), torch.no_grad():
+            model = build_model(arch, 10).eval()
+            plain, placed = create_plain(name, 10, 3).state_dict(), model.state_dict()
+            logits = model(torch.empty(1, 3, backbone.image_size, backbone.image_size))
+        lost = [key for key in plain if key not in placed or placed[key].shape != plain[key].shape]
+        if lost:
+            return Row(name, len(backbone.stages), reason=f"{len(lost)} keys change, {lost[0]} first")
+        if len(placed) == len(plain) or logits.shape != (1, 10):
+            return Row(name, len(backbone.stages), reason=f"nothing inserted, or logits of shape {tuple(logits.shape)}")
     except Exception as error:  # the table is made of reasons: whatever a network raises is one
         return Row(name, reason=f"{type(error).__name__}: {str(error).splitlines()[0][:100]}")
     return Row(name, len(backbone.stages), " ".join(kinds), "", time.perf_counter() - start)
@@ -60,20 +57,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--only", default="", help="networks whose name contains this")
+    parser.add_argument("--limit", type=int, help="only so many, chosen at random")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     start = time.perf_counter()
-    rows = []
-    for name in (name for name in list_backbones() if options.only in name):
+    names = [name for name in list_backbones() if options.only in name]
+    random.Random(0).shuffle(names)  # so that a part of the sweep is a fair sample of it
+    rows: list[Row] = []
+    for name in names[: options.limit]:
         rows.append(try_backbone(name))
         describe_backbone.cache_clear()
-        if rows[-1].reason:
-            print(f"{name:40} {rows[-1].reason}", flush=True)
+        record_backbone.cache_clear()
+        bad = sum(bool(row.reason) for row in rows)
+        print(f"{len(rows)}/{len(names)}, {bad} without: {name} {rows[-1].reason or rows[-1].sites}", flush=True)
     good = [row for row in rows if not row.reason]
     by_stages = ", ".join(f"{n} stages: {count}" for n, count in sorted(Counter(row.stages for row in good).items()))
     slots = sum("slot" in row.sites for row in good)
     lines = [
-        f"{len(good)} of {len(rows)} networks ({len(good) / len(rows):.1%}) get stages, sites and a working insertion; "
+        f"{len(good)} of {len(rows)} networks tried ({len(names)} in all; {len(good) / len(rows):.1%}) get stages, sites and a working insertion; "
         f"{slots} of them slot sites in every stage. {by_stages}. {time.perf_counter() - start:.0f} s.",
         "",
         "| network | why not |",

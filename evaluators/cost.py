@@ -150,6 +150,26 @@ class CostTable:
                 total -= self._native[slot.path]
         return total
 
+    def total(self, arch: Architecture) -> np.ndarray:
+        """The four costs of an architecture in the order of METRICS, (4,): the fastest answer for one at a time."""
+        total = self.base.copy()
+        for stage, placement in enumerate(arch.placements):
+            known = self._known.get((stage, placement))
+            total += self.stage_costs(stage, [placement])[0] if known is None else known
+        return total
+
+    def totals(
+        self, stage_costs: Sequence[np.ndarray], indices_NS: np.ndarray, metrics: Sequence[str] = METRICS
+    ) -> np.ndarray:
+        """Costs of many architectures at once, (N, len(metrics)), from what ``stage_costs`` gave for each stage's choices."""
+        total_NM = np.empty((len(indices_NS), len(metrics)), dtype=np.int64)
+        for column, metric in enumerate(METRICS.index(name) for name in metrics):
+            total_N = np.full(len(indices_NS), self.base[metric])
+            for stage, costs in enumerate(stage_costs):
+                total_N += costs[:, metric].take(indices_NS[:, stage])
+            total_NM[:, column] = total_N
+        return total_NM
+
     def cost(self, arch: Architecture) -> Cost:
         """The same as ``count_cost``, to the integer, from the table."""
         added = [self.stage_costs(stage, [placement])[0] for stage, placement in enumerate(arch.placements)]

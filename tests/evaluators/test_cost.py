@@ -209,6 +209,17 @@ def test_the_table_equals_fvcore_on_the_whole_network_to_the_integer(backbone, i
         assert (table.base + sum(added)[0]).tolist() == [getattr(table.cost(arch), metric) for metric in METRICS]
 
 
+def test_arrays_of_architectures_cost_what_each_of_them_does():
+    space = SearchSpace.build("attune_tiny", ["none", "se", "cbam", "eca"], sites=["slot", "block"])
+    table = CostTable("attune_tiny", image_size=32, num_classes=10)
+    stage_costs = [table.stage_costs(stage, placements) for stage, placements in enumerate(space.choices)]
+    indices_NS = space.sample(np.random.default_rng(0), 50)
+    expected = [[getattr(table.cost(space.architecture(row)), metric) for metric in METRICS] for row in indices_NS]
+    assert table.totals(stage_costs, indices_NS).tolist() == expected
+    assert [table.total(space.architecture(row)).tolist() for row in indices_NS] == expected
+    assert table.totals(stage_costs, indices_NS, metrics=("flops",))[:, 0].tolist() == [row[2] for row in expected]
+
+
 def test_counts_are_kept_on_disk(tmp_path, monkeypatch):
     monkeypatch.setenv("ATTUNE_CACHE", str(tmp_path))
     arch = Architecture.parse("resnet18:se,none,none,none")
