@@ -4,7 +4,7 @@ BIN    := .venv/bin
 # Ray's uv hook would rebuild the environment for every worker; the project always runs its own interpreter.
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
 
-.PHONY: help setup search test lint format lock bench clean bench-default-task bench-samplers bench-early-stopping bench-throughput bench-supernet
+.PHONY: help setup search test lint format lock bench clean bench-default-task bench-samplers bench-early-stopping bench-throughput bench-supernet bench-backbones bench-costs
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 18
@@ -53,3 +53,9 @@ bench-throughput: setup  ## seconds of the training evaluator against a DataLoad
 
 bench-supernet: setup  ## does the supernet order architectures as standalone training does?
 	$(BIN)/python -m benchmarks.supernet --markdown docs/supernet.md
+
+bench-backbones: setup  ## stages, sites and insertion over every convolutional network of timm
+	$(BIN)/python -m benchmarks.backbones --markdown docs/sweep.md
+
+bench-costs: setup  ## cost look-ups against fvcore, building the table, budgets over a trillion architectures
+	$(BIN)/python -m benchmarks.costs --markdown docs/costs_benchmark.md
