@@ -175,6 +175,35 @@ def cost(
         say(f"warning: {op} is not counted")
 
 
+@app.command()
+def space(
+    config: Annotated[Path, typer.Argument(help="A YAML file, see configs/.")] = DEFAULT_CONFIG,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the configuration.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print what a configuration can build, how much of it fits the budget, and what it costs, before anything is trained."""
+    from search.config import load_config
+    from search.runner import create_evaluator, create_problem
+
+    settings = load_config(config, overrides or [])
+    problem = create_problem(settings, create_evaluator(settings))
+    if as_json:
+        print(json.dumps(problem.to_dict()))
+        return
+    table = Table(title=f"{problem.space.backbone} in {config}", title_justify="left")
+    for column in ("stage", "choices", "placements"):
+        table.add_column(column, overflow="fold")
+    for number, placements in enumerate(problem.space.choices, start=1):
+        table.add_row(str(number), str(len(placements)), ", ".join(map(str, placements)))
+    Console().print(table)
+    print(f"architectures {problem.space.size:,}, inside the budget {problem.feasible.count:,}")
+    for metric, (plain, least, most) in problem.ranges().items():
+        limit = f", limit {problem.limits[metric]:,}" if metric in problem.limits else ""
+        print(f"{metric:<12} plain {plain:,}, from {least:,} to {most:,}{limit}")
+
+
 @app.command(name="list")
 def list_(what: Registry, as_json: Json = False) -> None:
     """List what can be named: attentions, backbones, datasets, samplers, evaluators."""

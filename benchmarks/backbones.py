@@ -74,8 +74,8 @@ def main() -> None:
     by_stages = ", ".join(f"{n} stages: {count}" for n, count in sorted(Counter(row.stages for row in good).items()))
     slots = sum("slot" in row.sites for row in good)
     lines = [
-        f"{len(good)} of {len(rows)} networks tried ({len(names)} in all; {len(good) / len(rows):.1%}) get stages, sites and a working insertion; "
-        f"{slots} of them slot sites in every stage. {by_stages}. {time.perf_counter() - start:.0f} s.",
+        f"{len(good)} of {len(rows)} networks tried ({len(names)} in all; {len(good) / len(rows):.1%}) "
+        f"get stages, sites and a working insertion; {slots} of them slot sites in every stage. {by_stages}. {time.perf_counter() - start:.0f} s.",
         "",
         "| network | why not |",
         "|---|---|",

@@ -72,3 +72,23 @@ class Problem:
     def objectives(self, indices_NS: np.ndarray) -> np.ndarray:
         """The columns of ``count`` that are objectives of the search, (N, len(costs))."""
         return self.count(indices_NS)[:, [METRICS.index(metric) for metric in self.costs]]
+
+    def ranges(self) -> dict[str, tuple[int, int, int]]:
+        """For every metric the cost of the plain backbone, and the least and the greatest of the whole space."""
+        least = self.table.base + sum(costs.min(axis=0) for costs in self.stage_costs)
+        most = self.table.base + sum(costs.max(axis=0) for costs in self.stage_costs)
+        return {metric: (int(self.table.base[m]), int(least[m]), int(most[m])) for m, metric in enumerate(METRICS)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The space, its size, its budget and its cost ranges, ready for JSON."""
+        return {
+            "backbone": self.space.backbone,
+            "stages": [[str(placement) for placement in placements] for placements in self.space.choices],
+            "size": self.space.size,
+            "feasible": self.feasible.count,
+            "limits": dict(self.limits),
+            "costs": {
+                metric: {"plain": plain, "least": least, "most": most}
+                for metric, (plain, least, most) in self.ranges().items()
+            },
+        }

@@ -82,15 +82,7 @@ def run_search(config: Config, folder: str | Path, *, resume: bool = False) -> O
     if not resume and (folder / "config.yaml").exists():
         raise UsageError(f"{folder} already holds a run; continue it with --resume {folder} or choose another folder")
     evaluator = create_evaluator(config)
-    problem = Problem.build(
-        config.space.build(),
-        image_size=evaluator.image_size,
-        num_classes=evaluator.num_classes,
-        in_chans=evaluator.in_chans,
-        native=config.space.native,
-        budget={str(metric): limit for metric, limit in config.search.budget.items()},
-        costs=config.search.costs,
-    )
+    problem = create_problem(config, evaluator)
     with Store(folder) as store:
         (folder / "config.yaml").write_text(dump_config(config))
         (folder / "data.json").write_text(json.dumps(describe_data(evaluator.data)))
@@ -109,6 +101,19 @@ def create_evaluator(config: Config) -> TrainingEvaluator:
         config.training,
         identity_init=config.space.identity_start,
         native=config.space.native,
+    )
+
+
+def create_problem(config: Config, evaluator: Evaluator) -> Problem:
+    """The space, costs and budget of a run; raises UsageError where nothing fits."""
+    return Problem.build(
+        config.space.build(),
+        image_size=evaluator.image_size,
+        num_classes=evaluator.num_classes,
+        in_chans=evaluator.in_chans,
+        native=config.space.native,
+        budget={str(metric): limit for metric, limit in config.search.budget.items()},
+        costs=config.search.costs,
     )
 
 

@@ -148,6 +148,15 @@ def test_a_mistake_is_one_line_and_exit_code_2(args: list[str], words: list[str]
         assert word in lines[0]
 
 
+def test_the_space_is_counted_before_anything_is_trained(config: Path) -> None:
+    out, _ = run("space", config, "--set", "search.budget.flops=1.02x", "--json")
+    space = json.loads(out)
+    assert space["size"] == 6**3
+    assert 1 <= space["feasible"] < space["size"]
+    assert space["limits"]["flops"] == int(1.02 * space["costs"]["flops"]["plain"])
+    assert space["costs"]["flops"]["least"] == space["costs"]["flops"]["plain"] < space["costs"]["flops"]["most"]
+
+
 @pytest.mark.parametrize("what", ["attentions", "datasets", "samplers", "evaluators"])
 def test_lists_are_json(what: str) -> None:
     out, _ = run("list", what, "--json")
