@@ -75,7 +75,8 @@ def main() -> None:
     slots = sum("slot" in row.sites for row in good)
     lines = [
         f"{len(good)} of {len(rows)} networks tried ({len(names)} in all; {len(good) / len(rows):.1%}) "
-        f"get stages, sites and a working insertion; {slots} of them slot sites in every stage. {by_stages}. {time.perf_counter() - start:.0f} s.",
+        f"get stages, sites and a working insertion; {slots} of them slot sites "
+        f"in every stage. {by_stages}. {time.perf_counter() - start:.0f} s.",
         "",
         "| network | why not |",
         "|---|---|",
