@@ -4,7 +4,7 @@ BIN    := .venv/bin
 # Ray's uv hook would rebuild the environment for every worker; the project always runs its own interpreter.
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
 
-.PHONY: help setup search test lint format lock bench clean bench-default-task bench-samplers bench-early-stopping bench-throughput bench-supernet bench-backbones bench-costs
+.PHONY: $(shell grep -oE '^[a-z-]+:' $(MAKEFILE_LIST) | tr -d :) bench-default-task bench-samplers bench-early-stopping bench-throughput bench-supernet bench-backbones bench-costs
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 18
@@ -59,3 +59,9 @@ bench-backbones: setup  ## stages, sites and insertion over every convolutional 
 
 bench-costs: setup  ## cost look-ups against fvcore, building the table, budgets over a trillion architectures
 	$(BIN)/python -m benchmarks.costs --markdown docs/costs_benchmark.md
+
+bench-attention: setup  ## attention modules against timm and the plain forms of published code
+	$(BIN)/python -m benchmarks.attention
+
+bench: bench-attention bench-backbones bench-costs bench-default-task bench-early-stopping bench-samplers bench-supernet \
+	bench-throughput  ## every benchmark, one after the other
