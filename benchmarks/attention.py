@@ -139,7 +139,9 @@ def measure(name: str, shape: tuple[int, ...], setting: Setting, seconds: float)
 
 def run(names: list[str], shapes: list[tuple[int, ...]], seconds: float, ways: list[Setting]) -> Iterator[Row]:
     """Every combination, printed as it comes."""
-    print(f"{'type':20} {'peer':5} {'shape':13} {'setting':16} {'ours ms':>8} {'peer ms':>8} {'ratio':>6} {'memory':>7}")
+    print(
+        f"{'type':20} {'peer':5} {'shape':13} {'setting':16} {'ours ms':>8} {'peer ms':>8} {'ratio':>6} {'memory':>7}"
+    )
     for setting in ways:
         for shape in shapes:
             for name in names:
@@ -184,8 +186,17 @@ def document(rows: list[Row]) -> str:
             f"| {name} | {', '.join(kind.parts)} | {genes or '-'} | {kind.formula} | {kind.params(256):,} |"
             f" {macs:,} | {'yes' if 3 in kind.dims else '-'} | {flags or '-'} | {kind.paper} | {speed}{label} |"
         )
-    lines += ["", "## Every measurement", "", f"torch {torch.__version__}; milliseconds a training step, peak memory.", ""]
-    lines += ["| type | peer | shape | setting | ours | peer | speed ratio | memory ratio |", "|---" * 4 + "|---:" * 4 + "|"]
+    lines += [
+        "",
+        "## Every measurement",
+        "",
+        f"torch {torch.__version__}; milliseconds a training step, peak memory.",
+        "",
+    ]
+    lines += [
+        "| type | peer | shape | setting | ours | peer | speed ratio | memory ratio |",
+        "|---" * 4 + "|---:" * 4 + "|",
+    ]
     for row in rows:
         shape = "x".join(map(str, row.shape))
         times = f"{row.ours_ms:.2f} | {row.peer_ms:.2f} | {row.ratio:.2f} | {row.memory:.2f}"
@@ -207,7 +218,9 @@ def main(arguments: list[str] | None = None) -> None:
     rows = list(run(options.names or list_attentions(), shapes, options.seconds, ways))
     slower = sorted({row.name for row in rows if row.ratio < 0.95})
     larger = sorted({row.name for row in rows if row.memory > 1.02})
-    print(f"{len(rows)} comparisons; below 0.95x: {', '.join(slower) or 'none'}; more memory: {', '.join(larger) or 'none'}")
+    print(
+        f"{len(rows)} comparisons; below 0.95x: {', '.join(slower) or 'none'}; more memory: {', '.join(larger) or 'none'}"
+    )
     if options.docs:
         DOCS.parent.mkdir(exist_ok=True)
         DOCS.write_text(document(rows))
