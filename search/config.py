@@ -57,7 +57,6 @@ class SearchConfig(Section):
     costs: tuple[Metric, ...] = Field(default=("flops",), min_length=1)
     budget: dict[Metric, int | float | str] = Field(default_factory=dict)
     keep_weights: Literal["front", "all", "none"] = "front"
-    time_limit: float | None = Field(default=None, gt=0, description="seconds that one evaluation may take")
 
 
 class ResourceConfig(Section):

@@ -8,7 +8,6 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
 
 from search.store import FAILED, Evaluation, Store, front_of, summarise, to_frame
 
@@ -63,14 +62,3 @@ class Progress:
     def _front_words(self) -> str:
         front = front_of(summarise(to_frame(list(self._store))), self._costs)
         return f"front {len(front)}, best {front['accuracy'].max():.4f}" if len(front) else "front 0"
-
-
-def front_table(front: object, title: str = "") -> Table:
-    """The front as a table for a terminal."""
-    table = Table(title=title or None, title_justify="left")
-    for name, justify in (("accuracy", "right"), ("flops", "right"), ("params", "right"), ("architecture", "left")):
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for row in front.itertuples():  # type: ignore[attr-defined]
-        spread = f" ± {row.accuracy_std:.4f}" if row.seeds > 1 else ""
-        table.add_row(f"{row.accuracy:.4f}{spread}", f"{row.flops:,}", f"{row.params:,}", row.architecture)
-    return table
