@@ -43,7 +43,9 @@ bench-default-task: setup  ## do placements matter on the embedded task? archite
 	$(BIN)/python -m benchmarks.default_task --markdown docs/default_task.md
 
 bench-samplers: setup  ## our samplers and Optuna's on tables, hypervolume against evaluations
-	$(BIN)/python -m benchmarks.samplers --markdown docs/samplers.md
+	$(BIN)/python -m benchmarks.samplers --table macro --markdown docs/samplers.md
+	$(BIN)/python -m benchmarks.samplers --table additive rugged placements --seeds 5 --trials 100 \
+		--mark synthetic --markdown docs/samplers.md
 
 bench-early-stopping: setup  ## epochs saved by stopping dominated trials
 	$(BIN)/python -m benchmarks.early_stopping --markdown docs/samplers.md

@@ -278,7 +278,10 @@ def _banana(table: Table, trials: int, seed: int) -> list[int]:
         pool = np.setdiff1d([table.row(child) for child in child_NG], rows)
         if not len(pool):
             pool = np.setdiff1d(rng.choice(len(hot), 400), rows)
-        nets = [MLPRegressor((64, 64), max_iter=200, random_state=int(rng.integers(2**31))) for _ in range(5)]
+        nets = [
+            MLPRegressor(hidden_layer_sizes=(64, 64), max_iter=200, random_state=int(rng.integers(2**31)))
+            for _ in range(5)
+        ]
         guess_5N = np.array([net.fit(hot[rows], unit).predict(hot[pool]) for net in nets])
         drawn = rng.normal(guess_5N.mean(axis=0), guess_5N.std(axis=0) + 1e-9)
         losses = np.column_stack([-drawn, table.losses_N2[pool, 1]])
@@ -395,6 +398,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--markdown", type=Path, help="write tables and curves between the marks of this file")
+    parser.add_argument("--mark", default="measured", help="which marks of that file, and the curves' name")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -413,10 +417,10 @@ def main() -> None:
         texts.append(markdown(table, found[name], options.trials))
     print("\n" + "\n".join(texts))
     if options.markdown:
-        before, _, rest = options.markdown.read_text().partition("<!-- measured -->\n")
+        before, _, rest = options.markdown.read_text().partition(f"<!-- {options.mark} -->\n")
         after = rest.partition("<!-- end -->\n")[2]
-        options.markdown.write_text(before + "<!-- measured -->\n" + "\n".join(texts) + "<!-- end -->\n" + after)
-        plot(found, options.markdown.with_suffix(".png"))
+        options.markdown.write_text(before + f"<!-- {options.mark} -->\n" + "\n".join(texts) + "<!-- end -->\n" + after)
+        plot(found, options.markdown.with_name(f"samplers-{options.mark}.png"))
 
 
 if __name__ == "__main__":
