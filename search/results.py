@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from search.pareto import knee
-from search.store import front_of, read_journal, summarise, to_frame
+from search.store import SEARCH, front_of, read_journal, summarise, to_frame
 from spaces import Architecture
 from spaces.budget import parse_limits
 from spaces.errors import UsageError
@@ -31,13 +31,18 @@ class Results:
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:
-        """One row per evaluation, in the order in which they finished."""
+        """One row per evaluation of any kind, in the order in which they finished."""
         return to_frame(read_journal(self.folder))
 
     @cached_property
+    def searched(self) -> pd.DataFrame:
+        """The evaluations of the search itself."""
+        return self.evaluations[self.evaluations["kind"] == SEARCH].reset_index(drop=True)
+
+    @cached_property
     def summary(self) -> pd.DataFrame:
-        """One row per architecture: mean and deviation of accuracy over seeds, and exact costs."""
-        return summarise(self.evaluations)
+        """One row per architecture of the search: mean and deviation of accuracy over its seeds, and exact costs."""
+        return summarise(self.searched)
 
     @property
     def front(self) -> pd.DataFrame:

@@ -24,10 +24,15 @@ from search.pareto import non_dominated
 from spaces.errors import UsageError
 
 COMPLETE, STOPPED, FAILED = "complete", "stopped", "failed"
+# What an evaluation was made for: the search itself, fresh seeds after it, random search as its baseline, the test split.
+SEARCH, CONFIRM, RANDOM, TEST = "search", "confirm", "random", "test"
 
 
 class StoreError(RuntimeError):
     """The run cannot go on writing (disk full, no permission); what was written before is kept."""
+
+
+Key = tuple[str, str, str, int, int]
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ class Evaluation:
 
     ``fidelity`` in epochs, ``accuracy`` in [0, 1] on the validation split (NaN unless trained), ``seconds`` of wall time,
     ``finished`` as Unix time. ``state``: complete (the planned fidelity), stopped (early), failed (see ``reason``).
-    ``task`` names data and recipe: evaluations compare only within one task.
+    ``task`` names data and recipe: evaluations compare only within one task. ``kind``: search, confirm (fresh seeds for the
+    reported architectures), random (the baseline of random search), or test (``accuracy`` is that on the test split).
     """
 
     architecture: str
@@ -52,30 +58,33 @@ class Evaluation:
     seconds: float
     finished: float
     task: str
+    kind: str = SEARCH
 
     @property
-    def key(self) -> tuple[str, str, int, int]:
-        """What makes an evaluation unique: task, architecture, fidelity, seed."""
-        return (self.task, self.architecture, self.fidelity, self.seed)
+    def key(self) -> Key:
+        """What makes an evaluation unique: kind, task, architecture, fidelity, seed."""
+        return (self.kind, self.task, self.architecture, self.fidelity, self.seed)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
+        data = {"kind": SEARCH, **data}  # journals of the first version hold searches only
         values: dict[str, Any] = {field.name: data[field.name] for field in fields(cls)}
         values |= {name: math.nan for name, value in values.items() if value is None}
         return cls(**values)
 
 
 class Store:
-    """The evaluations of one run directory, in the order in which they finished; one writer at a time.
+    """The evaluations of one kind in a run directory, in the order in which they finished; one writer at a time.
 
+    The journal and the table hold every kind.
     Raises UsageError where another run holds the folder, StoreError where the disk refuses.
     """
 
     # The table is rewritten as long as that takes less than this share of the time, so 5,000 rows cost no more than 50.
     PARQUET_SHARE = 0.05
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, kind: str = SEARCH) -> None:
+        self.folder, self.kind = Path(folder), kind
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.folder / ".lock")
         try:
@@ -89,12 +98,12 @@ class Store:
         self.flush()
 
     def __iter__(self) -> Iterator[Evaluation]:
-        return iter(self._evaluations)
+        return (evaluation for evaluation in self._evaluations if evaluation.kind == self.kind)
 
     def __len__(self) -> int:
-        return len(self._evaluations)
+        return sum(1 for _ in self)
 
-    def __contains__(self, key: tuple[str, str, int, int]) -> bool:
+    def __contains__(self, key: Key) -> bool:
         return key in self._keys
 
     def add(self, evaluation: Evaluation) -> None:

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.store import COMPLETE, FAILED, Evaluation, Store, front_of, read_journal, summarise, to_frame
+from search.store import COMPLETE, CONFIRM, FAILED, Evaluation, Store, front_of, read_journal, summarise, to_frame
 from spaces.errors import UsageError
 
 
@@ -55,6 +56,27 @@ def test_nothing_is_kept_twice(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         assert len(store) == 1
         assert evaluation(0).key in store
+
+
+def test_kinds_share_a_journal_and_are_read_apart(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.add(evaluation(0))
+    with Store(tmp_path, kind=CONFIRM) as store:
+        assert len(store) == 0
+        store.add(replace(evaluation(0), kind=CONFIRM))
+        assert [e.kind for e in store] == [CONFIRM]
+    with Store(tmp_path) as store:
+        assert [e.kind for e in store] == ["search"]
+    assert list(pd.read_parquet(tmp_path / "evaluations.parquet")["kind"]) == ["search", CONFIRM]
+
+
+def test_a_journal_without_kinds_is_a_search(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.add(evaluation(0))
+    journal = tmp_path / "evaluations.jsonl"
+    journal.write_text(journal.read_text().replace(', "kind": "search"', ""))
+    assert "kind" not in journal.read_text()
+    assert [e.kind for e in read_journal(tmp_path)] == ["search"]
 
 
 @given(cut=st.integers(min_value=1, max_value=200))
