@@ -125,19 +125,33 @@ def export(
     to: Annotated[Path, typer.Option("--to", help="The folder to write.")],
     limits: Limits = None,
     pick: Annotated[str | None, typer.Option("--pick", help="An architecture of the run, instead of the best.")] = None,
-    formats: Annotated[list[str] | None, typer.Option("--format", help="What to write; may be repeated.")] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="spec, safetensors, python, timm, torch-export, onnx, hf; may be repeated.",
+            metavar="FORMAT",
+        ),
+    ] = None,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Train the weights anew at full fidelity.")] = False,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Train the weights anew for so many epochs.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the best architecture under a budget, with its trained weights."""
+    """Write the best architecture under a budget with its trained weights, and prove that it loads without Attune."""
     from search.export import export as write_export
 
-    result = write_export(source, to=to, limits=read_limits(limits), pick=pick, formats=formats)
+    result = write_export(
+        source, to=to, limits=read_limits(limits), pick=pick, formats=formats, retrain=retrain, epochs=epochs
+    )
     if as_json:
         print(json.dumps(result.to_dict()))
         return
     say(
         f"{result.architecture}  accuracy {result.accuracy:.4f}" if result.accuracy is not None else result.architecture
     )
+    for one in result.checks:
+        same = "equal to the bit" if one.difference == 0 else f"largest difference {one.difference:.2g}"
+        say(f"{one.format:<14}loaded in a fresh process, logits {same}")
     for path in result.files:
         print(path)
 

@@ -54,6 +54,6 @@ def failed(reason: str) -> dict[str, Any]:
     return {"state": FAILED, "reason": " ".join(reason.split()), "accuracy": math.nan}
 
 
-def weights_path(folder: Path | None, arch: Architecture) -> Path | None:
-    """Where an architecture's trained weights lie; None where they are not kept."""
-    return folder / f"{arch.key}.safetensors" if folder else None
+def weights_path(folder: Path | None, arch: Architecture, seed: int | None = None) -> Path | None:
+    """Where trained weights lie, with a seed where it is not the search's own; None where they are not kept."""
+    return folder / f"{arch.key}{'' if seed is None else f'-s{seed}'}.safetensors" if folder else None

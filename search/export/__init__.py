@@ -1,66 +1,45 @@
-"""Writing a found architecture so that it can be used elsewhere, and reading it back."""
+"""Writing a found architecture so that it can be used anywhere, proving that it can, and reading it back."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
-from search.export.card import model_card
+from search.export.check import Check, ExportError, Written, check
+from search.export.formats import CARD, DEFAULT_FORMATS, FORMATS, SPEC, WEIGHTS, write_card
+from search.export.subject import Subject, Weights, build_from_spec, make_spec
 from search.results import Results, load
+from search.store import COMPLETE, TEST
 from search.trainable import weights_path
-from spaces import Architecture, build_model
+from spaces import Architecture
 from spaces.errors import UsageError, unknown
 
-SPEC, WEIGHTS, CARD = "architecture.json", "weights.safetensors", "README.md"
+__all__ = ["CARD", "FORMATS", "Check", "ExportError", "Exported", "export", "load_exported"]
 
-
-@dataclass(frozen=True)
-class Subject:
-    """What is exported: an architecture, how its network is built, and what a run knows of it.
-
-    ``row`` is the architecture's row of ``Results.summary``, None where no run is behind it.
-    """
-
-    arch: Architecture
-    spec: dict[str, Any]
-    results: Results | None = None
-    row: Mapping[str, Any] | None = None
-
-    def model(self) -> nn.Module:
-        """The network in eval mode, with its trained weights; fresh ones where no run is behind it."""
-        model = build_from_spec(self.spec)
-        if self.results is not None:
-            path = weights_path(self.results.folder / "weights", self.arch)
-            if path is None or not path.exists():
-                kept = self.results.config.search.keep_weights
-                raise UsageError(
-                    f"the weights of {self.arch} were not kept (search.keep_weights: {kept}); choose one of the front,"
-                    " or search with keep_weights: all"
-                )
-            model.load_state_dict(load_file(path))
-        return model.eval()
+RETRAIN_SEED = 2000  # apart from the seeds of searches and of their confirmation
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written."""
+    """What was written, and how far the logits of each format are off the model's."""
 
     architecture: str
     accuracy: float | None
     files: tuple[Path, ...]
+    checks: tuple[Check, ...]
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "architecture": self.architecture,
             "accuracy": self.accuracy,
             "files": [str(path) for path in self.files],
+            "checks": [one.to_dict() for one in self.checks],
         }
 
 
@@ -71,26 +50,36 @@ def export(
     limits: Mapping[str, Any] | None = None,
     pick: str | None = None,
     formats: Sequence[str] | None = None,
+    retrain: bool = False,
+    epochs: int | None = None,
 ) -> Exported:
-    """Write an architecture into the folder ``to``, by default its specification, weights and model card.
+    """Write an architecture into the folder ``to`` and load each file again in a fresh process.
 
     ``source`` is a run directory, from which the most accurate architecture within ``limits``, the one named by ``pick``, or
-    else the knee of the front is taken; or an architecture as text, which gets fresh weights.
-    Raises UsageError for an unknown format, a run without a fitting architecture, or weights that were not kept.
+    else the knee of the front is taken; or an architecture as text, which gets fresh weights. The weights are those of its
+    best seed, or newly trained for ``epochs`` (the run's full fidelity unless given) with ``retrain``.
+    Raises UsageError for an unknown format, a run without a fitting architecture, or weights that were not kept;
+    ExportError where what was written is not the model.
     """
-    wanted = list(formats or FORMATS)
+    wanted = list(dict.fromkeys(formats or DEFAULT_FORMATS))
     for name in wanted:
         if name not in FORMATS:
             raise unknown("format", name, FORMATS)
-    subject = _subject(source, limits or {}, pick)
     folder = Path(to)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--to {folder} is a file; give a folder")
+    subject = find_subject(source, limits or {}, pick)
+    if retrain or epochs:
+        subject = _retrained(subject, epochs)
+    elif subject.results is not None:
+        subject = replace(subject, weights=_best_weights(subject.results, subject.arch))
     folder.mkdir(parents=True, exist_ok=True)
     model = subject.model()
-    files = [FORMATS[name](subject, model, folder) for name in wanted]
-    accuracy = float(subject.row["accuracy"]) if subject.row is not None else None
-    return Exported(str(subject.arch), accuracy, tuple(files))
+    files = [path for name in wanted for path in FORMATS[name](subject, model, folder)]
+    files.append(write_card(subject, folder))
+    checks = check([Written(subject, model, folder, wanted)])[0]
+    accuracy = subject.weights.accuracy if subject.weights is not None else None
+    return Exported(str(subject.arch), accuracy, tuple(dict.fromkeys(files)), tuple(checks))
 
 
 def load_exported(folder: str | Path) -> nn.Module:
@@ -104,62 +93,53 @@ def load_exported(folder: str | Path) -> nn.Module:
     return model.eval()
 
 
-def build_from_spec(spec: Mapping[str, Any]) -> nn.Module:
-    """The network that ``architecture.json`` describes, with fresh weights."""
-    return build_model(
-        Architecture.from_dict(spec["genotype"]),
-        spec["num_classes"],
-        spec["in_chans"],
-        image_size=spec["image_size"],
-        identity_init=spec["identity_start"],
-        native=spec["native"],
-    )
-
-
-def _subject(source: str, limits: Mapping[str, Any], pick: str | None) -> Subject:
+def find_subject(source: str, limits: Mapping[str, Any], pick: str | None) -> Subject:
+    """What ``export`` writes, without weights yet; raises UsageError where nothing fits."""
     if not Path(source).exists() and ":" in source:
         if limits or pick:
             raise UsageError("--max and --pick choose within a run; an architecture is exported as it stands")
         arch = Architecture.parse(source)
         return Subject(
-            arch, _spec(arch, num_classes=1000, in_chans=3, image_size=224, identity_start=False, native="keep")
+            arch, make_spec(arch, num_classes=1000, in_chans=3, image_size=224, identity_start=False, native="keep")
         )
     results = load(source)
     row = results.pick(limits, pick)
     config, data = results.config, json.loads((results.folder / "data.json").read_text())
     arch = Architecture.parse(row["architecture"])
-    spec = _spec(arch, **data, identity_start=config.space.identity_start, native=config.space.native)
+    spec = make_spec(arch, **data, identity_start=config.space.identity_start, native=config.space.native)
     return Subject(arch, spec, results, {str(key): value for key, value in row.items()})
 
 
-def _spec(arch: Architecture, **build: Any) -> dict[str, Any]:
-    return {"architecture": str(arch), "genotype": arch.to_dict(), **build}
+def _best_weights(results: Results, arch: Architecture) -> Weights:
+    """The kept weights of the highest validation accuracy among all seeds at the highest fidelity."""
+    rows = results.evaluations
+    rows = rows[(rows["architecture"] == str(arch)) & (rows["state"] == COMPLETE) & (rows["kind"] != TEST)]
+    rows = rows[rows["fidelity"] == rows["fidelity"].max()]
+    for row in rows.sort_values("accuracy", ascending=False).to_dict("records"):
+        path = weights_path(results.folder / "weights", arch, None if row["kind"] == "search" else row["seed"])
+        if path is not None and path.exists():
+            return Weights(path, row["seed"], row["fidelity"], row["accuracy"])
+    raise UsageError(
+        f"the weights of {arch} were not kept (search.keep_weights: {results.config.search.keep_weights}); choose one of the"
+        " front, train it again with --retrain, or search with keep_weights: all"
+    )
 
 
-# --- formats: each writes one file and returns its path -------------------------------------------------------------
+def _retrained(subject: Subject, epochs: int | None) -> Subject:
+    """The same with weights trained now; kept in the run directory, so that asking again costs nothing."""
+    from evaluators.training import save_weights
+    from search.runner import create_evaluator
 
-
-def _write_spec(subject: Subject, model: nn.Module, folder: Path) -> Path:
-    path = folder / SPEC
-    path.write_text(json.dumps(subject.spec, indent=2) + "\n")
-    return path
-
-
-def _write_weights(subject: Subject, model: nn.Module, folder: Path) -> Path:
-    path = folder / WEIGHTS
-    state: dict[str, torch.Tensor] = {name: value.contiguous() for name, value in model.state_dict().items()}
-    save_file(state, path)
-    return path
-
-
-def _write_card(subject: Subject, model: nn.Module, folder: Path) -> Path:
-    path = folder / CARD
-    path.write_text(model_card(subject.spec, subject.row, subject.results))
-    return path
-
-
-FORMATS: dict[str, Callable[[Subject, nn.Module, Path], Path]] = {
-    "spec": _write_spec,
-    "safetensors": _write_weights,
-    "card": _write_card,
-}
+    results = subject.results
+    if results is None:
+        raise UsageError("--retrain trains on the data of a run; an architecture alone has none")
+    fidelity = epochs or results.config.training.epochs
+    seed = results.config.seed + RETRAIN_SEED
+    path = results.folder / "weights" / f"{subject.arch.key}-s{seed}-e{fidelity}.safetensors"
+    note = path.with_suffix(".json")
+    if not (path.exists() and note.exists()):
+        trained = create_evaluator(results.config).train(subject.arch, fidelity=fidelity, seed=seed)
+        save_weights(trained.model.state_dict(), path)
+        note.write_text(json.dumps({"accuracy": trained.metrics["accuracy"]}))
+    accuracy = float(json.loads(note.read_text())["accuracy"])
+    return replace(subject, weights=Weights(path, seed, fidelity, accuracy))

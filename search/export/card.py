@@ -1,78 +1,64 @@
-"""The README of an exported model: what it is, what it costs, how well it did, and how to load it."""
+"""The README of an exported model: what it is, what it costs, how well it did and how sure that is, and how to load it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import yaml
 from jinja2 import Environment, StrictUndefined
 
 from evaluators.cost import count_cost
-from search.results import Results
+from search.export.subject import Subject
 from spaces import Architecture
 
-_TEMPLATE = """\
-# {{ spec.architecture }}
-
-Found by Attune, which searches where attention belongs in a convolutional network.
-
-| | |
-|---|---|
-| input | {{ spec.in_chans }} x {{ spec.image_size }} x {{ spec.image_size }} |
-| classes | {{ spec.num_classes }} |
-| parameters | {{ "{:,}".format(cost.params) }} |
-| MACs | {{ "{:,}".format(cost.macs) }} |
-| FLOPs (fvcore: one fused multiply-add is one) | {{ "{:,}".format(cost.flops) }} |
-{%- if row %}
-| accuracy on the validation split | {{ "%.4f"|format(row.accuracy) }}{{ spread }} |
-{%- endif %}
-
-| stage | placement | params added | FLOPs added |
-|---|---|---|---|
-{%- for stage in cost.stages %}
-| {{ loop.index }} | `{{ stage.placement }}` | {{ "{:,}".format(stage.params) }} | {{ "{:,}".format(stage.flops) }} |
-{%- endfor %}
-{% if row %}
-Trained on `{{ data }}` for {{ row.fidelity }} epochs with seed {{ seed }}; the plain backbone reached
-{{ "%.4f"|format(plain) }} in the same way. Validation accuracy chose this architecture among {{ evaluated }}, so it is somewhat
-optimistic.
-{% else %}
-The weights are fresh: no run is behind this export.
-{% endif %}
-## Loading
-
-```python
-from search.export import load_exported
-
-model = load_exported("path/to/this/folder")
-```
-
-gives a `torch.nn.Module` in eval mode, from (B, {{ spec.in_chans }}, {{ spec.image_size }}, {{ spec.image_size }}) to logits
-(B, {{ spec.num_classes }}).
-{% if spec.mean is defined %}
-Inputs are images in [0, 1], normalised with mean {{ spec.mean }} and standard deviation {{ spec.std }}.
-{% endif %}"""
+TEMPLATE = Path(__file__).with_name("card.md.jinja")
 
 
-def model_card(spec: Mapping[str, Any], row: Mapping[str, Any] | None, results: Results | None) -> str:
-    """Markdown for one exported architecture; ``row`` and ``results`` are None where no run is behind it."""
+def model_card(subject: Subject) -> str:
+    """Markdown with the metadata that a Hugging Face repository wants at its top."""
+    spec = subject.spec
     cost = count_cost(
-        Architecture.parse(spec["architecture"]),
+        subject.arch,
         image_size=spec["image_size"],
         num_classes=spec["num_classes"],
         in_chans=spec["in_chans"],
         native=spec["native"],
     )
-    known: dict[str, Any] = {}
-    if row is not None and results is not None:
-        plain = str(Architecture.plain(results.config.space.backbone))
-        accuracy = results.summary.loc[results.summary["architecture"] == plain, "accuracy"]
-        known = {
-            "spread": f" ± {row['accuracy_std']:.4f} over {row['seeds']} seeds" if row["seeds"] > 1 else " (one seed)",
-            "data": results.config.data,
-            "seed": results.config.seed,
-            "plain": float(accuracy.iloc[0]) if len(accuracy) else float("nan"),
-            "evaluated": len(results.summary),
-        }
-    template = Environment(undefined=StrictUndefined, autoescape=False).from_string(_TEMPLATE)
-    return template.render(spec=spec, row=row, cost=cost, **known)
+    template = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True).from_string(
+        TEMPLATE.read_text()
+    )
+    recipe = yaml.safe_dump(subject.results.config.training.model_dump(mode="json")) if subject.results else ""
+    return template.render(
+        spec=spec, name=subject.model_name, cost=cost, facts=_facts(subject), trained=_trained(subject), recipe=recipe
+    )
+
+
+def _facts(subject: Subject) -> list[tuple[str, str]]:
+    """What the run found out about the architecture, as rows of the table."""
+    results, row, weights = subject.results, subject.row, subject.weights
+    if results is None or row is None or weights is None:
+        return []
+    text = str(subject.arch)
+    spread = f" ± {row['accuracy_std']:.4f} over {row['seeds']} seeds" if row["seeds"] > 1 else " (one seed)"
+    facts = [
+        ("validation accuracy of these weights", f"{weights.accuracy:.4f}"),
+        ("validation accuracy in the search", f"{row['accuracy']:.4f}{spread}"),
+    ]
+    plain = results.summary[results.summary["architecture"] == str(Architecture.plain(subject.arch.backbone))]
+    if len(plain):
+        facts.append(("validation accuracy of the plain backbone", f"{plain['accuracy'].iloc[0]:.4f}"))
+    front = list(results.front["architecture"])
+    place = f"{front.index(text) + 1} of {len(front)}, by rising cost" if text in front else "not on the front"
+    return [*facts, ("position on the front", place)]
+
+
+def _trained(subject: Subject) -> str:
+    results, weights = subject.results, subject.weights
+    if results is None or weights is None:
+        return ""
+    data: Any = results.config.data
+    return (
+        f"Trained on `{data}` for {weights.fidelity} epochs with seed {weights.seed}. Validation accuracy chose this "
+        f"architecture among {len(results.summary)}, so the accuracy of the search is somewhat optimistic."
+    )

@@ -1,0 +1,119 @@
+"""Whether what was written is the model: each file is loaded in a fresh process without Attune and its logits compared."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from search.export.formats import HUB_CONFIG, ONNX, PROGRAM, SPEC, WEIGHTS, probe_input
+from search.export.source import model_source
+from search.export.subject import Subject
+
+PROBE = 3  # images, one more than the exporters saw
+ONNX_TOLERANCE = 1e-5
+LOADER = Path(__file__).with_name("loader.py")
+
+
+class ExportError(RuntimeError):
+    """A file that was written does not give the model's logits."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """The largest difference of the logits, divided by the largest logit where that exceeds 1; 0 is equality to the bit."""
+
+    format: str
+    difference: float
+    allowed: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Written:
+    """One export folder to check: the model it came from, and what was written."""
+
+    subject: Subject
+    model: nn.Module
+    folder: Path
+    formats: Sequence[str]
+
+
+def check(exports: Sequence[Written]) -> list[list[Check]]:
+    """Load every format of every export in one fresh process and compare; raises ExportError for the first that differs.
+
+    The process does not see this project, but for `spec`, which is built last and by Attune, since only Attune reads it.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        jobs = [_job(written, scratch / str(number)) for number, written in enumerate(exports)]
+        (scratch / "job.json").write_text(
+            json.dumps({"threads": torch.get_num_threads(), "root": str(Path(__file__).parents[2]), "exports": jobs})
+        )
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        process = subprocess.run(
+            [sys.executable, "-P", str(LOADER), "job.json"],
+            cwd=scratch,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        if process.returncode != 0:
+            raise ExportError(f"what was written cannot be loaded: {process.stderr.strip().splitlines()[-1]}")
+        found = json.loads((scratch / "differences.json").read_text())
+    checked = []
+    for written, differences in zip(exports, found, strict=True):
+        checks = [Check(form, value, ONNX_TOLERANCE if form == "onnx" else 0.0) for form, value in differences.items()]
+        for one in checks:
+            if not one.difference <= one.allowed:
+                raise ExportError(
+                    f"{written.subject.arch}: the logits of format {one.format} differ by {one.difference:.3g} "
+                    f"from the model's, more than {one.allowed:g}"
+                )
+        checked.append(checks)
+    return checked
+
+
+def _job(written: Written, scratch: Path) -> dict[str, Any]:
+    """What the fresh process needs to know of one export."""
+    scratch.mkdir()
+    subject, folder = written.subject, written.folder.resolve()
+    x_BCHW = probe_input(subject, PROBE)
+    save_file({"images": x_BCHW, "logits": logits(written.model, x_BCHW)}, scratch / "probe.safetensors")
+    source = folder / f"{subject.model_name}.py"
+    if (
+        not source.exists()
+    ):  # the weights alone are no network: they are loaded into the code that --format python writes
+        source = scratch / source.name
+        source.write_text(model_source(subject))
+    weights = folder / WEIGHTS
+    if not weights.exists():
+        weights = scratch / WEIGHTS
+        save_file({name: value.contiguous() for name, value in written.model.state_dict().items()}, weights)
+    paths = {"onnx": folder / ONNX, "torch-export": folder / PROGRAM, "hf": folder / HUB_CONFIG, "spec": folder / SPEC}
+    return {
+        "name": subject.model_name,
+        "source": str(source),
+        "weights": str(weights),
+        "probe": str(scratch / "probe.safetensors"),
+        "files": {form: str(paths.get(form, source)) for form in written.formats},
+    }
+
+
+@torch.inference_mode()
+def logits(model: nn.Module, x_BCHW: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, K), in eval mode."""
+    result: Tensor = model.eval()(x_BCHW)
+    return result.contiguous()

@@ -1,0 +1,135 @@
+"""Every format of every attention type: written, loaded in a fresh process without Attune, compared."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from search.export import export, load_exported
+from search.export.check import Check, ExportError, Written, check, logits
+from search.export.formats import CARD, FORMATS, HUB_CONFIG, SPEC, WEIGHTS, probe_input
+from search.export.loader import load_source
+from search.export.source import model_source
+from search.export.subject import Subject, make_spec
+from spaces import Architecture
+from spaces.attention import list_attentions
+from spaces.errors import UsageError
+
+MIX = "eca+cbam-k7-parallel"
+STAGES = 4
+
+
+def architectures() -> list[str]:
+    """Every attention type, and one mix, in networks of four stages; one in our own backbone, whose code is copied too."""
+    names = [*list_attentions(), MIX]
+    names += ["none"] * (-len(names) % STAGES)
+    rows = [names[start : start + STAGES] for start in range(0, len(names), STAGES)]
+    return ["attune_tiny:cbam@block,none,se@stage", *(f"test_resnet:{','.join(row)}" for row in rows)]
+
+
+def make_subject(text: str, native: str = "keep") -> Subject:
+    arch = Architecture.parse(text)
+    spec = make_spec(arch, num_classes=7, in_chans=1, image_size=32, identity_start=True, native=native)
+    return Subject(arch, spec | {"mean": [0.2], "std": [0.3], "class_names": ['a "quote"', *"bcdefg"]})
+
+
+def trained(subject: Subject) -> nn.Module:
+    """A network in which no parameter or statistic is at its start, as after a training."""
+    torch.manual_seed(0)
+    model = subject.model()
+    with torch.no_grad():
+        for tensor in model.parameters():
+            tensor.add_(0.1 * torch.randn_like(tensor))
+        for tensor in model.buffers():
+            if tensor.is_floating_point():
+                tensor.add_(0.1 * torch.rand_like(tensor))
+    return model
+
+
+def write(text: str, folder: Path, formats: list[str], native: str = "keep") -> Written:
+    folder.mkdir()
+    subject = make_subject(text, native)
+    model = trained(subject)
+    for name in formats:
+        FORMATS[name](subject, model, folder)
+    return Written(subject, model, folder, formats)
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Check]]:
+    """All architectures in all formats, loaded by one fresh process."""
+    root = tmp_path_factory.mktemp("exports")
+    written = [write(text, root / str(number), list(FORMATS)) for number, text in enumerate(architectures())]
+    return dict(zip(architectures(), check(written), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", architectures())
+def test_every_format_gives_the_models_logits_without_attune(text: str, checked: dict[str, list[Check]]) -> None:
+    differences = {one.format: one.difference for one in checked[text]}
+    assert set(differences) == set(FORMATS)
+    assert differences.pop("onnx") <= 1e-5
+    assert set(differences.values()) == {0.0}
+
+
+def test_the_written_code_is_one_file_that_names_nothing_of_attune() -> None:
+    for text in architectures():
+        tree = ast.parse(model_source(make_subject(text)))
+        modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        modules |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        packages = {module.partition(".")[0] for module in modules}
+        assert packages <= {"__future__", "torch", "timm", "safetensors", "math", "collections"} | {
+            "dataclasses",
+            "functools",
+            "pathlib",
+            "typing",
+        }
+        defined = [node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+        assert len(defined) == len(set(defined))
+
+
+@pytest.mark.parametrize("native", ["keep", "replace", "remove"])
+def test_built_in_attention_is_kept_or_taken_out_as_in_the_search(native: str, tmp_path: Path) -> None:
+    subject = make_subject("mobilenetv3_small_050:cbam,none,none,none", native)
+    source = model_source(subject).replace(subject.model_name, f"{subject.model_name}_{native}")
+    assert ("clear(model," in source) == (native != "keep")
+    (tmp_path / "exported.py").write_text(source)
+    wanted = trained(subject)
+    save_file(wanted.state_dict(), tmp_path / WEIGHTS)
+    found = load_source("exported", str(tmp_path / "exported.py")).load()
+    x_BCHW = probe_input(subject, 2)
+    assert torch.equal(logits(found, x_BCHW), logits(wanted, x_BCHW))
+
+
+def test_a_file_that_is_not_the_model_is_found_out(tmp_path: Path) -> None:
+    written = write("attune_tiny:se,none,none", tmp_path / "out", ["python"])
+    state = load_file(tmp_path / "out" / WEIGHTS)
+    state["fc.bias"] += 1e-3
+    save_file(state, tmp_path / "out" / WEIGHTS)
+    with pytest.raises(ExportError, match="python differ by"):
+        check([written])
+
+
+def test_an_architecture_is_exported_with_its_card_and_read_back(tmp_path: Path) -> None:
+    result = export("test_resnet:se,none,none,eca", to=tmp_path / "out", formats=["spec", "safetensors", "hf"])
+    assert [one.difference for one in result.checks] == [0.0] * 3
+    assert {path.name for path in result.files} >= {SPEC, WEIGHTS, HUB_CONFIG, CARD, "model.safetensors"}
+    config = json.loads((tmp_path / "out" / HUB_CONFIG).read_text())
+    assert (tmp_path / "out" / f"{config['architecture']}.py").exists()
+    card = (tmp_path / "out" / CARD).read_text()
+    assert card.startswith("---\nlicense: apache-2.0\n")
+    assert "test_resnet:se-r16@slot" in card
+    assert load_exported(tmp_path / "out").state_dict().keys() == load_file(tmp_path / "out" / WEIGHTS).keys()
+
+
+def test_unknown_formats_and_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"'onxx'.*did you mean 'onnx'"):
+        export("attune_tiny:none,none,none", to=tmp_path, formats=["onxx"])
+    with pytest.raises(UsageError, match=SPEC):
+        load_exported(tmp_path)
+    with pytest.raises(UsageError, match="--retrain"):
+        export("attune_tiny:none,none,none", to=tmp_path, retrain=True)
