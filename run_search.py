@@ -110,13 +110,37 @@ def analyze(
     runs: Annotated[
         list[Path], typer.Argument(help="Run directories; the report is written into the first.", metavar="RUN...")
     ],
+    confirm: Annotated[
+        int | None,
+        typer.Option(min=2, metavar="N", help="First train what is reported with N fresh seeds each on average."),
+    ] = None,
+    baselines: Annotated[
+        str, typer.Option(help="What --confirm compares with besides the plain backbone: uniform, random, none.")
+    ] = "uniform",
+    latency: Annotated[bool, typer.Option("--latency", help="First measure the latency of what is reported.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write RUN/report.html and print its path."""
+    """Write RUN/report.html and print its path; with several runs RUN/comparison.html."""
     from search.analysis import analyze as write_report
 
-    path = write_report(runs)
-    print(json.dumps({"report": str(path)}) if as_json else path)
+    if confirm:
+        from search.analysis.confirm import confirm as train_again
+
+        names = [name.strip() for name in baselines.split(",") if name.strip() not in ("", "none")]
+        for run in runs:
+            train_again(run, confirm, baselines=names)
+    if latency:
+        from search.analysis.report import measure_latencies
+
+        for run in runs:
+            measure_latencies(run)
+    report = write_report(runs)
+    if as_json:
+        print(json.dumps(report.to_dict()))
+        return
+    for sentence in report.sentences:
+        say(sentence)
+    print(report.path)
 
 
 @app.command()

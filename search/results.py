@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from search.pareto import knee
-from search.store import SEARCH, front_of, read_journal, summarise, to_frame
+from search.store import RANDOM, SEARCH, front_of, read_journal, summarise, to_frame
 from spaces import Architecture
 from spaces.budget import parse_limits
 from spaces.errors import UsageError
@@ -44,6 +44,25 @@ class Results:
         """One row per architecture of the search: mean and deviation of accuracy over its seeds, and exact costs."""
         return summarise(self.searched)
 
+    @cached_property
+    def random(self) -> pd.DataFrame:
+        """One row per architecture of the random search that serves as a baseline; empty where none was run."""
+        return summarise(self.evaluations[self.evaluations["kind"] == RANDOM])
+
+    @cached_property
+    def confirmed(self) -> pd.DataFrame:
+        """One row per architecture that was trained again with fresh seeds, by rising cost; see ``honest.confirmed``."""
+        from search.analysis.honest import confirmed
+
+        return confirmed(self)
+
+    @cached_property
+    def attribution(self) -> pd.DataFrame:
+        """What each (stage, type) gains in accuracy, and per million FLOPs, with intervals; see ``analysis.attribution``."""
+        from search.analysis.attribution import attribute
+
+        return attribute(self).effects
+
     @property
     def front(self) -> pd.DataFrame:
         """The non-dominated architectures, by rising cost."""
@@ -71,6 +90,8 @@ class Results:
     def pick(self, limits: Mapping[str, Any], text: str | None = None) -> pd.Series:
         """The row to take: the named architecture, else the most accurate within the limits, else the knee of the front.
 
+        Where fresh seeds were trained, their means decide among the architectures that have some.
+
         Raises UsageError where the named one was not evaluated or nothing keeps the limits.
         """
         rows = self.within(limits)
@@ -83,11 +104,18 @@ class Results:
             return rows.iloc[0]
         if rows.empty:
             raise UsageError(f"{self.folder} has no complete evaluation yet")
+        rows = self._with_fresh_means(rows)
         if limits:
             return rows.sort_values(["accuracy", "flops"], ascending=[False, True]).iloc[0]
         front = front_of(rows, self.config.search.costs)
         points = front[list(self.config.search.costs)].assign(accuracy=-front["accuracy"])
         return front.iloc[knee(points.to_numpy(float))]
+
+    def _with_fresh_means(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The confirmed ones among the rows, with the accuracy of their fresh seeds; the rows as they are without any."""
+        fresh = self.confirmed.set_index("architecture")["accuracy"]
+        known = rows[rows["architecture"].isin(fresh.index)]
+        return known.assign(accuracy=known["architecture"].map(fresh)) if len(known) else rows
 
     def _plain_costs(self, limits: Mapping[str, Any]) -> dict[str, int]:
         """The costs of the plain backbone, which every search evaluates first."""

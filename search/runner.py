@@ -160,8 +160,8 @@ class _Run:
 
     def _fit(self, missing: int, planned: int) -> None:
         searcher = self._searcher()
-        with _ray(self.config), Progress(planned, self.store, self.config.search.costs) as progress:
-            resources, concurrency = _resources(self.config)
+        with ray_session(self.config), Progress(planned, self.store, self.config.search.costs) as progress:
+            resources, concurrency = trial_resources(self.config)
             progress.note(f"{concurrency} trials at once, each with {_words(resources)}")
             plan = {
                 "fidelity": self.fidelity,
@@ -277,7 +277,7 @@ def _rows(space: Any, params: list[dict[str, Any]]) -> Any:
 
 
 @contextmanager
-def _ray(config: Config) -> Iterator[None]:
+def ray_session(config: Config) -> Iterator[None]:
     """A Ray session: the given cluster, or one on this machine that ends with the run."""
     owned = not ray.is_initialized()
     if owned:
@@ -295,7 +295,7 @@ def _ray(config: Config) -> Iterator[None]:
             ray.shutdown()
 
 
-def _resources(config: Config) -> tuple[dict[str, float], int]:
+def trial_resources(config: Config) -> tuple[dict[str, float], int]:
     """What one trial occupies, and how many fit at once; raises UsageError where not even one does."""
     have = ray.cluster_resources()
     cpus, gpus = have.get("CPU", 0), have.get("GPU", 0)

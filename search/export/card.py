@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from jinja2 import Environment, StrictUndefined
 
@@ -48,6 +49,16 @@ def _facts(subject: Subject) -> list[tuple[str, str]]:
     plain = results.summary[results.summary["architecture"] == str(Architecture.plain(subject.arch.backbone))]
     if len(plain):
         facts.append(("validation accuracy of the plain backbone", f"{plain['accuracy'].iloc[0]:.4f}"))
+    for fresh in results.confirmed[results.confirmed["architecture"] == text].to_dict("records"):
+        facts.append(
+            (
+                f"validation accuracy over {fresh['seeds']} fresh seeds",
+                f"{fresh['accuracy']:.4f}, 95 % interval {fresh['low']:.4f} to {fresh['high']:.4f}",
+            )
+        )
+        facts.append(("probability of being truly non-dominated", f"{fresh['p_front']:.3f}"))
+        if np.isfinite(fresh["test_accuracy"]):
+            facts.append(("test accuracy, mean of these seeds", f"{fresh['test_accuracy']:.4f}"))
     front = list(results.front["architecture"])
     place = f"{front.index(text) + 1} of {len(front)}, by rising cost" if text in front else "not on the front"
     return [*facts, ("position on the front", place)]

@@ -1,0 +1,149 @@
+"""Several runs beside each other: fronts, hypervolume with one reference point, coverage, and a test over seeds."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+
+from search.pareto import hypervolume
+from search.results import Results
+from search.statistics import coverage, permutation_test
+from spaces.errors import UsageError
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``runs``: one row per run; ``tests``: one per pair of settings; ``covers``: C(row, column); all in ``html`` too."""
+
+    runs: pd.DataFrame
+    covers: pd.DataFrame
+    tests: pd.DataFrame
+    sentences: tuple[str, ...]
+    html: str
+
+
+def compare(runs: Sequence[Results]) -> Comparison:
+    """Compare the fronts of the searches of runs on the same data with the same costs.
+
+    Runs that differ in nothing but seed and name form one setting; two settings with two runs each or more are compared by
+    a permutation test on their hypervolumes. Raises UsageError for runs on different data or with different costs.
+    """
+    first = runs[0]
+    for other in runs[1:]:
+        for what, mine, theirs in (
+            ("data", first.config.data, other.config.data),
+            ("search.costs", first.config.search.costs, other.config.search.costs),
+        ):
+            if mine != theirs:
+                raise UsageError(
+                    f"{first.folder} and {other.folder} differ in {what} ({mine!r} and {theirs!r}): not comparable"
+                )
+    names = _names(runs)
+    costs = list(first.config.search.costs)
+    points = [np.column_stack([r.front[costs].to_numpy(float), -r.front["accuracy"]]) for r in runs]
+    together = np.vstack([np.column_stack([r.summary[costs].to_numpy(float), -r.summary["accuracy"]]) for r in runs])
+    span = np.ptp(together, axis=0)
+    reference = together.max(axis=0) + 0.01 * np.where(span > 0, span, 1.0)
+    scale = np.where(span > 0, span, 1.0)
+    volumes = [hypervolume(one / scale, reference / scale) for one in points]
+    settings = _settings(runs)
+    table = pd.DataFrame(
+        {
+            "run": names,
+            "setting": settings,
+            "evaluations": [len(r.searched) for r in runs],
+            "front": [len(r.front) for r in runs],
+            "best": [float(r.front["accuracy"].max()) for r in runs],
+            "hypervolume": volumes,
+        }
+    )
+    covers = pd.DataFrame([[coverage(a, b) for b in points] for a in points], index=names, columns=names)
+    tests = _tests(table)
+    sentences = _sentences(table, tests)
+    return Comparison(table, covers, tests, sentences, _render(runs, names, table, covers, sentences))
+
+
+def _names(runs: Sequence[Results]) -> list[str]:
+    """The folders' names, with their parents where these are not enough."""
+    names = [r.folder.resolve().name for r in runs]
+    return names if len(set(names)) == len(names) else [str(r.folder) for r in runs]
+
+
+def _settings(runs: Sequence[Results]) -> list[str]:
+    """A letter for each distinct configuration, seed and name left out."""
+    contents = [json.dumps(r.config.model_dump(mode="json", exclude={"name", "seed"}), sort_keys=True) for r in runs]
+    order = list(dict.fromkeys(contents))
+    return [chr(ord("A") + order.index(one)) if len(order) <= 26 else f"S{order.index(one)}" for one in contents]
+
+
+def _tests(table: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    groups = {str(name): group["hypervolume"].tolist() for name, group in table.groupby("setting")}
+    for a, b in combinations(sorted(groups), 2):
+        if len(groups[a]) >= 2 and len(groups[b]) >= 2:
+            gap = float(np.mean(groups[a]) - np.mean(groups[b]))
+            rows.append({"first": a, "second": b, "difference": gap, "p": permutation_test(groups[a], groups[b])})
+    return pd.DataFrame(rows, columns=["first", "second", "difference", "p"])
+
+
+def _sentences(table: pd.DataFrame, tests: pd.DataFrame) -> tuple[str, ...]:
+    best = table.sort_values("hypervolume").iloc[-1]
+    words = [
+        f"The largest hypervolume has {best['run']} ({best['hypervolume']:.4f}), with the best accuracy {best['best']:.4f}."
+    ]
+    for row in tests.to_dict("records"):
+        sure = "a real difference" if row["p"] < 0.05 else "no difference that these seeds can show"
+        words.append(
+            f"Setting {row['first']} against {row['second']}: mean hypervolume {row['difference']:+.4f}, permutation test "
+            f"p = {row['p']:.3f}: {sure}."
+        )
+    if tests.empty:
+        words.append("A test needs two settings with two or more runs each that differ in the seed only.")
+    return tuple(words)
+
+
+def _render(
+    runs: Sequence[Results], names: Sequence[str], table: pd.DataFrame, covers: pd.DataFrame, sentences: Sequence[str]
+) -> str:
+    from search.analysis.report import embed, plotly_source
+
+    cost = runs[0].config.search.costs[0]
+    traces = [
+        {
+            "name": html.escape(name),
+            "x": r.front[cost].tolist(),
+            "y": r.front["accuracy"].tolist(),
+            "text": [html.escape(text) for text in r.front["architecture"]],
+            "mode": "lines+markers",
+            "line": {"shape": "hv"},
+            "hovertemplate": "%{text}<br>%{x:,}, %{y:.4f}<extra></extra>",
+        }
+        for name, r in zip(names, runs, strict=True)
+    ]
+    shape = {
+        "margin": {"l": 60, "r": 15, "t": 30, "b": 55},
+        "xaxis": {"title": {"text": cost}},
+        "yaxis": {"title": {"text": "validation accuracy"}},
+        "legend": {"orientation": "h", "y": 1.15},
+        "showlegend": True,
+    }
+    page = Environment(autoescape=True, undefined=StrictUndefined)
+    return page.from_string((HERE / "comparison.html.jinja").read_text()).render(
+        css=(HERE / "page.css").read_text(),
+        plotly=plotly_source(),
+        payload=embed({"traces": traces, "layout": shape}),
+        sentences=sentences,
+        rows=table.to_dict("records"),
+        names=names,
+        covers=covers.to_numpy().tolist(),
+    )

@@ -1,0 +1,252 @@
+"""After the search: candidates near the front and the baselines are trained again with fresh seeds, raced against each other.
+
+Everything is kept in the run's store the moment it is finished, so a kill loses nothing and asking again goes on.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from safetensors.torch import load_file
+
+from evaluators.base import EvaluationError
+from evaluators.data.batches import make_batches
+from evaluators.training import VALIDATION_BATCH, TrainingEvaluator, validate
+from search.analysis.honest import BASELINES, near_front, reported, uniform_architectures
+from search.config import Config
+from search.problem import Problem
+from search.results import Results, load
+from search.runner import create_evaluator, create_problem, ray_session, trial_resources
+from search.statistics import next_seed
+from search.store import COMPLETE, CONFIRM, FAILED, RANDOM, TEST, Evaluation, Store
+from search.trainable import failed, weights_path
+from spaces import Architecture
+from spaces.errors import UsageError, unknown
+
+FRESH_SEEDS = 1000  # the first fresh seed, counted from the run's own
+CANDIDATES = 12
+
+
+@dataclass(frozen=True)
+class Job:
+    """One evaluation to make: what it is for, and where its weights go or come from."""
+
+    kind: str
+    architecture: str
+    fidelity: int
+    seed: int
+    weights: Path | None
+
+
+class Worker:
+    """Trains and tests on one share of the machine."""
+
+    def __init__(self, evaluator: TrainingEvaluator, threads: int) -> None:
+        self.evaluator = evaluator
+        torch.set_num_threads(threads)
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """The outcome of a job; what goes wrong with an architecture is an outcome too."""
+        start = time.perf_counter()
+        try:
+            accuracy = self._test(job) if job.kind == TEST else self._train(job)
+        except EvaluationError as error:
+            return failed(str(error))
+        except Exception as error:  # one broken module must not end the confirmation of the others
+            return failed(f"{type(error).__name__}: {error}")
+        return {"state": COMPLETE, "reason": "", "accuracy": accuracy, "seconds": time.perf_counter() - start}
+
+    def _train(self, job: Job) -> float:
+        arch = Architecture.parse(job.architecture)
+        metrics = self.evaluator.evaluate(arch, fidelity=job.fidelity, seed=job.seed, keep=job.weights)
+        return float(metrics["accuracy"])
+
+    def _test(self, job: Job) -> float:
+        evaluator = self.evaluator
+        model = evaluator.build(Architecture.parse(job.architecture))
+        model.load_state_dict(load_file(str(job.weights)))
+        test = make_batches(
+            evaluator.data.test,
+            evaluator.data,
+            VALIDATION_BATCH,
+            evaluator.device,
+            workers=evaluator.recipe.workers,
+        )
+        found = validate(model.to(evaluator.device), test, evaluator.device, evaluator.recipe.amp)
+        return float(found["accuracy"])
+
+
+def confirm(folder: str | Path, seeds: int, *, baselines: Sequence[str] = ("uniform",)) -> None:
+    """Train what a report will show with ``seeds`` fresh seeds on average, then measure its test accuracy, once.
+
+    Raises UsageError for an unknown baseline, fewer than two seeds, or a run without a complete evaluation.
+    """
+    for name in baselines:
+        if name not in BASELINES:
+            raise unknown("baseline", name, BASELINES)
+    if seeds < 2:
+        raise UsageError(f"--confirm {seeds}: one seed says nothing about the spread between seeds; valid: 2 or more")
+    results = load(folder)
+    if results.summary.empty:
+        raise UsageError(f"{folder} has no complete evaluation yet")
+    evaluator = create_evaluator(results.config)
+    problem = create_problem(results.config, evaluator)
+    with Store(folder, kind=CONFIRM) as store, ray_session(results.config):
+        crew = Crew(results, evaluator, problem, store)
+        if "random" in baselines:
+            crew.random_search(len(results.searched))
+        results = load(folder)  # with what random search has found
+        wanted = near_front(results.summary, results.config.search.costs, CANDIDATES)
+        wanted.append(str(Architecture.plain(results.config.space.backbone)))
+        if "uniform" in baselines:
+            wanted += uniform_architectures(results.config)
+        if "random" in baselines:
+            wanted += near_front(results.random, results.config.search.costs, CANDIDATES)
+        crew.race(list(dict.fromkeys(wanted)), seeds)
+        crew.test(reported(load(folder)))
+
+
+class Crew:
+    """The workers of one confirmation, and what they have found."""
+
+    def __init__(self, results: Results, evaluator: TrainingEvaluator, problem: Problem, store: Store) -> None:
+        self.config: Config = results.config
+        self.problem, self.store = problem, store
+        self.task, self.fidelity = evaluator.identity, results.config.training.epochs
+        self.weights = results.folder / "weights"
+        resources, size = trial_resources(self.config)
+        remote = ray.remote(num_cpus=resources["cpu"], num_gpus=resources.get("gpu", 0))(Worker)
+        shared = ray.put(evaluator)
+        self._hire = lambda: remote.remote(shared, max(1, int(resources["cpu"])))
+        self._idle = [self._hire() for _ in range(size)]
+        self._busy: dict[Any, tuple[Any, Job]] = {}
+
+    def random_search(self, number: int) -> None:
+        """The baseline: as many architectures as the search evaluated, drawn uniformly from what fits the budget."""
+        rng = np.random.default_rng(self.config.seed + FRESH_SEEDS)
+        number = min(number, self.problem.feasible.count)
+        drawn: dict[str, None] = {}
+        while len(drawn) < number:
+            for indices in self.problem.feasible.sample(rng, number):
+                drawn.setdefault(str(self.problem.space.architecture(indices)))
+        jobs = [Job(RANDOM, text, self.fidelity, self.config.seed, None) for text in list(drawn)[:number]]
+        self._all(jobs)
+
+    def race(self, texts: list[str], seeds: int) -> None:
+        """Fresh seeds for these architectures, most of them where domination is uncertain."""
+        costs_NM = self._costs(texts)
+        pending = dict.fromkeys(texts, 0)
+        taken = {text: {one.seed for one in self.store if one.architecture == text} for text in texts}
+
+        def next_job() -> Job | None:
+            values, broken = self._values(texts)
+            racing = [i for i, text in enumerate(texts) if text not in broken]
+            if not racing:
+                return None
+            chosen = next_seed(
+                [values[texts[i]] for i in racing],
+                [pending[texts[i]] for i in racing],
+                costs_NM[racing],
+                seeds=seeds,
+            )
+            if chosen is None:
+                return None
+            text = texts[racing[chosen]]
+            seed = next(n for n in count(self.config.seed + FRESH_SEEDS) if n not in taken[text])  # a kill leaves gaps
+            taken[text].add(seed)
+            pending[text] += 1
+            path = weights_path(self.weights, Architecture.parse(text), seed)
+            return Job(CONFIRM, text, self.fidelity, seed, path)
+
+        while True:
+            while self._idle and (job := next_job()):
+                self._start(job)
+            if not self._busy:
+                return
+            for job in self._finished():
+                pending[job.architecture] -= 1
+
+    def test(self, texts: list[str]) -> None:
+        """Test accuracy of every fresh seed of the reported architectures; what is known is never measured again."""
+        trained = [one for one in self.store if one.state == COMPLETE and one.architecture in texts]
+        self._all(
+            [
+                Job(TEST, one.architecture, one.fidelity, one.seed, path)
+                for one in trained
+                if (path := weights_path(self.weights, Architecture.parse(one.architecture), one.seed))
+                and path.exists()
+            ]
+        )
+
+    # --- one job after the other ------------------------------------------------------------------------------------
+
+    def _all(self, jobs: list[Job]) -> None:
+        waiting = [job for job in jobs if self._key(job) not in self.store]
+        while waiting or self._busy:
+            while self._idle and waiting:
+                self._start(waiting.pop(0))
+            list(self._finished())
+
+    def _key(self, job: Job) -> tuple[str, str, str, int, int]:
+        return (job.kind, self.task, job.architecture, job.fidelity, job.seed)
+
+    def _start(self, job: Job) -> None:
+        worker = self._idle.pop()
+        self._busy[worker.run.remote(job)] = (worker, job)
+
+    def _finished(self) -> Iterator[Job]:
+        """Wait for one job at least; keep its outcome."""
+        done, _ = ray.wait(list(self._busy), num_returns=1)
+        for reference in done:
+            worker, job = self._busy.pop(reference)
+            try:
+                outcome = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                outcome, worker = failed(f"the worker died: {str(error).splitlines()[0]}"), self._hire()
+            self._idle.append(worker)
+            self.store.add(self._evaluation(job, outcome))
+            yield job
+
+    def _evaluation(self, job: Job, outcome: dict[str, Any]) -> Evaluation:
+        cost = self.problem.table.cost(Architecture.parse(job.architecture))
+        return Evaluation(
+            architecture=job.architecture,
+            fidelity=job.fidelity,
+            seed=job.seed,
+            state=outcome["state"],
+            reason=outcome["reason"],
+            accuracy=float(outcome["accuracy"]),
+            flops=cost.flops,
+            macs=cost.macs,
+            params=cost.params,
+            activations=cost.activations,
+            seconds=float(outcome.get("seconds", math.nan)),
+            finished=time.time(),
+            task=self.task,
+            kind=job.kind,
+        )
+
+    def _costs(self, texts: list[str]) -> np.ndarray:
+        costs = [self.problem.table.cost(Architecture.parse(text)) for text in texts]
+        return np.array([[getattr(cost, metric) for metric in self.config.search.costs] for cost in costs], dtype=float)
+
+    def _values(self, texts: list[str]) -> tuple[dict[str, list[float]], set[str]]:
+        """The accuracies of fresh seeds so far, and the architectures that failed with one."""
+        values: dict[str, list[float]] = {text: [] for text in texts}
+        broken = set()
+        for one in self.store:
+            if one.architecture in values and one.fidelity == self.fidelity and one.task == self.task:
+                if one.state == FAILED:
+                    broken.add(one.architecture)
+                elif one.state == COMPLETE:
+                    values[one.architecture].append(one.accuracy)
+        return values, broken

@@ -1,0 +1,99 @@
+"""Runs whose truth is known: real architectures with their real costs, and accuracies drawn from an additive law."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from search import load
+from search.analysis.honest import near_front
+from search.config import dump_config, validate
+from search.problem import Problem
+from search.store import COMPLETE, CONFIRM, FAILED, Evaluation, Store
+from spaces import Architecture
+
+CONFIG = {
+    "name": "known",
+    "data": "digits",
+    "space": {"backbone": "attune_tiny", "attentions": ["none", "se", "eca", "cbam"], "reductions": [4, 16]}
+    | {"arrangements": ["series", "parallel"]},
+    "search": {"trials": 40},
+}
+DATA = {
+    "num_classes": 10,
+    "in_chans": 1,
+    "image_size": 16,
+    "mean": [0.5],
+    "std": [0.5],
+    "class_names": list("0123456789"),
+}
+# Points of accuracy that a type gains at a stage; the first stage gains nothing whatever it gets.
+GAINS = {(1, "se"): 0.05, (1, "cbam"): 0.05, (2, "cbam"): 0.08, (2, "eca"): 0.03}
+NOISE = 0.01
+
+
+def truth(text: str) -> float:
+    """The true accuracy of an architecture."""
+    placements = Architecture.parse(text).placements
+    return 0.6 + sum(GAINS.get((stage, placement.type), 0.0) for stage, placement in enumerate(placements))
+
+
+def make_run(
+    folder: Path, count: int = 40, *, fresh: int = 0, name: str = "known", seed: int = 0, failures: int = 1
+) -> Path:
+    """A run directory of ``count`` random architectures, the last ``failures`` of them failed; ``fresh`` seeds of some."""
+    config = validate({**CONFIG, "name": name, "seed": seed}, "test")
+    space = config.space.build()
+    problem = Problem.build(space, image_size=16, num_classes=10, in_chans=1)
+    rng = np.random.default_rng(seed)
+    texts = [str(Architecture.plain(space.backbone))]
+    while len(texts) < count:
+        text = str(space.architecture(np.array([rng.integers(len(one)) for one in space.choices])))
+        if text not in texts or count > space.size:
+            texts.append(text)
+
+    def evaluation(text: str, number: int, kind: str, state: str = COMPLETE) -> Evaluation:
+        cost = problem.table.cost(Architecture.parse(text))
+        return Evaluation(
+            architecture=text,
+            fidelity=10,
+            seed=number,
+            state=state,
+            reason="" if state == COMPLETE else "<b>loss</b> is NaN & void",
+            accuracy=truth(text) + NOISE * rng.standard_normal() if state == COMPLETE else float("nan"),
+            flops=cost.flops,
+            macs=cost.macs,
+            params=cost.params,
+            activations=cost.activations,
+            seconds=1.5,
+            finished=1.7e9 + 2 * number,
+            task="t",
+            kind=kind,
+        )
+
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(dump_config(config))
+    (folder / "data.json").write_text(json.dumps(DATA))
+    with Store(folder) as store:
+        for number, text in enumerate(texts):
+            store.add(evaluation(text, number, "search", FAILED if number >= count - failures else COMPLETE))
+    with Store(folder, kind=CONFIRM) as store:
+        best = near_front(load(folder).summary, ("flops",), 12)
+        again = [texts[0], *best, *(f"attune_tiny:{t},{t},{t}" for t in ("se", "eca", "cbam"))] if fresh else []
+        for text in dict.fromkeys(str(Architecture.parse(one)) for one in again):
+            for number in range(fresh):
+                store.add(evaluation(text, 1000 + number, CONFIRM))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def known_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 evaluations, and 4 fresh seeds of some architectures, the plain and the uniform ones."""
+    return make_run(tmp_path_factory.mktemp("runs") / "known", fresh=4)
+
+
+@pytest.fixture
+def run_maker() -> Callable[..., Path]:
+    return make_run
