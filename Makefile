@@ -65,5 +65,8 @@ bench-costs: setup  ## cost look-ups against fvcore, building the table, budgets
 bench-attention: setup  ## attention modules against timm and the plain forms of published code
 	$(BIN)/python -m benchmarks.attention
 
+bench-report: setup  ## seconds to write the report of 5,000 evaluations, and to open it
+	$(BIN)/python -m benchmarks.report --markdown docs/report_benchmark.md
+
 bench: bench-attention bench-backbones bench-costs bench-default-task bench-early-stopping bench-samplers bench-supernet \
-	bench-throughput  ## every benchmark, one after the other
+	bench-throughput bench-report  ## every benchmark, one after the other

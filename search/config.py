@@ -81,6 +81,7 @@ class Config(Section):
     training: Recipe = Field(default_factory=Recipe)
     search: SearchConfig = Field(default_factory=SearchConfig)
     resources: ResourceConfig = Field(default_factory=ResourceConfig)
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

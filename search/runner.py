@@ -34,6 +34,7 @@ from evaluators.base import Evaluator
 from evaluators.data import Data, load_data
 from evaluators.training import TrainingEvaluator
 from search.config import Config, dump_config, load_run_config
+from search.loggers import create_loggers
 from search.problem import Problem
 from search.progress import Progress
 from search.samplers import create_sampler
@@ -183,7 +184,7 @@ class _Run:
                     name="ray",
                     storage_path=str(self.folder),
                     verbose=0,
-                    callbacks=[_Recorder(self, progress)],
+                    callbacks=[_Recorder(self, progress), *create_loggers(self.config.loggers, self.folder, self.config.name)],
                     checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                     failure_config=tune.FailureConfig(max_failures=self.config.resources.retries),
                 ),

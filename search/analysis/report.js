@@ -40,7 +40,9 @@ async function copy(text) {
 }
 
 // --- the front -------------------------------------------------------------------------------------------------------
-const rows = run.rows; // one per architecture: costs, search accuracy, and what fresh seeds say
+// One row per architecture: costs, search accuracy, and what fresh seeds say.
+const keys = Object.keys(run.columns);
+const rows = run.columns.architecture.map((_, i) => Object.fromEntries(keys.map((key) => [key, run.columns[key][i]])));
 const accuracy = (row) => (known(row.fresh) ? row.fresh : row.accuracy);
 let metric = run.cost;
 
@@ -139,12 +141,12 @@ function showChoice() {
 const listed = rows.filter((row) => row.front || known(row.fresh));
 const interval = (row) => (known(row.fresh) ? `${percent(row.fresh)} (${percent(row.low)} to ${percent(row.high)})` : "");
 const columns = [
+  ["architecture", "architecture", (row) => row.architecture],
   ["search", "accuracy", (row) => (known(row.accuracy) ? percent(row.accuracy) : "")],
   ...(run.confirmed ? [["fresh seeds", "fresh", interval], ["seeds", "seeds", (row) => row.seeds ?? ""], ["P", "p_front", (row) => (known(row.p_front) ? row.p_front.toFixed(3) : "")],
     ["test", "test", (row) => (known(row.test) ? percent(row.test) : "")]] : []),
   ...run.metrics.map((name) => [METRIC_NAMES[name], name, (row) => (known(row[name]) ? whole(row[name]) : "")]),
   ["kind", "role", (row) => (row.plain ? "plain" : row.role || (row.front ? "front" : ""))],
-  ["architecture", "architecture", (row) => row.architecture],
 ];
 let sorting = [run.cost, 1];
 
@@ -193,8 +195,8 @@ function drawTable() {
 
 function csv() {
   const quote = (value) => (known(value) ? `"${String(value).replace(/"/g, '""')}"` : "");
-  const keys = ["architecture", "role", "accuracy", "fresh", "low", "high", "seeds", "p_front", "test", ...run.metrics];
-  return [keys.join(","), ...listed.map((row) => keys.map((key) => quote(row[key])).join(","))].join("\n") + "\n";
+  const wanted = ["architecture", "role", "accuracy", "fresh", "low", "high", "seeds", "p_front", "test", ...run.metrics];
+  return [wanted.join(","), ...listed.map((row) => wanted.map((key) => quote(row[key])).join(","))].join("\n") + "\n";
 }
 
 // --- the other charts ------------------------------------------------------------------------------------------------

@@ -1,0 +1,53 @@
+"""Where else a run is logged: TensorBoard, MLflow and Weights & Biases, through Ray's own callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from spaces.errors import UsageError, unknown
+
+
+def create_loggers(names: Sequence[str], folder: Path, project: str) -> list[tune.Callback]:
+    """The callbacks of these loggers; raises UsageError for an unknown one, or one whose package is not installed.
+
+    TensorBoard's files lie in ``folder/ray``, MLflow's in ``folder/mlflow.db``; Weights & Biases takes its own settings.
+    """
+    callbacks = []
+    for name in names:
+        if name not in LOGGERS:
+            raise unknown("logger", name, LOGGERS)
+        package, create = LOGGERS[name]
+        if find_spec(package) is None:
+            raise UsageError(f"loggers: {name} needs the package {package}; pip install {package}")
+        callbacks.append(create(folder, project))
+    return callbacks
+
+
+def _tensorboard(folder: Path, project: str) -> Any:
+    from ray.tune.logger import TBXLoggerCallback
+
+    return TBXLoggerCallback()
+
+
+def _mlflow(folder: Path, project: str) -> Any:
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+    return MLflowLoggerCallback(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", experiment_name=project)
+
+
+def _wandb(folder: Path, project: str) -> Any:
+    from ray.air.integrations.wandb import WandbLoggerCallback
+
+    return WandbLoggerCallback(project=project, group=folder.name, dir=str(folder))
+
+
+LOGGERS: dict[str, tuple[str, Callable[[Path, str], Any]]] = {
+    "tensorboard": ("tensorboardX", _tensorboard),
+    "mlflow": ("mlflow", _mlflow),
+    "wandb": ("wandb", _wandb),
+}
