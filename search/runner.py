@@ -184,7 +184,10 @@ class _Run:
                     name="ray",
                     storage_path=str(self.folder),
                     verbose=0,
-                    callbacks=[_Recorder(self, progress), *create_loggers(self.config.loggers, self.folder, self.config.name)],
+                    callbacks=[
+                        _Recorder(self, progress),
+                        *create_loggers(self.config.loggers, self.folder, self.config.name),
+                    ],
                     checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                     failure_config=tune.FailureConfig(max_failures=self.config.resources.retries),
                 ),
