@@ -16,18 +16,19 @@ import numpy as np
 import torch
 
 from evaluators.data import load_data
-from evaluators.training import Recipe, TrainingEvaluator
-from spaces import Architecture, SearchSpace
+from evaluators.training import TrainingEvaluator
+from search.config import load_config
+from spaces import Architecture
 
-ATTENTIONS = ("none", "se", "eca", "cbam", "bam", "coordinate", "gam", "scse", "double_attention", "non_local")
-REDUCTIONS = (2, 4)
+CONFIG = load_config(Path("configs/default.yaml"))
 
 
 def architectures(count: int, seed: int) -> list[Architecture]:
     """The plain backbone first, then distinct random placements of the default space."""
-    space = SearchSpace.build("attune_tiny", ATTENTIONS, reductions=REDUCTIONS, sites=("slot", "stage"))
+    space = CONFIG.space.build()
     rng = np.random.default_rng(seed)
-    chosen = {str(plain := Architecture.parse("attune_tiny:none,none,none")): plain}
+    plain = Architecture.plain(space.backbone)
+    chosen = {str(plain): plain}
     while len(chosen) < count:
         arch = space.architecture(space.sample(rng, 1)[0])
         chosen.setdefault(str(arch), arch)
@@ -36,8 +37,8 @@ def architectures(count: int, seed: int) -> list[Architecture]:
 
 def measure(archs: list[Architecture], seeds: int, file: Path) -> dict[tuple[str, int], dict[str, float]]:
     """{(architecture, seed): metrics}, continuing from what `file` already holds."""
-    recipe = Recipe(preset="embedded")
-    evaluator = TrainingEvaluator(load_data("cluttered_digits"), recipe, device=torch.device("cpu"))
+    recipe = CONFIG.training
+    evaluator = TrainingEvaluator(load_data(CONFIG.data), recipe, device=torch.device("cpu"))
     done: dict[tuple[str, int], dict[str, float]] = {}
     if file.is_file():
         for line in file.read_text().splitlines():

