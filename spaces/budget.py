@@ -225,7 +225,7 @@ class _Stages:
             weight = (weight[:, None] * size[None, :]).ravel()
         self.order = np.argsort(sums[:, 0], kind="stable")
         self.sums, self.weight = sums[self.order], weight[self.order]
-        self.heap = np.cumsum(self.weight)
+        self.heap = np.concatenate([[0], np.cumsum(self.weight)])  # heap[n]: the weight of the n least sums
 
     def fill(self, rng: np.random.Generator, chosen_N: np.ndarray, indices_NS: np.ndarray) -> None:
         """Write a uniform choice vector of each chosen sum into the columns of these stages."""
@@ -252,6 +252,8 @@ class _Sums:
     def completions(self, middle: int) -> np.ndarray:
         """How many right vectors fit beside each left sum and the given middle one, (L,)."""
         rooms_LM = self.room - self.middle.sums[middle] - self.left.sums
+        if rooms_LM.shape[1] == 1:
+            return self.right.heap[np.searchsorted(self.right.sums[:, 0], rooms_LM[:, 0], side="right")]
         return weight_below(self.right.sums, self.right.weight, rooms_LM)
 
     def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
@@ -272,7 +274,7 @@ class _Sums:
         """For each room one right sum within it, by weight: (N,)."""
         stop_N = np.searchsorted(self.right.sums[:, 0], rooms_NM[:, 0], side="right")
         if rooms_NM.shape[1] == 1:
-            return np.searchsorted(self.right.heap, rng.integers(self.right.heap[stop_N - 1]), side="right")
+            return np.searchsorted(self.right.heap, rng.integers(self.right.heap[stop_N]), side="right") - 1
         chosen = []
         for stop, room_M in zip(stop_N, rooms_NM, strict=True):
             fits = np.flatnonzero((self.right.sums[:stop, 1:] <= room_M[1:]).all(axis=1))
