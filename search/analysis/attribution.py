@@ -36,7 +36,7 @@ Z = float(norm.ppf(0.975))
 class Attribution:
     """``effects`` per (stage, type), ``genes`` per gene, ``shares`` of variance per stage and pair of stages, in words too.
 
-    ``additive_r2``: the share of the variance between evaluations that the additive model explains.
+    ``additive_r2``: the share of the variance between evaluations that the additive model predicts, each from the others.
     """
 
     effects: pd.DataFrame
@@ -48,7 +48,7 @@ class Attribution:
 
 @dataclass(frozen=True)
 class Linear:
-    """Posterior of a linear model: mean (P,), covariance (P, P), and the share of variance explained."""
+    """Posterior of a linear model: mean (P,), covariance (P, P), and the share of variance predicted leaving one out."""
 
     mean_P: Array
     covariance_PP: Array
@@ -83,9 +83,11 @@ def bayesian_linear(x_NP: Array, y_N: Array) -> Linear:
     covariance_PP = (
         ratio * noise * (np.eye(x_NP.shape[1]) - (vt_KP.T * (ratio * s_K**2 / (1 + ratio * s_K**2))) @ vt_KP)
     )
-    total = float(y_N @ y_N)
-    residual = y_N - x_NP @ mean_P
-    return Linear(mean_P, covariance_PP, 1 - float(residual @ residual) / total if total > 0 else 0.0)
+    # Leave-one-out residuals from the hat matrix's diagonal; the mean that was subtracted has 1/n of each leverage.
+    leverage_N = 1 / n + (u_NK**2) @ (ratio * s_K**2 / (1 + ratio * s_K**2))
+    left_out_N = (y_N - x_NP @ mean_P) / np.maximum(1 - leverage_N, 1e-9)
+    total = float(y_N @ y_N) * (n / max(n - 1, 1)) ** 2
+    return Linear(mean_P, covariance_PP, 1 - float(left_out_N @ left_out_N) / total if total > 0 else 0.0)
 
 
 def attribute(results: Results) -> Attribution:
@@ -353,8 +355,8 @@ def _share_words(shares: pd.DataFrame, r2: float) -> list[str]:
     mains = shares[~shares["stages"].str.contains(" x ")]
     top = mains.sort_values("share").iloc[-1]
     words = [
-        f"The additive model explains {100 * r2:.0f} % of the variance between evaluations; by fANOVA {top['stages']} matters "
-        f"most ({100 * top['share']:.0f} %)."
+        f"From the other evaluations the additive model predicts {100 * max(r2, 0):.0f} % of the variance; by fANOVA "
+        f"{top['stages']} matters most ({100 * top['share']:.0f} %)."
     ]
     if len(pairs):
         pair = pairs.sort_values("share").iloc[-1]
