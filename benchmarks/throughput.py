@@ -70,7 +70,11 @@ def usual_loop(case: Case, seed: int, device: torch.device) -> tuple[float, floa
     decayed = [weight for weight in model.parameters() if weight.ndim > 1]
     free = [weight for weight in model.parameters() if weight.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    optimizer = torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=True)
+    optimizer: torch.optim.Optimizer
+    if recipe.optimizer == "adamw":
+        optimizer = torch.optim.AdamW(groups, lr=recipe.lr)
+    else:
+        optimizer = torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=True)
     steps = len(train) * recipe.epochs
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.lr, total_steps=steps, pct_start=min(0.5, recipe.warmup / recipe.epochs), cycle_momentum=False
