@@ -6,6 +6,7 @@
 
 import argparse
 import gc
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -14,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler announces every measurement of memory
+
 import torch
 from torch import Tensor, nn
 
 from benchmarks.plain_attention import counterpart
-from evaluators.counting import count_module
+from evaluators.counting import METRICS, count_module
 from spaces.attention import attention_type, create_attention, list_attentions
 
 SHAPES = ((32, 64, 56, 56), (32, 256, 14, 14), (32, 1024, 7, 7))
@@ -73,15 +76,15 @@ def settings() -> list[Setting]:
 
 
 def step(module: nn.Module, x: Tensor, gradient: Tensor, setting: Setting) -> Callable[[], None]:
-    """One forward and backward pass with gradients for x and all parameters."""
+    """One forward and backward pass; the gradients of x and of all parameters are dropped at its end."""
     run = torch.compile(module) if setting.compiled else module
 
     def once() -> None:
-        module.zero_grad(set_to_none=True)
-        x.grad = None
         with torch.autocast(setting.device, torch.bfloat16) if setting.dtype == "bf16" else nullcontext():
             y = run(x)
         y.backward(gradient.to(y.dtype))
+        module.zero_grad(set_to_none=True)
+        x.grad = None
         if setting.device == "cuda":
             torch.cuda.synchronize()
 
@@ -178,7 +181,8 @@ def document(rows: list[Row]) -> str:
         kind = attention_type(name)
         genes = ", ".join(f"{gene} {kind.default(gene) or 'by C'}" for gene in kind.genes)
         flags = ", ".join(f"{flag}: {' / '.join(map(str, values))}" for flag, values in kind.flags.items())
-        macs = count_module(create_attention(name, 256), torch.zeros(1, 256, 14, 14)).macs
+        counts = count_module(create_attention(name, 256), torch.zeros(1, 256, 14, 14)).total
+        macs = int(counts[METRICS.index("macs")])
         own = {row.shape: row for row in rows if row.name == name and row.setting == rows[0].setting}
         speed = " / ".join(f"{own[shape].ratio:.2f}" if shape in own else "-" for shape in SHAPES)
         label = f" ({next(iter(own.values())).peer[0]})" if own else ""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from timm import layers
+from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 
 from spaces.attention import attention_type
@@ -351,8 +352,8 @@ class Fca(nn.Module):
 class Scse(nn.Module):
     def __init__(self, c: int, h: int) -> None:
         super().__init__()
-        layers = [nn.AdaptiveAvgPool2d(1), nn.Conv2d(c, h, 1), nn.ReLU(), nn.Conv2d(h, c, 1), nn.Sigmoid()]
-        self.channel = nn.Sequential(*layers)
+        chain = [nn.AdaptiveAvgPool2d(1), nn.Conv2d(c, h, 1), nn.ReLU(), nn.Conv2d(h, c, 1), nn.Sigmoid()]
+        self.channel = nn.Sequential(*chain)
         self.spatial = nn.Sequential(nn.Conv2d(c, 1, 1), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -442,7 +443,7 @@ def counterpart(name: str, channels: int, size: int) -> tuple[str, nn.Module]:
     in_timm: dict[str, Callable[[], nn.Module]] = {
         "se": lambda: layers.SEModule(c, rd_channels=hidden),
         "eca": lambda: layers.EcaModule(kernel_size=kernel),
-        "cbam": lambda: layers.CbamModule(c, rd_channels=hidden),
+        "cbam": lambda: CbamModule(c, rd_channels=hidden),
         "effective_se": lambda: layers.EffectiveSEModule(c),
         "global_context": lambda: layers.GlobalContext(c, fuse_add=True, fuse_scale=False, rd_channels=hidden),
         "non_local": lambda: layers.NonLocalAttn(c, use_scale=True, rd_channels=hidden),

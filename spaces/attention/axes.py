@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spaces.attention.parts import BatchNorm, Gate, GroupNorm
+from spaces.attention.parts import BatchNorm, Gate, GroupNorm, mean, peak
 from spaces.attention.registry import AttentionType, Part, register
 
 
@@ -35,7 +35,7 @@ class Coordinate(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         height, width = x_BCHW.shape[-2:]
         # A row's descriptor is the mean over W (axis 3), a column's the mean over H (axis 2).
-        pooled = [x_BCHW.mean(3 if axis == "h" else 2) for axis in self.directions]
+        pooled = [mean(x_BCHW, 3 if axis == "h" else 2) for axis in self.directions]
         lengths = [height if axis == "h" else width for axis in self.directions]
         shared_BmL = F.hardswish(self.norm(self.conv1(torch.cat(pooled, 2))))
         gates = {
@@ -65,7 +65,7 @@ class Triplet(nn.Module):
         self.norms = nn.ModuleDict({axes: BatchNorm(1, momentum=0.01) for axes in ("cw", "hc", "hw")})
 
     def gate(self, axes: str, x_BCHW: Tensor, left_out: int) -> Tensor:
-        pooled_B2 = torch.stack((x_BCHW.amax(left_out), x_BCHW.mean(left_out)), 1)
+        pooled_B2 = torch.stack((peak(x_BCHW, left_out), mean(x_BCHW, left_out)), 1)
         if axes == "hc":
             pooled_B2 = pooled_B2.transpose(2, 3)
         return torch.sigmoid(self.norms[axes](self.convs[axes](pooled_B2))).to(x_BCHW.dtype)
@@ -92,8 +92,8 @@ class StripPooling(Gate):
         self.fuse = nn.Conv2d(channels, channels, 1)
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
-        rows_BCH = self.norm_h(self.conv_h(x_BCHW.mean(3)))
-        columns_BCW = self.norm_w(self.conv_w(x_BCHW.mean(2)))
+        rows_BCH = self.norm_h(self.conv_h(mean(x_BCHW, 3)))
+        columns_BCW = self.norm_w(self.conv_w(mean(x_BCHW, 2)))
         logits_BCHW: Tensor = self.fuse(torch.relu(rows_BCH.unsqueeze(3) + columns_BCW.unsqueeze(2)))
         return logits_BCHW
 
@@ -113,7 +113,7 @@ class EfficientLocal(nn.Module):
         return torch.sigmoid(self.norm(self.conv(mean_BCL))).to(mean_BCL.dtype)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        gate_BCH, gate_BCW = self.gate(x_BCHW.mean(3)), self.gate(x_BCHW.mean(2))
+        gate_BCH, gate_BCW = self.gate(mean(x_BCHW, 3)), self.gate(mean(x_BCHW, 2))
         return x_BCHW * gate_BCH.unsqueeze(3) * gate_BCW.unsqueeze(2)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spaces.attention.parts import BatchNorm, Gate, conv, like, space
+from spaces.attention.parts import BatchNorm, Gate, conv, like, mean, peak, space
 from spaces.attention.registry import AttentionType, Part, Sizes, register
 
 
@@ -23,7 +23,7 @@ class SqueezeExcite(Gate):
         self.fc2 = nn.Linear(hidden, channels, bias=bias)
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
-        hidden_Bh = torch.relu(self.fc1(x_BCHW.mean(space(x_BCHW))))
+        hidden_Bh = torch.relu(self.fc1(mean(x_BCHW, space(x_BCHW))))
         return like(self.fc2(hidden_Bh), x_BCHW)
 
 
@@ -45,8 +45,7 @@ class EfficientChannel(Gate):
         self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
-        axes = space(x_BCHW)
-        pooled_BC = x_BCHW.amax(axes) if self.pool == "max" else x_BCHW.mean(axes)
+        pooled_BC = peak(x_BCHW.flatten(2), 2) if self.pool == "max" else mean(x_BCHW, space(x_BCHW))
         return like(self.conv(pooled_BC.unsqueeze(1)).squeeze(1), x_BCHW)
 
 
@@ -62,7 +61,7 @@ class EffectiveSqueezeExcite(Gate):
         self.fc = nn.Linear(channels, channels, bias=bias)
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
-        return like(self.fc(x_BCHW.mean(space(x_BCHW))), x_BCHW)
+        return like(self.fc(mean(x_BCHW, space(x_BCHW))), x_BCHW)
 
     def activate(self, logits: Tensor) -> Tensor:
         return F.hardsigmoid(logits) if self.hard else torch.sigmoid(logits)

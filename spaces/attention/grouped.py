@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.attention.pairs import channel_shuffle
-from spaces.attention.parts import Gate, GroupNorm, conv, keep_format
+from spaces.attention.parts import Gate, GroupNorm, conv, keep_format, mean
 from spaces.attention.registry import AttentionType, Part, register
 
 
@@ -38,7 +38,7 @@ class ShuffleAttention(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         x_Bg2cHW = x_BCHW.unflatten(1, (self.groups, 2, -1))
         by_mean_BgcHW, by_map_BgcHW = x_Bg2cHW.unbind(2)
-        mean_Bgc11 = by_mean_BgcHW.mean((3, 4), keepdim=True)
+        mean_Bgc11 = mean(by_mean_BgcHW, (3, 4), keepdim=True)
         channel_gate = torch.sigmoid(
             self._per_channel(self.channel_weight) * mean_Bgc11 + self._per_channel(self.channel_bias)
         )
@@ -69,7 +69,7 @@ class SpatialGroupEnhance(Gate):
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
         x_BgqP = x_BCHW.flatten(2).unflatten(1, (self.groups, -1))
-        similarity_BgP = (x_BgqP.mean(3).unsqueeze(2) @ x_BgqP).squeeze(2)
+        similarity_BgP = (mean(x_BgqP, 3).unsqueeze(2) @ x_BgqP).squeeze(2)
         centred_BgP = similarity_BgP - similarity_BgP.mean(2, keepdim=True)
         normed_BgP = centred_BgP / (similarity_BgP.std(2, correction=0, keepdim=True) + self.eps)
         logits_BgP = torch.addcmul(self.bias[:, None], normed_BgP, self.weight[:, None])
@@ -95,13 +95,13 @@ class EfficientMultiScale(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         height, width = x_BCHW.shape[2:]
         x_NqHW = x_BCHW.reshape(-1, x_BCHW.shape[1] // self.groups, height, width)
-        pooled_NqL = torch.cat((x_NqHW.mean(3), x_NqHW.mean(2)), 2)
+        pooled_NqL = torch.cat((mean(x_NqHW, 3), mean(x_NqHW, 2)), 2)
         # Each part has its own sigmoid: torch 2.13's CPU compiler takes a wrong gradient of one sigmoid before a split.
         rows_NqH, columns_NqW = (torch.sigmoid(part) for part in self.conv1(pooled_NqL).split((height, width), 2))
         x1_NqP = self.norm(x_NqHW * rows_NqH.unsqueeze(3) * columns_NqW.unsqueeze(2)).flatten(2)
         x2_NqP = self.conv3(x_NqHW).flatten(2)
         by_x1_1q = self.norm.bias.softmax(0)[None].to(x2_NqP.dtype)
-        by_x2_N1q = x2_NqP.mean(2, keepdim=True).softmax(1).transpose(1, 2).to(x1_NqP.dtype)
+        by_x2_N1q = mean(x2_NqP, 2, keepdim=True).softmax(1).transpose(1, 2).to(x1_NqP.dtype)
         gate_N1P = torch.sigmoid(by_x1_1q @ x2_NqP + by_x2_N1q @ x1_NqP).to(x_BCHW.dtype)
         gate_Bg1HW = gate_N1P.unflatten(0, (-1, self.groups)).unflatten(3, (height, width))
         return (x_BCHW.unflatten(1, (self.groups, -1)) * gate_Bg1HW).flatten(1, 2)

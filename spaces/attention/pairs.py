@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spaces.attention.channel import SE_PART, EfficientChannel, eca_kernel, mlp_params
-from spaces.attention.parts import BatchNorm, Gate, ParallelMax, ParallelSum, conv, like, space
+from spaces.attention.parts import BatchNorm, Gate, ParallelMax, ParallelSum, conv, like, mean, peak, space
 from spaces.attention.registry import AttentionType, Fusion, Part, Sizes, register
 
 
@@ -24,8 +24,8 @@ class CbamChannel(Gate):
         self.fc2 = nn.Linear(hidden, channels)
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
-        axes = space(x_BCHW)
-        mean_Bh, max_Bh = torch.relu(self.fc1(torch.stack((x_BCHW.mean(axes), x_BCHW.amax(axes))))).unbind()
+        pooled_2BC = torch.stack((mean(x_BCHW, space(x_BCHW)), peak(x_BCHW.flatten(2), 2)))
+        mean_Bh, max_Bh = torch.relu(self.fc1(pooled_2BC)).unbind()
         # The MLP's last layer is affine: one product for the sum of both, with its bias counted twice.
         logits_BC = F.linear(mean_Bh + max_Bh, self.fc2.weight, 2 * self.fc2.bias)
         return like(logits_BC, x_BCHW)
@@ -44,7 +44,7 @@ class PooledSpatial(Gate):
         self.norm = BatchNorm(1, momentum=0.01) if norm else nn.Identity()
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
-        pooled = [x_BCHW.amax(1, keepdim=True), x_BCHW.mean(1, keepdim=True)]
+        pooled = [peak(x_BCHW, 1, keepdim=True), mean(x_BCHW, 1, keepdim=True)]
         pooled_B2HW = torch.cat(pooled[::-1] if self.mean_first else pooled, 1)
         logits_B1HW: Tensor = self.norm(self.conv(pooled_B2HW))
         return logits_B1HW
@@ -67,7 +67,7 @@ class BamChannel(BamGate):
         self.fc2 = nn.Linear(hidden, channels)
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
-        hidden_Bh = torch.relu(self.norm(self.fc1(x_BCHW.mean(space(x_BCHW)))))
+        hidden_Bh = torch.relu(self.norm(self.fc1(mean(x_BCHW, space(x_BCHW)))))
         return like(self.fc2(hidden_Bh), x_BCHW)
 
 

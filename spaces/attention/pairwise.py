@@ -13,12 +13,32 @@ from torch.nn import functional as F
 from spaces.attention.parts import conv, keep_format, like
 from spaces.attention.registry import SUM, AttentionType, Part, Sizes, register
 
+PointConv = nn.Conv2d | nn.Conv3d  # with a kernel of 1
+
+
+def at_positions(layer: PointConv, x_BPC: Tensor) -> Tensor:
+    """A 1x1 convolution as one matrix product over all positions, (B, P, out): the layout that attention works in."""
+    return F.linear(x_BPC, layer.weight.flatten(1), layer.bias)
+
+
+def positions(x_BCHW: Tensor) -> Tensor:
+    """The map as a view (B, P, C)."""
+    return x_BCHW.flatten(2).transpose(1, 2)
+
+
+def to_map(y_BPC: Tensor, x_BCHW: Tensor) -> Tensor:
+    """Positions back in place, (B, C, H, W), in the dtype of x."""
+    return y_BPC.transpose(1, 2).unflatten(2, x_BCHW.shape[2:]).to(x_BCHW.dtype)
+
 
 class DoubleAttention(nn.Module):
     """`x + W Z`, Z = G softmax_n(V), G = A softmax_P(B)^T (Chen et al., NeurIPS 2018, arXiv:1810.11579).
 
     A (m x P), B and V (n x P) are 1x1 convolutions of x. The first softmax gathers: over the positions, for each of
     the n maps; the second distributes: over the n maps, at each position.
+
+    Each column of softmax_P(B)^T sums to 1, so that A's bias passes through it and the products can be taken in any
+    order. Where P > C, `x + (W (W_A (x softmax_P(B)^T) + a) + w) softmax_n(V)` never forms A and Z (m x P).
     """
 
     def __init__(self, channels: int, hidden: int, dims: int) -> None:
@@ -27,11 +47,26 @@ class DoubleAttention(nn.Module):
         self.project = conv(dims, hidden, channels)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        a_BmP, b_BnP, v_BnP = self.conv_abv(x_BCHW).flatten(2).chunk(3, 1)
-        g_Bmn = a_BmP @ b_BnP.softmax(2).transpose(1, 2)
-        z_BmP = g_Bmn @ v_BnP.softmax(1)
-        added: Tensor = self.project(z_BmP.unflatten(2, x_BCHW.shape[2:]))
-        return x_BCHW + added.to(x_BCHW.dtype)
+        x_BPC = positions(x_BCHW)
+        if x_BPC.shape[1] > x_BPC.shape[2]:
+            return x_BCHW + to_map(self._folded(x_BPC), x_BCHW)
+        a_BPm, b_BPn, v_BPn = at_positions(self.conv_abv, x_BPC).chunk(3, 2)
+        g_Bmn = a_BPm.transpose(1, 2) @ b_BPn.softmax(1).to(a_BPm.dtype)
+        z_BPm = v_BPn.softmax(2).to(g_Bmn.dtype) @ g_Bmn.transpose(1, 2)
+        return x_BCHW + to_map(at_positions(self.project, z_BPm), x_BCHW)
+
+    def _folded(self, x_BPC: Tensor) -> Tensor:
+        batch, x_BCP = x_BPC.shape[0], x_BPC.transpose(1, 2)
+        weight_a, weight_b, weight_v = self.conv_abv.weight.flatten(1).chunk(3)
+        assert self.conv_abv.bias is not None
+        bias_a, bias_b, bias_v = self.conv_abv.bias.chunk(3)
+        # One product (n x C) (C x P) an image: with more positions than channels it is faster than a convolution.
+        b_BnP = weight_b.expand(batch, -1, -1) @ x_BCP + bias_b[:, None]
+        v_BnP = weight_v.expand(batch, -1, -1) @ x_BCP + bias_v[:, None]
+        g_Bnm = F.linear(b_BnP.softmax(2).to(x_BPC.dtype) @ x_BPC, weight_a, bias_a)
+        z_BnC = at_positions(self.project, g_Bnm)
+        added_BCP = z_BnC.transpose(1, 2) @ v_BnP.softmax(1).to(z_BnC.dtype)
+        return added_BCP.transpose(1, 2)
 
 
 class NonLocal(nn.Module):
@@ -45,15 +80,13 @@ class NonLocal(nn.Module):
         self.conv_qkv = conv(dims, channels, 3 * hidden)
         self.project = conv(dims, hidden, channels)
         if zero_init:
-            nn.init.zeros_(self.project.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(self.project.weight)
             nn.init.zeros_(self.project.bias)  # type: ignore[arg-type]
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        qkv = self.conv_qkv(x_BCHW).flatten(2).transpose(1, 2).unsqueeze(1)
-        z_B1Pd = F.scaled_dot_product_attention(*qkv.chunk(3, 3))
-        z_BdHW = z_B1Pd.squeeze(1).transpose(1, 2).unflatten(2, x_BCHW.shape[2:])
-        added: Tensor = self.project(z_BdHW)
-        return x_BCHW + added.to(x_BCHW.dtype)
+        q, k, v = at_positions(self.conv_qkv, positions(x_BCHW)).unsqueeze(1).chunk(3, 3)
+        z_BPd = F.scaled_dot_product_attention(q, k, v).squeeze(1)
+        return x_BCHW + to_map(at_positions(self.project, z_BPd), x_BCHW)
 
 
 class SelfAttention(nn.Module):
@@ -72,14 +105,12 @@ class SelfAttention(nn.Module):
         self.project = conv(dims, hidden, channels)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        qkv_B3hHW = self.conv_qkv(x_BCHW)
-        q, k, v = qkv_B3hHW.flatten(2).unflatten(1, (3, self.heads, -1)).transpose(3, 4).unbind(1)
-        z_BnPd = F.scaled_dot_product_attention(q, k, v)
-        z_BhHW = z_BnPd.transpose(2, 3).flatten(1, 2).unflatten(2, x_BCHW.shape[2:])
+        qkv_BP3h = at_positions(self.conv_qkv, positions(x_BCHW))
+        q, k, v = qkv_BP3h.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        z_BPh = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         if self.local is not None:
-            z_BhHW = z_BhHW + self.local(qkv_B3hHW.chunk(3, 1)[2])
-        added: Tensor = self.project(z_BhHW)
-        return x_BCHW + added.to(x_BCHW.dtype)
+            z_BPh = z_BPh + positions(self.local(to_map(qkv_BP3h.chunk(3, 2)[2], x_BCHW)))
+        return x_BCHW + to_map(at_positions(self.project, z_BPh), x_BCHW)
 
 
 class AugmentedConv(nn.Module):
@@ -133,10 +164,9 @@ class DualPosition(nn.Module):
         self.gamma = nn.Parameter(torch.full((), 0.0 if zero_init else 1.0))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        q, k, v = self.conv_qkv(x_BCHW).flatten(2).transpose(1, 2).unsqueeze(1).split(self.widths, 3)
+        q, k, v = at_positions(self.conv_qkv, positions(x_BCHW)).unsqueeze(1).split(self.widths, 3)
         z_B1PC = F.scaled_dot_product_attention(q, k, v, scale=1.0)
-        z_BCHW = z_B1PC.squeeze(1).transpose(1, 2).unflatten(2, x_BCHW.shape[2:])
-        return x_BCHW + self.gamma.to(x_BCHW.dtype) * z_BCHW.to(x_BCHW.dtype)
+        return x_BCHW + self.gamma.to(x_BCHW.dtype) * to_map(z_B1PC.squeeze(1), x_BCHW)
 
 
 class DualChannel(nn.Module):

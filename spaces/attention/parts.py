@@ -5,16 +5,20 @@ Shape legend of this package: B batch, C channels, h hidden width C // r, H W ma
 those with dims (2, 3) map (B, C, D, H, W) too, and `x_BCHW` then stands for either.
 """
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def conv(dims: int, in_channels: int, out_channels: int, kernel: int = 1, **options: int | bool) -> nn.Module:
+def conv(dims: int, in_channels: int, out_channels: int, kernel: int = 1, **options: Any) -> nn.Conv2d | nn.Conv3d:
     """A "same" convolution over `dims` spatial axes; `options` are those of nn.Conv2d (groups, bias, dilation)."""
     padding = (kernel - 1) // 2 * int(options.get("dilation", 1))
-    kind: type[nn.Module] = nn.Conv3d if dims == 3 else nn.Conv2d
-    return kind(in_channels, out_channels, kernel, padding=padding, **options)
+    if dims == 3:
+        return nn.Conv3d(in_channels, out_channels, kernel, padding=padding, **options)
+    return nn.Conv2d(in_channels, out_channels, kernel, padding=padding, **options)
 
 
 class BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -57,6 +61,17 @@ def keep_format(y_BCHW: Tensor, x_BCHW: Tensor) -> Tensor:
 def space(x_BCHW: Tensor) -> tuple[int, ...]:
     """The spatial axes of a map or a volume."""
     return tuple(range(2, x_BCHW.dim()))
+
+
+def mean(x: Tensor, axes: int | tuple[int, ...], keepdim: bool = False) -> Tensor:
+    """`x.mean(axes)`, written as a sum: the gradient of a sum is a view, that of a mean writes a full map first."""
+    elements = math.prod(x.shape[axis] for axis in ((axes,) if isinstance(axes, int) else axes))
+    return (x.sum(axes, keepdim=keepdim) * (1 / elements)).to(x.dtype)
+
+
+def peak(x: Tensor, axis: int, keepdim: bool = False) -> Tensor:
+    """The maximum over one axis. By index: the gradient of `amax` compares, counts and divides full maps (3 to 6 times)."""
+    return x.max(axis, keepdim=keepdim)[0]
 
 
 def like(value_BC: Tensor, x_BCHW: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spaces.attention.channel import mlp_params
-from spaces.attention.parts import BatchNorm, Gate, conv, space
+from spaces.attention.parts import BatchNorm, Gate, conv, mean, space
 from spaces.attention.registry import AttentionType, Part, Sizes, register
 
 
@@ -32,7 +32,7 @@ class SimAM(Gate):
     def logits(self, x_BCHW: Tensor) -> Tensor:
         axes = space(x_BCHW)
         n = max(1, x_BCHW[0, 0].numel() - 1)
-        d_BCHW = (x_BCHW - x_BCHW.mean(axes, keepdim=True)).square()
+        d_BCHW = (x_BCHW - mean(x_BCHW, axes, keepdim=True)).square()
         scale_BC11 = 0.25 / (d_BCHW.sum(axes, keepdim=True) / n + 1e-4)
         return d_BCHW * scale_BC11 + 0.5
 
@@ -95,7 +95,7 @@ class GatherExcite(Gate):
             e = self.extent
             gathered = F.avg_pool2d(x_BCHW, 2 * e - 1, stride=e, padding=e - 1, count_include_pad=False)
         else:
-            gathered = x_BCHW.mean((2, 3), keepdim=True)
+            gathered = mean(x_BCHW, (2, 3), keepdim=True)
         return gathered if self.excite is None else self.excite(gathered)
 
     def gate(self, x_BCHW: Tensor) -> Tensor:
