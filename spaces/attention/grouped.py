@@ -67,13 +67,22 @@ class SpatialGroupEnhance(Gate):
         self.weight = nn.Parameter(torch.zeros(groups))
         self.bias = nn.Parameter(torch.ones(groups))
 
-    def logits(self, x_BCHW: Tensor) -> Tensor:
+    def _group_logits(self, x_BCHW: Tensor) -> Tensor:
+        """(B, g, H, W): one map for each group."""
         x_BgqP = x_BCHW.flatten(2).unflatten(1, (self.groups, -1))
         similarity_BgP = (mean(x_BgqP, 3).unsqueeze(2) @ x_BgqP).squeeze(2)
         centred_BgP = similarity_BgP - similarity_BgP.mean(2, keepdim=True)
         normed_BgP = centred_BgP / (similarity_BgP.std(2, correction=0, keepdim=True) + self.eps)
         logits_BgP = torch.addcmul(self.bias[:, None], normed_BgP, self.weight[:, None])
-        return logits_BgP.unflatten(2, x_BCHW.shape[2:]).repeat_interleave(x_BCHW.shape[1] // self.groups, 1)
+        return logits_BgP.unflatten(2, x_BCHW.shape[2:])
+
+    def logits(self, x_BCHW: Tensor) -> Tensor:
+        return self._group_logits(x_BCHW).repeat_interleave(x_BCHW.shape[1] // self.groups, 1)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        # As `x * gate(x)`, with one gate for a group and not one for each of its channels.
+        gate_Bg1HW = torch.sigmoid(self._group_logits(x_BCHW)).unsqueeze(2).to(x_BCHW.dtype)
+        return (x_BCHW.unflatten(1, (self.groups, -1)) * gate_Bg1HW).flatten(1, 2)
 
 
 class EfficientMultiScale(nn.Module):

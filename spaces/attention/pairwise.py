@@ -50,16 +50,22 @@ class DoubleAttention(nn.Module):
         x_BPC = positions(x_BCHW)
         if x_BPC.shape[1] > x_BPC.shape[2]:
             return x_BCHW + to_map(self._folded(x_BPC), x_BCHW)
-        a_BPm, b_BPn, v_BPn = at_positions(self.conv_abv, x_BPC).chunk(3, 2)
-        g_Bmn = a_BPm.transpose(1, 2) @ b_BPn.softmax(1).to(a_BPm.dtype)
-        z_BPm = v_BPn.softmax(2).to(g_Bmn.dtype) @ g_Bmn.transpose(1, 2)
+        # Three products and not one: the logits can then be freed as soon as their softmax is known.
+        weights, biases = self._weights_and_biases()
+        a_BPm = F.linear(x_BPC, weights[0], biases[0])
+        gather_BPn = F.linear(x_BPC, weights[1], biases[1]).softmax(1).to(a_BPm.dtype)
+        distribute_BPn = F.linear(x_BPC, weights[2], biases[2]).softmax(2).to(a_BPm.dtype)
+        z_BPm = distribute_BPn @ (gather_BPn.transpose(1, 2) @ a_BPm)
         return x_BCHW + to_map(at_positions(self.project, z_BPm), x_BCHW)
+
+    def _weights_and_biases(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Weights (m or n, C) and biases of A, B and V."""
+        assert self.conv_abv.bias is not None
+        return self.conv_abv.weight.flatten(1).chunk(3), self.conv_abv.bias.chunk(3)
 
     def _folded(self, x_BPC: Tensor) -> Tensor:
         batch, x_BCP = x_BPC.shape[0], x_BPC.transpose(1, 2)
-        weight_a, weight_b, weight_v = self.conv_abv.weight.flatten(1).chunk(3)
-        assert self.conv_abv.bias is not None
-        bias_a, bias_b, bias_v = self.conv_abv.bias.chunk(3)
+        (weight_a, weight_b, weight_v), (bias_a, bias_b, bias_v) = self._weights_and_biases()
         # One product (n x C) (C x P) an image: with more positions than channels it is faster than a convolution.
         b_BnP = weight_b.expand(batch, -1, -1) @ x_BCP + bias_b[:, None]
         v_BnP = weight_v.expand(batch, -1, -1) @ x_BCP + bias_v[:, None]
