@@ -36,9 +36,6 @@ class DoubleAttention(nn.Module):
 
     A (m x P), B and V (n x P) are 1x1 convolutions of x. The first softmax gathers: over the positions, for each of
     the n maps; the second distributes: over the n maps, at each position.
-
-    Each column of softmax_P(B)^T sums to 1, so that A's bias passes through it and the products can be taken in any
-    order. Where P > C, `x + (W (W_A (x softmax_P(B)^T) + a) + w) softmax_n(V)` never forms A and Z (m x P).
     """
 
     def __init__(self, channels: int, hidden: int, dims: int) -> None:
@@ -47,32 +44,11 @@ class DoubleAttention(nn.Module):
         self.project = conv(dims, hidden, channels)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        x_BPC = positions(x_BCHW)
-        if x_BPC.shape[1] > x_BPC.shape[2]:
-            return x_BCHW + to_map(self._folded(x_BPC), x_BCHW)
-        # Three products and not one: the logits can then be freed as soon as their softmax is known.
-        weights, biases = self._weights_and_biases()
-        a_BPm = F.linear(x_BPC, weights[0], biases[0])
-        gather_BPn = F.linear(x_BPC, weights[1], biases[1]).softmax(1).to(a_BPm.dtype)
-        distribute_BPn = F.linear(x_BPC, weights[2], biases[2]).softmax(2).to(a_BPm.dtype)
-        z_BPm = distribute_BPn @ (gather_BPn.transpose(1, 2) @ a_BPm)
-        return x_BCHW + to_map(at_positions(self.project, z_BPm), x_BCHW)
-
-    def _weights_and_biases(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Weights (m or n, C) and biases of A, B and V."""
-        assert self.conv_abv.bias is not None
-        return self.conv_abv.weight.flatten(1).chunk(3), self.conv_abv.bias.chunk(3)
-
-    def _folded(self, x_BPC: Tensor) -> Tensor:
-        batch, x_BCP = x_BPC.shape[0], x_BPC.transpose(1, 2)
-        (weight_a, weight_b, weight_v), (bias_a, bias_b, bias_v) = self._weights_and_biases()
-        # One product (n x C) (C x P) an image: with more positions than channels it is faster than a convolution.
-        b_BnP = weight_b.expand(batch, -1, -1) @ x_BCP + bias_b[:, None]
-        v_BnP = weight_v.expand(batch, -1, -1) @ x_BCP + bias_v[:, None]
-        g_Bnm = F.linear(b_BnP.softmax(2).to(x_BPC.dtype) @ x_BPC, weight_a, bias_a)
-        z_BnC = at_positions(self.project, g_Bnm)
-        added_BCP = z_BnC.transpose(1, 2) @ v_BnP.softmax(1).to(z_BnC.dtype)
-        return added_BCP.transpose(1, 2)
+        a_BmP, b_BnP, v_BnP = self.conv_abv(x_BCHW).flatten(2).chunk(3, 1)
+        g_Bmn = a_BmP @ b_BnP.softmax(2).transpose(1, 2)
+        z_BmP = g_Bmn @ v_BnP.softmax(1)
+        added: Tensor = self.project(z_BmP.unflatten(2, x_BCHW.shape[2:]))
+        return x_BCHW + added.to(x_BCHW.dtype)
 
 
 class NonLocal(nn.Module):

@@ -5,7 +5,6 @@ Shape legend of this package: B batch, C channels, h hidden width C // r, H W ma
 those with dims (2, 3) map (B, C, D, H, W) too, and `x_BCHW` then stands for either.
 """
 
-import math
 from typing import Any
 
 import torch
@@ -64,8 +63,15 @@ def space(x_BCHW: Tensor) -> tuple[int, ...]:
 
 
 def mean(x: Tensor, axes: int | tuple[int, ...], keepdim: bool = False) -> Tensor:
-    """`x.mean(axes)`, written as a sum: the gradient of a sum is a view, that of a mean writes a full map first."""
-    elements = math.prod(x.shape[axis] for axis in ((axes,) if isinstance(axes, int) else axes))
+    """`x.mean(axes)`, written as a sum: the gradient of a sum is a view, that of a mean writes a full map first.
+
+    Not in float16, whose largest number, 65504, a sum over a map exceeds where the mean does not.
+    """
+    if x.dtype == torch.float16:
+        return x.mean(axes, keepdim=keepdim)
+    elements = 1
+    for axis in (axes,) if isinstance(axes, int) else axes:  # torch.compile does not follow a generator into math.prod
+        elements *= x.shape[axis]
     return (x.sum(axes, keepdim=keepdim) * (1 / elements)).to(x.dtype)
 
 

@@ -102,6 +102,15 @@ def test_every_operator_of_every_attention_is_counted(name):
         assert meta.total.tolist() == real.total.tolist()
 
 
+@pytest.mark.parametrize(("height", "width"), [(14, 14), (3, 5)])
+def test_double_attention_costs_what_the_paper_multiplies(height, width):
+    """Four 1x1 convolutions, G = A B^T and Z = G V, whether the map has more positions than channels or fewer."""
+    channels, hidden, positions = 64, 32, height * width
+    macs = positions * (4 * channels * hidden + 2 * hidden * hidden)
+    counted = count_module(create_attention("double_attention", channels), torch.zeros(1, channels, height, width))
+    assert counted.total[METRICS.index("macs")] == macs
+
+
 def test_an_operator_that_nobody_counts_is_reported():
     class Strange(nn.Module):
         def forward(self, x_BCHW):

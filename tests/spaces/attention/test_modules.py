@@ -146,6 +146,14 @@ def test_finite_on_extreme_inputs(name: str, options: dict[str, Any]) -> None:
             assert all(p.grad is None or p.grad.isfinite().all() for p in module.parameters())
 
 
+@pytest.mark.parametrize("name", ["se", "eca", "cbam", "bam", "coordinate"])
+def test_pooling_large_maps_in_half_precision_stays_finite(name: str) -> None:
+    """40 * 56 * 56 is more than float16 holds; the mean is not."""
+    x_BCHW = torch.full((1, 64, 56, 56), 40.0, dtype=torch.float16)
+    with torch.no_grad():
+        assert create_attention(name, 64).eval().half()(x_BCHW).isfinite().all()
+
+
 def test_batch_norm_takes_a_single_value_per_channel() -> None:
     """BAM at batch 1 while training: normalised with the running statistics, which stay as they are."""
     module = build("bam", {})
