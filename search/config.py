@@ -69,6 +69,7 @@ class ResourceConfig(Section):
     concurrency: int | None = Field(default=None, ge=1, description="trials at once; None: as many as fit")
     address: str | None = Field(default=None, description="an existing Ray cluster; None: this machine")
     retries: int = Field(default=1, ge=0, description="how often a trial whose worker died is tried again")
+    time_limit: float | None = Field(default=None, gt=0, description="seconds an evaluation may take; None: any")
 
 
 class Config(Section):
@@ -82,6 +83,7 @@ class Config(Section):
     search: SearchConfig = Field(default_factory=SearchConfig)
     resources: ResourceConfig = Field(default_factory=ResourceConfig)
     loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    reuse: tuple[str, ...] = Field(default=(), description="run directories whose evaluations this search starts with")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -9,15 +9,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from search.store import FAILED, Evaluation, Store, front_of, summarise, to_frame
+from search.store import FAILED, Evaluation, RunningFront, Store
 
 
 class Progress:
     """Done and total, time left, the front so far. Everything goes to stderr, so that stdout stays machine-readable."""
 
-    def __init__(self, planned: int, store: Store, costs: tuple[str, ...], console: Console | None = None) -> None:
+    def __init__(self, planned: int, store: Store, front: RunningFront, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
-        self._store, self._costs, self._planned = store, costs, planned
+        self._store, self._front, self._planned = store, front, planned
         self._bar = Bar(
             TextColumn("[bold]searching"),
             BarColumn(),
@@ -30,7 +30,7 @@ class Progress:
             transient=True,
             refresh_per_second=4,
         )
-        self._task = self._bar.add_task("search", total=planned, completed=len(store), front=self._front_words())
+        self._task = self._bar.add_task("search", total=planned, completed=len(store), front=self._front.words)
         self._start = time.monotonic()
         self._before = len(store)
 
@@ -48,7 +48,7 @@ class Progress:
 
     def finished(self, evaluation: Evaluation) -> None:
         done = len(self._store)
-        self._bar.update(self._task, completed=done, front=self._front_words())
+        self._bar.update(self._task, completed=done, front=self._front.words)
         if evaluation.state == FAILED:
             self.note(f"{done}/{self._planned} failed  {evaluation.architecture}: {evaluation.reason}")
         elif not self.console.is_terminal:
@@ -56,9 +56,5 @@ class Progress:
             left = spent / max(1, done - self._before) * (self._planned - done)
             self.note(
                 f"{done}/{self._planned} accuracy {evaluation.accuracy:.4f}  flops {evaluation.flops:,}  "
-                f"{evaluation.architecture}  [{self._front_words()}, {left:.0f} s left]"
+                f"{evaluation.architecture}  [{self._front.words}, {left:.0f} s left]"
             )
-
-    def _front_words(self) -> str:
-        front = front_of(summarise(to_frame(list(self._store))), self._costs)
-        return f"front {len(front)}, best {front['accuracy'].max():.4f}" if len(front) else "front 0"

@@ -37,10 +37,11 @@ from search.config import Config, dump_config, load_run_config
 from search.loggers import create_loggers
 from search.problem import Problem
 from search.progress import Progress
+from search.reuse import adopt
 from search.samplers import create_sampler
 from search.searcher import PlacementSearch
-from search.store import COMPLETE, FAILED, Evaluation, Store, front_of, summarise, to_frame
-from search.trainable import EvaluationTrial, failed, weights_path
+from search.store import FAILED, Evaluation, RunningFront, Store, StoreError
+from search.trainable import EvaluationTrial, Overdue, failed, weights_path
 from spaces import Architecture
 from spaces.errors import UsageError
 
@@ -139,16 +140,32 @@ class _Run:
         self.task = evaluator.identity
         self.fidelity = config.training.epochs
         self.weights = folder / "weights" if config.search.keep_weights != "none" else None
+        self.front = RunningFront(config.search.costs)
+        # What `export` may be asked for: the fronts of each single cost, besides that of the search.
+        self.fronts = [self.front, *(RunningFront((cost,)) for cost in ("flops", "macs", "params"))]
+        self.overdue: Any = None
 
     def go(self) -> Outcome:
         start = time.monotonic()
-        planned = min(self.config.search.trials, self.problem.feasible.count)
+        reused = adopt(
+            self.config.reuse,
+            self.store,
+            self.problem,
+            task=self.task,
+            fidelity=self.fidelity,
+            seed=self.config.seed,
+            weights=self.weights is not None,
+        )
+        if self.config.reuse:
+            log.warning("%d evaluations of %s are reused", reused, ", ".join(self.config.reuse))
+        self._read_fronts()
+        planned = min(self.config.search.trials + reused, self.problem.feasible.count)
         missing = planned - len(self.store)
         if missing > 0:
             if self.weights:
                 self.weights.mkdir(exist_ok=True)
             self._fit(missing, planned)
-        self.refresh()
+        self._write_front()
         states = [evaluation.state for evaluation in self.store]
         return Outcome(
             folder=self.folder,
@@ -161,15 +178,20 @@ class _Run:
 
     def _fit(self, missing: int, planned: int) -> None:
         searcher = self._searcher()
-        with ray_session(self.config), Progress(planned, self.store, self.config.search.costs) as progress:
+        with ray_session(self.config), Progress(planned, self.store, self.front) as progress:
             resources, concurrency = trial_resources(self.config)
             progress.note(f"{concurrency} trials at once, each with {_words(resources)}")
+            limit = self.config.resources.time_limit
+            self.overdue = ray.remote(Overdue).options(num_cpus=0).remote() if limit else None
             plan = {
+                "time_limit": limit,
+                "overdue": self.overdue,
                 "fidelity": self.fidelity,
                 "seed": self.config.seed,
                 "threads": max(1, int(resources["cpu"])),
                 "weights": self.weights,
             }
+            recorder = _Recorder(self, progress)
             trainable = tune.with_parameters(EvaluationTrial, evaluator=self.evaluator, plan=plan)
             tuner = tune.Tuner(
                 tune.with_resources(trainable, resources),
@@ -185,7 +207,7 @@ class _Run:
                     storage_path=str(self.folder),
                     verbose=0,
                     callbacks=[
-                        _Recorder(self, progress),
+                        recorder,
                         *create_loggers(self.config.loggers, self.folder, self.config.name),
                     ],
                     checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
@@ -193,7 +215,12 @@ class _Run:
                 ),
             )
             with _two_step_interrupt(searcher, progress):
-                tuner.fit()
+                try:
+                    tuner.fit()
+                except tune.TuneError:
+                    if recorder.refused is not None:  # Ray wraps it into pages of its own
+                        raise recorder.refused from None
+                    raise
 
     def _searcher(self) -> PlacementSearch:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -231,23 +258,40 @@ class _Run:
         )
         if evaluation.key not in self.store:
             self.store.add(evaluation)
+            self._update_fronts(evaluation)
         return evaluation
 
-    def refresh(self) -> None:
-        """Write front.csv and drop the weights that no front needs."""
-        summary = summarise(to_frame(list(self.store)))
-        front_of(summary, self.config.search.costs).to_csv(self.folder / ".front.csv", index=False)
-        (self.folder / ".front.csv").replace(self.folder / "front.csv")
-        if self.weights and self.weights.exists() and self.config.search.keep_weights == "front":
-            useful = {
-                str(text) for cost in ("flops", "macs", "params") for text in front_of(summary, (cost,))["architecture"]
-            }
-            useful |= set(front_of(summary, self.config.search.costs)["architecture"])
-            for evaluation in self.store:
-                if evaluation.state == COMPLETE and evaluation.architecture not in useful:
-                    path = weights_path(self.weights, Architecture.parse(evaluation.architecture))
-                    if path:
-                        path.unlink(missing_ok=True)
+    def _read_fronts(self) -> None:
+        """Begin with what the store holds."""
+        for evaluation in self.store:
+            for front in self.fronts:
+                front.add(evaluation)
+        self._write_front()
+        self._drop_weights({evaluation.architecture for evaluation in self.store})
+
+    def _update_fronts(self, evaluation: Evaluation) -> None:
+        """Bring front.csv and the weights that are kept up to date; the work does not grow with the run."""
+        before = self._on_fronts()
+        changed = [front.add(evaluation) for front in self.fronts]
+        if changed[0]:
+            self._write_front()
+        self._drop_weights(before | {evaluation.architecture})
+
+    def _on_fronts(self) -> set[str]:
+        return set().union(*(front.architectures for front in self.fronts))
+
+    def _write_front(self) -> None:
+        with self.store.refusing():
+            self.front.frame.to_csv(self.folder / ".front.csv", index=False)
+            (self.folder / ".front.csv").replace(self.folder / "front.csv")
+
+    def _drop_weights(self, candidates: set[str]) -> None:
+        """Delete the weights of those candidates that no front needs."""
+        if self.weights and self.config.search.keep_weights == "front":
+            for text in candidates - self._on_fronts():
+                path = weights_path(self.weights, Architecture.parse(text))
+                if path:
+                    path.unlink(missing_ok=True)
 
 
 class _Recorder(tune.Callback):
@@ -255,6 +299,7 @@ class _Recorder(tune.Callback):
 
     def __init__(self, run: _Run, progress: Progress) -> None:
         self._run, self._progress = run, progress
+        self.refused: StoreError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray Tune pickles its callbacks for its own way to resume, which this project does not take."""
@@ -265,12 +310,17 @@ class _Recorder(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """All retries are used up: the worker died, was killed for its memory, or could not start."""
-        lines = str(trial.get_error() or "the worker died").strip().splitlines()
+        overdue = self._run.overdue
+        reason = ray.get(overdue.reason.remote(trial.config["architecture"])) if overdue is not None else None
+        lines = str(reason or trial.get_error() or "the worker died").strip().splitlines()
         self._keep(trial, failed(lines[-1]))
 
     def _keep(self, trial: Any, result: dict[str, Any]) -> None:
-        evaluation = self._run.record(trial.config, result)
-        self._run.refresh()
+        try:
+            evaluation = self._run.record(trial.config, result)
+        except StoreError as error:
+            self.refused = error
+            raise
         self._progress.finished(evaluation)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from search.pareto import non_dominated
+from search.pareto import dominates, non_dominated
 from spaces.errors import UsageError
 
 COMPLETE, STOPPED, FAILED = "complete", "stopped", "failed"
@@ -93,6 +93,7 @@ class Store:
             raise UsageError(f"another run is writing to {self.folder}; choose another folder with --run") from None
         self._evaluations = read_journal(self.folder)
         self._keys = {evaluation.key for evaluation in self._evaluations}
+        self._count = sum(1 for _ in self)
         self._cut_torn_line()
         self._next_table = 0.0
         self.flush()
@@ -101,7 +102,7 @@ class Store:
         return (evaluation for evaluation in self._evaluations if evaluation.kind == self.kind)
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return self._count
 
     def __contains__(self, key: Key) -> bool:
         return key in self._keys
@@ -111,19 +112,20 @@ class Store:
         if evaluation.key in self._keys:
             raise ValueError(f"evaluated twice: {evaluation.key}")
         line = json.dumps({k: None if v != v else v for k, v in asdict(evaluation).items()}) + "\n"
-        with self._refusing(), open(self.folder / "evaluations.jsonl", "a") as journal:
+        with self.refusing(), open(self.folder / "evaluations.jsonl", "a") as journal:
             journal.write(line)
             journal.flush()
             os.fsync(journal.fileno())
         self._evaluations.append(evaluation)
         self._keys.add(evaluation.key)
+        self._count += evaluation.kind == self.kind
         if time.monotonic() >= self._next_table:
             self.flush()
 
     def flush(self) -> None:
         """Bring evaluations.parquet up to date."""
         start = time.monotonic()
-        with self._refusing():
+        with self.refusing():
             partial = self.folder / ".evaluations.parquet"
             to_frame(self._evaluations).to_parquet(partial, index=False)
             partial.replace(self.folder / "evaluations.parquet")
@@ -149,7 +151,8 @@ class Store:
             if whole != text:
                 journal.write_bytes(whole)
 
-    def _refusing(self) -> _Refusing:
+    def refusing(self) -> _Refusing:
+        """For whatever else is written into the folder: the same clear StoreError."""
         return _Refusing(self.folder)
 
 
@@ -186,6 +189,45 @@ def to_frame(evaluations: list[Evaluation]) -> pd.DataFrame:
     )
     types = {str: "string", int: "int64", float: "float64"}
     return frame.astype({name: types[hint] for name, hint in get_type_hints(Evaluation).items()})
+
+
+class RunningFront:
+    """The front of evaluations as they come, equal to ``front_of(summarise(...))`` of them all, at the cost of its size.
+
+    For evaluations of one seed and one fidelity, each architecture once, as a search makes them.
+    """
+
+    def __init__(self, costs: tuple[str, ...] = ("flops",)) -> None:
+        self.costs = costs
+        self._members: list[Evaluation] = []
+
+    def add(self, evaluation: Evaluation) -> bool:
+        """Whether the evaluation belongs to the front now; what it dominates leaves."""
+        if evaluation.state != COMPLETE:
+            return False
+        point = self._point(evaluation)
+        if any(dominates(self._point(member), point) for member in self._members):
+            return False
+        self._members = [member for member in self._members if not dominates(point, self._point(member))]
+        self._members.append(evaluation)
+        return True
+
+    @property
+    def architectures(self) -> set[str]:
+        return {member.architecture for member in self._members}
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows of ``front_of``."""
+        return front_of(summarise(to_frame(self._members)), self.costs)
+
+    @property
+    def words(self) -> str:
+        best = max((member.accuracy for member in self._members), default=None)
+        return "front 0" if best is None else f"front {len(self._members)}, best {best:.4f}"
+
+    def _point(self, evaluation: Evaluation) -> tuple[float, ...]:
+        return (-evaluation.accuracy, *(getattr(evaluation, cost) for cost in self.costs))
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:

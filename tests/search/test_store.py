@@ -11,7 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.store import COMPLETE, CONFIRM, FAILED, Evaluation, Store, front_of, read_journal, summarise, to_frame
+from search.store import (
+    COMPLETE,
+    CONFIRM,
+    FAILED,
+    Evaluation,
+    RunningFront,
+    Store,
+    front_of,
+    read_journal,
+    summarise,
+    to_frame,
+)
 from spaces.errors import UsageError
 
 
@@ -139,3 +150,18 @@ def test_the_front_rises_in_accuracy_with_cost_and_holds_the_best(accuracies: li
     assert front["accuracy"].is_monotonic_increasing
     assert front["accuracy"].max() == max(accuracies)
     assert front["flops"].min() == 1000
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 3), st.booleans()), max_size=30))
+def test_the_running_front_is_the_front_of_everything(points: list[tuple[int, int, int, bool]]) -> None:
+    rows = [
+        replace(evaluation(n, accuracy=a / 6, state=COMPLETE if done else FAILED), flops=flops, params=params)
+        for n, (a, flops, params, done) in enumerate(points)
+    ]
+    for costs in (("flops",), ("flops", "params")):
+        front = RunningFront(costs)
+        for row in rows:
+            front.add(row)
+        whole = front_of(summarise(to_frame(rows)), costs)
+        assert front.architectures == set(whole["architecture"]) == set(front.frame["architecture"])
+        assert front.words.startswith(f"front {len(whole)}")

@@ -1,0 +1,65 @@
+"""A second search on the same task starts warm: what earlier runs evaluated is taken over, and nothing is repeated."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from search.config import load_run_config
+from search.problem import Problem
+from search.store import COMPLETE, SEARCH, Evaluation, Store, read_journal
+from search.trainable import weights_path
+from spaces import Architecture
+
+
+def adopt(
+    runs: Sequence[str | Path], store: Store, problem: Problem, *, task: str, fidelity: int, seed: int, weights: bool
+) -> int:
+    """Copy what fits from ``runs`` into the store, once; returns how many evaluations it began with.
+
+    What fits: complete evaluations of the same task, fidelity and seed, of architectures that this search may propose. A
+    failure is not taken over, for it may have been the machine's. Trained weights come along where the other run kept them.
+    ``reused.json`` says that everything was copied: a run that was killed before it was written copies the rest.
+    Raises UsageError for a folder that is no run.
+    """
+    done = store.folder / "reused.json"
+    if done.exists():
+        return int(json.loads(done.read_text())["evaluations"])
+    for run in runs:
+        load_run_config(run)  # refuses a folder that is no run
+        for evaluation in _fitting(Path(run), problem, task, fidelity, seed):
+            if evaluation.key not in store:
+                if weights:
+                    _copy_weights(Path(run) / "weights", store.folder / "weights", evaluation.architecture)
+                store.add(evaluation)
+    partial = store.folder / ".reused.json"
+    partial.write_text(json.dumps({"evaluations": len(store), "runs": [str(run) for run in runs]}))
+    partial.replace(done)
+    return len(store)
+
+
+def _fitting(run: Path, problem: Problem, task: str, fidelity: int, seed: int) -> Iterator[Evaluation]:
+    plain = str(Architecture.plain(problem.space.backbone))
+    for evaluation in read_journal(run):
+        same = (evaluation.kind, evaluation.task, evaluation.fidelity, evaluation.seed) == (
+            SEARCH,
+            task,
+            fidelity,
+            seed,
+        )
+        if same and evaluation.state == COMPLETE:
+            arch = Architecture.parse(evaluation.architecture)
+            if evaluation.architecture == plain or (
+                arch in problem.space and problem.feasible.contains(problem.space.indices(arch)[None])[0]
+            ):
+                yield evaluation
+
+
+def _copy_weights(source: Path, target: Path, architecture: str) -> None:
+    arch = Architecture.parse(architecture)
+    file = weights_path(source, arch)
+    if file is not None and file.exists():
+        target.mkdir(exist_ok=True)
+        shutil.copyfile(file, target / file.name)
