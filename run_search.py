@@ -81,7 +81,8 @@ def search(
     if as_json:
         print(json.dumps({"run": str(folder), "front": front}))
     else:
-        print_front(front, f"Front of {outcome.finished} evaluations ({outcome.failed} failed)")
+        counted = f"{outcome.failed} failed" + (f", {outcome.stopped} stopped early" if outcome.stopped else "")
+        print_front(front, f"Front of {outcome.finished} evaluations ({counted})")
         say(f"run directory  {folder}")
         say(f"report         python run_search.py analyze {folder}")
         say(f"export         python run_search.py export {folder} --max flops=1.02x --to best")

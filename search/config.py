@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from evaluators.training import Recipe
 from spaces import SearchSpace
@@ -49,10 +49,25 @@ class SpaceConfig(Section):
         )
 
 
+class SchedulerConfig(Section):
+    """Which trainings end early; a name alone stands for its defaults. See ``search.schedulers.Rungs``."""
+
+    name: Literal["none", "domination_asha"] = "none"
+    first: int = Field(default=1, ge=1, description="epochs of the first rung")
+    reduction: float = Field(default=3, gt=1, description="each rung lies so many times higher than the one before")
+    brackets: int = Field(default=1, ge=1, description="Hyperband's: bracket b leaves out the first b rungs")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, values: Any) -> Any:
+        return {"name": values} if isinstance(values, str) else values
+
+
 class SearchConfig(Section):
     """Which candidates, how many, under which budget."""
 
     sampler: str = "known_cost"
+    scheduler: SchedulerConfig = Field(default_factory=SchedulerConfig)
     trials: int = Field(default=32, ge=1)
     costs: tuple[Metric, ...] = Field(default=("flops",), min_length=1)
     budget: dict[Metric, int | float | str] = Field(default_factory=dict)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from search.store import FAILED, Evaluation, RunningFront, Store
+from search.store import FAILED, STOPPED, Evaluation, RunningFront, Store
 
 
 class Progress:
@@ -54,7 +54,8 @@ class Progress:
         elif not self.console.is_terminal:
             spent = time.monotonic() - self._start
             left = spent / max(1, done - self._before) * (self._planned - done)
+            stopped = f"(stopped: {evaluation.reason})  " if evaluation.state == STOPPED else ""
             self.note(
-                f"{done}/{self._planned} accuracy {evaluation.accuracy:.4f}  flops {evaluation.flops:,}  "
+                f"{done}/{self._planned} accuracy {evaluation.accuracy:.4f}  {stopped}flops {evaluation.flops:,}  "
                 f"{evaluation.architecture}  [{self._front.words}, {left:.0f} s left]"
             )

@@ -39,8 +39,9 @@ from search.problem import Problem
 from search.progress import Progress
 from search.reuse import adopt
 from search.samplers import create_sampler
+from search.schedulers import DominationASHA, Rungs
 from search.searcher import PlacementSearch
-from search.store import FAILED, Evaluation, RunningFront, Store, StoreError
+from search.store import FAILED, STOPPED, Evaluation, RunningFront, Store, StoreError
 from search.trainable import EvaluationTrial, Overdue, failed, weights_path
 from spaces import Architecture
 from spaces.errors import UsageError
@@ -60,6 +61,7 @@ class Outcome:
     planned: int
     finished: int
     failed: int
+    stopped: int
     seconds: float
     interrupted: bool
 
@@ -85,6 +87,7 @@ def run_search(config: Config, folder: str | Path, *, resume: bool = False) -> O
         raise UsageError(f"{folder} already holds a run; continue it with --resume {folder} or choose another folder")
     evaluator = create_evaluator(config)
     problem = create_problem(config, evaluator)
+    create_rungs(config)  # refuses what does not fit together before anything is written
     with Store(folder) as store:
         (folder / "config.yaml").write_text(dump_config(config))
         (folder / "data.json").write_text(json.dumps(describe_data(evaluator.data)))
@@ -117,6 +120,14 @@ def create_problem(config: Config, evaluator: Evaluator) -> Problem:
         budget={str(metric): limit for metric, limit in config.search.budget.items()},
         costs=config.search.costs,
     )
+
+
+def create_rungs(config: Config) -> Rungs | None:
+    """Where trainings may end early; None: nowhere. Raises UsageError where the rungs do not fit the epochs."""
+    plan = config.search.scheduler
+    if plan.name == "none":
+        return None
+    return Rungs(config.training.epochs, first=plan.first, reduction=plan.reduction, brackets=plan.brackets)
 
 
 def describe_data(data: Data) -> dict[str, Any]:
@@ -172,12 +183,15 @@ class _Run:
             planned=planned,
             finished=len(states),
             failed=states.count(FAILED),
+            stopped=states.count(STOPPED),
             seconds=time.monotonic() - start,
             interrupted=len(states) < planned,
         )
 
     def _fit(self, missing: int, planned: int) -> None:
-        searcher = self._searcher()
+        rungs = create_rungs(self.config)
+        scheduler = self._scheduler(rungs) if rungs else None
+        searcher = self._searcher(rungs)
         with ray_session(self.config), Progress(planned, self.store, self.front) as progress:
             resources, concurrency = trial_resources(self.config)
             progress.note(f"{concurrency} trials at once, each with {_words(resources)}")
@@ -187,6 +201,7 @@ class _Run:
                 "time_limit": limit,
                 "overdue": self.overdue,
                 "fidelity": self.fidelity,
+                "rungs": frozenset(rungs.levels(0)) if rungs else frozenset(),
                 "seed": self.config.seed,
                 "threads": max(1, int(resources["cpu"])),
                 "weights": self.weights,
@@ -197,6 +212,7 @@ class _Run:
                 tune.with_resources(trainable, resources),
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
+                    scheduler=scheduler,
                     num_samples=missing,
                     max_concurrent_trials=concurrency,
                     reuse_actors=True,
@@ -222,7 +238,17 @@ class _Run:
                         raise recorder.refused from None
                     raise
 
-    def _searcher(self) -> PlacementSearch:
+    def _scheduler(self, rungs: Rungs) -> DominationASHA:
+        """Early stopping whose rungs outlive a kill in ``rungs.jsonl``."""
+        return DominationASHA(
+            rungs,
+            costs=self.config.search.costs,
+            time_attr="fidelity",
+            journal=self.folder / "rungs.jsonl",
+            identify=lambda trial: str(trial.config["architecture"]),
+        )
+
+    def _searcher(self, rungs: Rungs | None) -> PlacementSearch:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         storage = optuna.storages.RDBStorage(f"sqlite:///{self.folder / 'study.db'}")
         space, problem = self.problem.space, self.problem
@@ -234,7 +260,13 @@ class _Run:
             seed=self.config.seed + len(self.store),  # a resumed run goes on, it does not draw the same again
         )
         return PlacementSearch(
-            problem, sampler, storage, self.store, seed=self.config.seed + len(self.store), name=self.config.name
+            problem,
+            sampler,
+            storage,
+            self.store,
+            seed=self.config.seed + len(self.store),
+            name=self.config.name,
+            expected=rungs.expected if rungs else None,
         )
 
     # --- what is kept ----------------------------------------------------------------------------------------------
@@ -246,7 +278,7 @@ class _Run:
         """
         evaluation = Evaluation(
             architecture=candidate["architecture"],
-            fidelity=self.fidelity,
+            fidelity=result.get("fidelity", self.fidelity),
             seed=self.config.seed,
             state=result["state"],
             reason=result["reason"],
@@ -306,7 +338,8 @@ class _Recorder(tune.Callback):
         return {}
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-        self._keep(trial, result)
+        if result["done"]:  # else it is at a rung and goes on
+            self._keep(trial, result)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """All retries are used up: the worker died, was killed for its memory, or could not start."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from ray.tune.search.optuna import OptunaSearch
 
 from evaluators.cost import METRICS
 from search.problem import Problem
-from search.store import COMPLETE, Evaluation
+from search.samplers.known_cost import EXPECTED
+from search.store import COMPLETE, STOPPED, Evaluation
 from spaces import Architecture
 
 REDRAWS = 20
@@ -27,6 +28,8 @@ class PlacementSearch(OptunaSearch):
 
     Samplers of this project propose only what is allowed; the check here holds for any Optuna sampler. A proposal that is
     refused is told to Optuna as failed and drawn again, and after some refusals an allowed architecture is enqueued.
+    What was stopped early is told as failed too, so that it is on no front, with the accuracy that ``expected`` (epochs,
+    accuracy then) gives for its end.
     """
 
     def __init__(
@@ -38,8 +41,10 @@ class PlacementSearch(OptunaSearch):
         *,
         seed: int,
         name: str,
+        expected: Callable[[int, float], float] | None = None,
     ) -> None:
         self.problem = problem
+        self._expected = expected or (lambda fidelity, accuracy: accuracy)
         self._rng = np.random.default_rng(seed)
         self._architectures: dict[str, str] = {}
         self._queue: list[str] = []
@@ -138,6 +143,8 @@ class PlacementSearch(OptunaSearch):
             return
         if error or result is None or result["state"] != COMPLETE:
             trial.set_user_attr("reason", result["reason"] if result else "the worker died")
+            if result is not None and result["state"] == STOPPED:
+                trial.set_user_attr(EXPECTED, self._expected(result["fidelity"], result["accuracy"]))
             self._ot_study.tell(trial, state=TrialState.FAIL)
         else:
             self._ot_study.tell(trial, self._values(self._architectures[trial_id], result["accuracy"]))
@@ -170,6 +177,8 @@ class PlacementSearch(OptunaSearch):
                     self._ot_study.tell(trial.number, state=TrialState.FAIL)
                     if text and not evaluation:
                         self._queue.append(text)
+                    elif evaluation and evaluation.state == STOPPED:
+                        self._ot_study.add_trial(self._frozen(evaluation))  # with what it teaches
             elif trial.state == TrialState.WAITING:
                 continue
             known.add(text)
@@ -187,8 +196,14 @@ class PlacementSearch(OptunaSearch):
             values=self._values(evaluation.architecture, evaluation.accuracy) if complete else None,
             params=params,
             distributions=distributions,
-            user_attrs={"architecture": evaluation.architecture},
+            user_attrs={"architecture": evaluation.architecture, **self._lesson(evaluation)},
         )
+
+    def _lesson(self, evaluation: Evaluation) -> dict[str, float]:
+        """What a trial that was stopped early teaches the sampler."""
+        if evaluation.state != STOPPED:
+            return {}
+        return {EXPECTED: self._expected(evaluation.fidelity, evaluation.accuracy)}
 
     def _values(self, text: str, accuracy: float) -> list[float]:
         return [accuracy, *map(float, self.problem.objectives(self._indices(text))[0])]

@@ -1,4 +1,7 @@
-"""The Ray Tune trainable: one trial is one evaluation, and what goes wrong in it is a result, not a crash."""
+"""The Ray Tune trainable: one trial is one evaluation, and what goes wrong in it is a result, not a crash.
+
+An evaluation that may be stopped early runs in a thread of its own, which waits at every rung for the next ``step``.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,18 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import ray
 import torch
 from ray.tune import Trainable
 
-from evaluators.base import EvaluationError, Evaluator
-from search.store import COMPLETE, FAILED
+from evaluators.base import EvaluationError, Evaluator, Report
+from search.store import COMPLETE, FAILED, STOPPED
 from spaces import Architecture
 
 
@@ -33,25 +37,107 @@ class Overdue:
         return self._reasons.get(architecture)
 
 
+Outcome = dict[str, Any]
+
+
+class _Ended(BaseException):
+    """Unwinds an evaluation that was stopped, past its handlers of errors, so that it keeps nothing."""
+
+
+class Pausing:
+    """A function in a thread that stands still after each outcome it passes on, until it is asked for the next."""
+
+    def __init__(self, function: Callable[[Callable[[Outcome], None]], Outcome]) -> None:
+        self._function = function
+        self._outcomes: SimpleQueue[Outcome | BaseException] = SimpleQueue()
+        self._orders: SimpleQueue[bool] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def next(self) -> Outcome:
+        """The next outcome; the function's own errors are raised here."""
+        if self._thread.ident is None:
+            self._thread.start()
+        else:
+            self._orders.put(True)
+        outcome = self._outcomes.get()
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def end(self) -> None:
+        """Unwind the function where it stands."""
+        self._orders.put(False)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._outcomes.put(self._function(self._pause))
+        except _Ended:
+            pass
+        except BaseException as error:
+            self._outcomes.put(error)
+
+    def _pause(self, outcome: Outcome) -> None:
+        self._outcomes.put(outcome)
+        if not self._orders.get():
+            raise _Ended
+
+
 class EvaluationTrial(Trainable):
     """Evaluates ``config["architecture"]`` and is reused for the next trial, so that an empty trial costs about 0.1 s."""
 
     def setup(self, config: dict[str, Any], evaluator: Evaluator, plan: Mapping[str, Any]) -> None:
-        """``plan`` holds fidelity, seed, threads, the folder for weights (None: weights are not kept), and ``overdue`` and
-        ``time_limit`` in seconds (None: an evaluation may take any time)."""
+        """``plan`` holds fidelity, the ``rungs`` to report at (none: the evaluation is one step), seed, threads, the folder for
+        weights (None: weights are not kept), and ``overdue`` and ``time_limit`` in seconds (None: it may take any time)."""
         self._evaluator = evaluator
         self._plan = plan
-        torch.set_num_threads(plan["threads"])
+        self._running: Pausing | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.cleanup()
         self.config = new_config
         return True
 
-    def step(self) -> dict[str, Any]:
+    def cleanup(self) -> None:
+        """End the evaluation that a scheduler stopped."""
+        if self._running is not None:
+            self._running.end()
+            self._running = None
+
+    def step(self) -> Outcome:
+        """The whole evaluation, or the part of it up to the next rung."""
+        if not self._plan["rungs"]:
+            return self._evaluation(None)
+        self._running = self._running or Pausing(self._evaluation)
+        outcome = self._running.next()
+        if outcome["done"]:
+            self._running = None
+        return outcome
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Ray saves a trial that a scheduler stops; what counts is in the store."""
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Nothing was kept, see ``save_checkpoint``."""
+
+    def _evaluation(self, pause: Callable[[Outcome], None] | None) -> Outcome:
+        """The final outcome; ``pause`` gets those at the rungs, each of them what is to be kept if it ends there."""
         start = time.perf_counter()
+        torch.set_num_threads(self._plan["threads"])  # of the thread that computes
+
+        def passed(outcome: Outcome, done: bool) -> Outcome:
+            return {"seconds": time.perf_counter() - start, **outcome, **self.config["costs"], "done": done}
+
+        def report(epoch: int, metrics: Mapping[str, Any]) -> bool:
+            if pause is not None and epoch in self._plan["rungs"]:
+                reason = f"dominated after {epoch} epochs"
+                pause(passed({**metrics, "state": STOPPED, "reason": reason, "fidelity": epoch}, done=False))
+            return True
+
         with self._time_limit() as overdue:
-            outcome = failed(overdue) if overdue else self._evaluate(Architecture.parse(self.config["architecture"]))
-        return {"seconds": time.perf_counter() - start, **outcome, **self.config["costs"], "done": True}
+            arch = Architecture.parse(self.config["architecture"])
+            outcome = failed(overdue) if overdue else self._evaluate(arch, report if pause else None)
+        return passed(outcome | {"fidelity": self._plan["fidelity"]}, done=True)
 
     @contextmanager
     def _time_limit(self) -> Iterator[str | None]:
@@ -79,11 +165,12 @@ class EvaluationTrial(Trainable):
         finally:
             timer.cancel()
 
-    def _evaluate(self, arch: Architecture) -> dict[str, Any]:
+    def _evaluate(self, arch: Architecture, report: Report | None) -> Outcome:
         plan = self._plan
+        keep = weights_path(plan["weights"], arch)
         try:
             metrics = self._evaluator.evaluate(
-                arch, fidelity=plan["fidelity"], seed=plan["seed"], keep=weights_path(plan["weights"], arch)
+                arch, fidelity=plan["fidelity"], seed=plan["seed"], report=report, keep=keep
             )
         except EvaluationError as error:
             return failed(str(error))
@@ -94,7 +181,7 @@ class EvaluationTrial(Trainable):
         return {**metrics, "state": COMPLETE, "reason": ""}
 
 
-def failed(reason: str) -> dict[str, Any]:
+def failed(reason: str) -> Outcome:
     """The outcome of an evaluation that gave no accuracy."""
     return {"state": FAILED, "reason": " ".join(reason.split()), "accuracy": math.nan}
 

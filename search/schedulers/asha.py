@@ -3,6 +3,7 @@
 Ray's own schedulers take one metric, and lose their rungs when a run is restored (ray-project/ray#30838).
 """
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,15 +11,17 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from search.schedulers.rungs import Rungs
+from search.schedulers.rungs import Note, Rungs
+from spaces.errors import UsageError
 
 
 class DominationASHA(FIFOScheduler):
     """Stops a trial at a rung where others dominate it; trials start in the order they come.
 
-    ``metric`` and ``costs`` are names in a trial's results, ``time_attr`` counts epochs. ``state`` is a JSON file with the
-    rungs: read at the start if it is there, rewritten at every decision. ``identify`` names a trial over resumes (its id
-    by default, which a new Ray experiment does not keep). A result without the metric, or with NaN, decides nothing.
+    ``metric`` and ``costs`` are names in a trial's results, ``time_attr`` counts epochs. ``journal`` is a file of JSON lines,
+    one per note: read at the start if it is there, appended to before every decision, so that a kill loses none.
+    ``identify`` names a trial over resumes (its id by default, which a new Ray experiment does not keep). A result without
+    the metric, or with NaN, decides nothing. Raises UsageError for a journal that was kept under another plan.
     """
 
     def __init__(
@@ -28,16 +31,20 @@ class DominationASHA(FIFOScheduler):
         metric: str = "accuracy",
         costs: Sequence[str] = ("flops",),
         time_attr: str = "training_iteration",
-        state: Path | None = None,
+        journal: Path | None = None,
         identify: Callable[[Any], str] = lambda trial: str(trial.trial_id),
     ) -> None:
         super().__init__()
         self.rungs = rungs
         self._accuracy, self._costs, self._time = metric, tuple(costs), time_attr
-        self._state, self._identify = state, identify
+        self._journal, self._identify = journal, identify
         self.stopped = 0
-        if state is not None and state.exists():
-            rungs.load_json(state.read_text())
+        if journal is not None:
+            _read(journal, rungs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles its scheduler for its own way to resume; the journal holds everything that a resumed run needs."""
+        return {}
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         return True  # several objectives are named here, not in TuneConfig, which takes one
@@ -49,23 +56,36 @@ class DominationASHA(FIFOScheduler):
         return self._decide(trial, result)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        self._decide(trial, result)
+        if result.get(self._time, 0) >= self.rungs.epochs:  # those that were stopped have been decided on
+            self._decide(trial, result)
 
     def _decide(self, trial: Any, result: dict[str, Any]) -> str:
         if not {self._time, self._accuracy, *self._costs} <= result.keys() or math.isnan(result[self._accuracy]):
             return str(TrialScheduler.CONTINUE)
         costs = [result[cost] for cost in self._costs]
-        goes_on = self.rungs.decide(self._identify(trial), int(result[self._time]), result[self._accuracy], costs)
-        if self._state is not None:
-            self.rungs.save(self._state)
+        note = self.rungs.heard(self._identify(trial), int(result[self._time]), result[self._accuracy], costs)
+        if note is None:
+            return str(TrialScheduler.CONTINUE)
+        if self._journal is not None:
+            with self._journal.open("a") as file:
+                file.write(json.dumps(note.to_dict()) + "\n")
+        self.rungs.note(note)
+        goes_on = self.rungs.goes_on(note)
         self.stopped += not goes_on
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def debug_string(self) -> str:
         return f"Successive halving by domination: {self.stopped} stopped, {len(self.rungs.finals)} finished"
 
-    def save(self, checkpoint_path: str) -> None:
-        self.rungs.save(Path(checkpoint_path))
 
-    def restore(self, checkpoint_path: str) -> None:
-        self.rungs.load_json(Path(checkpoint_path).read_text())
+def _read(journal: Path, rungs: Rungs) -> None:
+    """Take in what an earlier process noted, and begin the journal where there is none; half a last line is cut."""
+    text = journal.read_text() if journal.exists() else ""
+    whole = text[: text.rfind("\n") + 1]
+    lines = whole.splitlines()
+    if lines and (plan := json.loads(lines[0])["plan"]) != rungs.plan:
+        raise UsageError(f"{journal} was kept for epochs, first, reduction, brackets = {plan}, not {rungs.plan}")
+    for line in lines[1:]:
+        rungs.note(Note.from_dict(json.loads(line)))
+    if not lines or whole != text:
+        journal.write_text(whole or json.dumps({"plan": rungs.plan}) + "\n")

@@ -4,11 +4,8 @@ Li et al., 2020 (ASHA), Li et al., 2018 (Hyperband), Schmucker et al., 2021 (sev
 before a trial starts; only the accuracy grows. No Ray in here.
 """
 
-import json
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +13,23 @@ import numpy as np
 from search.pareto import crowding_distance, non_domination_rank
 from spaces.errors import UsageError
 
-FORMAT = 1
+
+@dataclass(frozen=True)
+class Note:
+    """The accuracy of a trial at a rung of its bracket or at its last epoch, with its known costs."""
+
+    trial: str
+    bracket: int
+    epoch: int
+    accuracy: float
+    costs: tuple[float, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Note":
+        return cls(**{**data, "costs": tuple(data["costs"])})
 
 
 @dataclass
@@ -38,8 +51,10 @@ class Rungs:
     bracket_of: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.first <= self.epochs:
-            raise UsageError(f"early stopping: the first rung {self.first} must lie between 1 and {self.epochs} epochs")
+        if not 1 <= self.first < self.epochs:
+            raise UsageError(
+                f"early stopping: the first rung {self.first} must lie below the {self.epochs} epochs of a full training"
+            )
         if self.reduction <= 1:
             raise UsageError(f"early stopping: reduction {self.reduction} must be more than 1")
         if not 1 <= self.brackets <= max(len(self.levels(0)), 1):
@@ -63,26 +78,43 @@ class Rungs:
             self.bracket_of[trial] = int(np.argmin(spent))
         return self.bracket_of[trial]
 
+    def heard(self, trial: str, epoch: int, accuracy: float, costs: Sequence[float]) -> Note | None:
+        """What there is to note of an accuracy: nothing between rungs."""
+        bracket = self.enter(trial)
+        if epoch < self.epochs and epoch not in self.levels(bracket):
+            return None
+        return Note(trial, bracket, min(epoch, self.epochs), accuracy, tuple(float(cost) for cost in costs))
+
+    def note(self, note: Note) -> None:
+        """Take a note in; one that is there already is replaced."""
+        self.bracket_of[note.trial] = note.bracket
+        if note.epoch == self.epochs:
+            self.finals[note.trial] = note.accuracy
+        else:
+            self.seen.setdefault((note.bracket, note.epoch), {})[note.trial] = (-note.accuracy, *note.costs)
+
     def decide(self, trial: str, epoch: int, accuracy: float, costs: Sequence[float]) -> bool:
-        """Note an accuracy and say whether the trial goes on; between rungs it always does.
+        """Note an accuracy and say whether the trial goes on; between rungs it always does."""
+        note = self.heard(trial, epoch, accuracy, costs)
+        if note is None:
+            return True
+        self.note(note)
+        return self.goes_on(note)
+
+    def goes_on(self, note: Note) -> bool:
+        """Whether a trial that was noted goes on, by what is known now; after the last epoch it always does.
 
         At a rung it goes on if no trial that was there dominates it, or if it is among the best 1/reduction of them by
-        (non-domination rank, crowding). Asking again for a trial that was here repeats the question with what is known now.
+        (non-domination rank, crowding).
         """
-        if epoch >= self.epochs:
-            self.finals[trial] = accuracy
+        if note.epoch == self.epochs:
             return True
-        bracket = self.enter(trial)
-        if epoch not in self.levels(bracket):
-            return True
-        rung = self.seen.setdefault((bracket, epoch), {})
-        rung[trial] = (-accuracy, *(float(cost) for cost in costs))
+        rung = self.seen[note.bracket, note.epoch]
         losses_NM = np.array(list(rung.values()))
-        here = list(rung).index(trial)
-        rank_N = non_domination_rank(losses_NM)
-        if rank_N[here] == 0:
+        here = list(rung).index(note.trial)
+        if not _dominated(losses_NM, here):
             return True
-        order = np.lexsort((-crowding_distance(losses_NM), rank_N))
+        order = np.lexsort((-crowding_distance(losses_NM), non_domination_rank(losses_NM)))
         return bool(here in order[: int(len(rung) / self.reduction)])
 
     def expected(self, epoch: int, accuracy: float) -> float:
@@ -98,29 +130,12 @@ class Rungs:
         ]
         return accuracy + float(np.median(gains)) if gains else accuracy
 
-    # --- kept over kills ---------------------------------------------------------------------------------------------
+    @property
+    def plan(self) -> list[float]:
+        """What has to be equal for notes to mean the same."""
+        return [self.epochs, self.first, self.reduction, self.brackets]
 
-    def to_json(self) -> str:
-        rungs = [[bracket, level, rung] for (bracket, level), rung in self.seen.items()]
-        plan = [self.epochs, self.first, self.reduction, self.brackets]
-        state = {"format": FORMAT, "plan": plan, "rungs": rungs, "finals": self.finals, "brackets": self.bracket_of}
-        return json.dumps(state)
 
-    def load_json(self, text: str) -> None:
-        """Take in what another process noted; UsageError where that was under another plan."""
-        state: dict[str, Any] = json.loads(text)
-        plan = [self.epochs, self.first, self.reduction, self.brackets]
-        if state["plan"] != plan:
-            raise UsageError(
-                f"the rungs were kept for epochs, first, reduction, brackets = {state['plan']}, not {plan}"
-            )
-        for bracket, level, rung in state["rungs"]:
-            self.seen.setdefault((bracket, level), {}).update({trial: tuple(losses) for trial, losses in rung.items()})
-        self.finals.update(state["finals"])
-        self.bracket_of.update(state["brackets"])
-
-    def save(self, path: Path) -> None:
-        """Write one small file, whole or not at all."""
-        beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-        beside.write_text(self.to_json())
-        os.replace(beside, path)
+def _dominated(losses_NM: np.ndarray, here: int) -> bool:
+    none_worse_N = (losses_NM <= losses_NM[here]).all(axis=1)
+    return bool((none_worse_N & (losses_NM < losses_NM[here]).any(axis=1)).any())

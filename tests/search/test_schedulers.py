@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from ray import tune
 
 from search.pareto import dominates
 from search.schedulers import DominationASHA, Rungs
+from search.schedulers.rungs import Note
 from spaces.errors import UsageError
 
 POINTS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=20)
@@ -60,13 +62,16 @@ def test_a_stopped_trial_is_expected_to_gain_what_others_gained() -> None:
 @given(POINTS, st.integers(0, 20))
 def test_a_kill_at_any_time_changes_no_decision(points: list[tuple[int, int]], kill: int) -> None:
     def run(resume_at: int) -> list[bool]:
-        rungs, out = Rungs(epochs=9, brackets=2), []
+        rungs, out, kept = Rungs(epochs=9, brackets=2), [], []
         for i, (accuracy, cost) in enumerate(points):
             if i == resume_at:
-                fresh = Rungs(epochs=9, brackets=2)
-                fresh.load_json(rungs.to_json())
-                rungs = fresh
-            out += [rungs.decide(str(i), epoch, accuracy + epoch, [cost]) for epoch in (1, 3, 9)]
+                rungs = Rungs(epochs=9, brackets=2)
+                for line in kept:
+                    rungs.note(Note.from_dict(json.loads(line)))
+            for epoch in (1, 3, 9):
+                note = rungs.heard(str(i), epoch, accuracy + epoch, [cost])
+                kept += [json.dumps(note.to_dict())] if note else []
+                out.append(rungs.decide(str(i), epoch, accuracy + epoch, [cost]))
         return out
 
     assert run(kill) == run(-1)
@@ -75,7 +80,7 @@ def test_a_kill_at_any_time_changes_no_decision(points: list[tuple[int, int]], k
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"first": 12}, "first rung 12 must lie between 1 and 9"),
+        ({"first": 9}, "first rung 9 must lie below the 9 epochs"),
         ({"reduction": 1}, "reduction 1 must be more than 1"),
         ({"brackets": 5}, "brackets 5 must lie between 1 and 2"),
     ],
@@ -85,9 +90,21 @@ def test_mistakes_are_named(options: dict, words: str) -> None:
         Rungs(epochs=9, **options)
 
 
-def test_rungs_of_another_plan_are_refused() -> None:
+def test_a_journal_is_read_back_without_its_torn_last_line_and_not_under_another_plan(tmp_path: Path) -> None:
+    journal = tmp_path / "rungs.jsonl"
+    scheduler = DominationASHA(Rungs(epochs=9), journal=journal)
+    for trial, epoch, accuracy in [("a", 1, 0.5), ("a", 2, 0.6), ("a", 3, 0.7), ("b", 1, 0.4)]:
+        result = {"training_iteration": epoch, "accuracy": accuracy, "flops": 1.0}
+        scheduler.on_trial_result(None, SimpleNamespace(trial_id=trial), result)
+    whole = journal.read_text()
+    assert len(whole.splitlines()) == 4  # the plan and three notes
+    journal.write_text(whole + '{"trial": "c", "bra')
+    again = Rungs(epochs=9)
+    DominationASHA(again, journal=journal)
+    assert journal.read_text() == whole
+    assert again == scheduler.rungs
     with pytest.raises(UsageError, match=r"\[9, 1, 3.0, 1\], not \[27"):
-        Rungs(epochs=27).load_json(Rungs(epochs=9).to_json())
+        DominationASHA(Rungs(epochs=27), journal=journal)
 
 
 class Growing(tune.Trainable):
@@ -110,8 +127,8 @@ class Growing(tune.Trainable):
 @pytest.mark.slow
 def test_in_ray_tune_the_bad_end_early_and_the_rungs_are_kept(tmp_path: Path) -> None:
     qualities = [0.9, 0.1, 0.2, 0.3, 0.95]
-    state = tmp_path / "rungs.json"
-    scheduler = DominationASHA(Rungs(epochs=9), state=state, identify=lambda trial: str(trial.config["quality"]))
+    journal = tmp_path / "rungs.jsonl"
+    scheduler = DominationASHA(Rungs(epochs=9), journal=journal, identify=lambda trial: str(trial.config["quality"]))
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
     results = tune.Tuner(
         Growing,
@@ -122,7 +139,7 @@ def test_in_ray_tune_the_bad_end_early_and_the_rungs_are_kept(tmp_path: Path) ->
     ray.shutdown()
     epochs = {result.config["quality"]: result.metrics["training_iteration"] for result in results}
     assert epochs == {0.9: 9, 0.1: 1, 0.2: 1, 0.3: 1, 0.95: 9}
-    kept = json.loads(state.read_text())
-    assert set(kept["finals"]) == {"0.9", "0.95"}
-    again = DominationASHA(Rungs(epochs=9), state=state)
-    assert not again.rungs.decide("new", 1, 0.2, [1.0])
+    again = Rungs(epochs=9)
+    DominationASHA(again, journal=journal)
+    assert set(again.finals) == {"0.9", "0.95"}
+    assert not again.decide("new", 1, 0.2, [1.0])
