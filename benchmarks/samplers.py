@@ -363,10 +363,14 @@ OWN = ("known_cost", "evolution", "banana")  # code of this repository: a change
 
 
 @cache
-def own_code() -> str:
-    """Digest of what our samplers are made of."""
-    sources = [*sorted(Path("search/samplers").glob("*.py")), Path("search/pareto.py")]
-    code = b"".join(path.read_bytes() for path in sources) + _banana.__code__.co_code
+def release(sampler: str) -> str:
+    """What a kept search was made with: our code's digest, or a package's version."""
+    if sampler not in OWN:
+        package = SEARCHES[sampler][2] or "optuna"
+        return version(package) if find_spec(package) else "none"
+    used = [Path("search/pareto.py")]
+    used += [] if sampler == "banana" else sorted(Path("search/samplers").glob("*.py"))
+    code = b"".join(path.read_bytes() for path in used) + (_banana.__code__.co_code if sampler == "banana" else b"")
     return hashlib.blake2b(code, digest_size=6).hexdigest()
 
 
@@ -380,9 +384,7 @@ class Runs:
         self._kept = {tuple(run["key"]): run for run in map(json.loads, lines)}
 
     def key(self, table: Table, sampler: str, seed: int) -> tuple[Any, ...]:
-        package = SEARCHES[sampler][2] or "optuna"
-        release = own_code() if sampler in OWN else version(package) if find_spec(package) else "none"
-        return (table.digest, sampler, release, self.trials, seed)
+        return (table.digest, sampler, release(sampler), self.trials, seed)
 
     def of(self, table: Table, sampler: str) -> list[dict[str, Any]]:
         """The finished searches of the current version of a sampler, by seed."""

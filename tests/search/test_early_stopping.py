@@ -94,7 +94,7 @@ def test_what_is_dominated_stops_keeps_its_epochs_and_is_on_no_front(
     assert {e.fidelity for e in evaluations if e.state == COMPLETE} == {EPOCHS}
     lines = (tmp_path / "log").read_text().splitlines()
     assert len(lines) == sum(e.fidelity for e in evaluations)  # no epoch is trained after the decision, none twice
-    assert not {e.architecture for e in stopped} & set(load(folder).front()["architecture"])
+    assert not {e.architecture for e in stopped} & set(load(folder).front["architecture"])
 
 
 @pytest.mark.slow
