@@ -4,7 +4,7 @@ BIN    := .venv/bin
 # Ray's uv hook would rebuild the environment for every worker; the project always runs its own interpreter.
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
 
-.PHONY: $(shell grep -oE '^[a-z-]+:' $(MAKEFILE_LIST) | tr -d :) bench-default-task bench-samplers bench-early-stopping bench-throughput bench-supernet bench-backbones bench-costs
+.PHONY: $(shell grep -oE '^[a-z-]+:' $(MAKEFILE_LIST) | tr -d :) bench-default-task bench-samplers bench-peers bench-suggestion bench-early-stopping bench-orchestration bench-faults bench-end-to-end bench-throughput bench-supernet bench-backbones bench-costs
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 18
@@ -47,8 +47,24 @@ bench-samplers: setup  ## our samplers and Optuna's on tables, hypervolume again
 	$(BIN)/python -m benchmarks.samplers --table additive rugged placements --seeds 5 --trials 100 \
 		--mark synthetic --markdown docs/samplers.md
 
+bench-peers: setup  ## the same against BoTorch, SMAC, pymoo, MO-BANANAS and Optuna's GP (group `peers`); hours
+	$(BIN)/python -m benchmarks.samplers --table macro --samplers known_cost gp pymoo botorch smac banana \
+		--mark peers --markdown docs/samplers.md
+
+bench-suggestion: setup  ## seconds of one suggestion at 500 finished trials
+	$(BIN)/python -m benchmarks.samplers --suggestion --mark suggestion --markdown docs/samplers.md
+
 bench-early-stopping: setup  ## epochs saved by stopping dominated trials
 	$(BIN)/python -m benchmarks.early_stopping --markdown docs/samplers.md
+
+bench-orchestration: setup  ## what Ray, the study and the store cost per empty trial
+	$(BIN)/python -m benchmarks.orchestration --long 5000 --markdown docs/engine.md
+
+bench-faults: setup  ## 20 kills of driver and workers: evaluations lost and repeated
+	$(BIN)/python -m benchmarks.faults --markdown docs/engine.md
+
+bench-end-to-end: setup  ## the default against random and plain Ray Tune with Optuna at equal wall time
+	$(BIN)/python -m benchmarks.end_to_end --markdown docs/engine.md
 
 bench-throughput: setup  ## seconds of the training evaluator against a DataLoader loop
 	$(BIN)/python -m benchmarks.throughput --markdown docs/throughput.md
@@ -68,5 +84,5 @@ bench-attention: setup  ## attention modules against timm and the plain forms of
 bench-report: setup  ## seconds to write the report of 5,000 evaluations, and to open it
 	$(BIN)/python -m benchmarks.report --markdown docs/report_benchmark.md
 
-bench: bench-attention bench-backbones bench-costs bench-default-task bench-early-stopping bench-samplers bench-supernet \
+bench: bench-attention bench-backbones bench-costs bench-default-task bench-early-stopping bench-end-to-end bench-faults bench-orchestration bench-samplers bench-suggestion bench-supernet \
 	bench-throughput bench-report  ## every benchmark, one after the other
