@@ -92,11 +92,16 @@ function drawFront() {
   }
   const fresh = plain.filter((row) => known(row.fresh));
   traces.push(trace("plain backbone", plain, accuracy, { marker: { size: 13, symbol: "x", color: INK }, error_y: fresh.length ? bars(fresh) : undefined }));
-  traces.push({ name: "choice", x: [], y: [], mode: "markers", hoverinfo: "skip", showlegend: false, marker: { size: 20, color: "rgba(0,0,0,0)", line: { color: GOLD, width: 3 } } });
-  const shape = layout(METRIC_NAMES[metric], "validation accuracy");
+  const shape = layout(METRIC_NAMES[metric], "validation accuracy", { shapes: ring(showChoice()) });
   shape.xaxis.type = byId("log").checked ? "log" : "linear";
   Plotly.react("front-chart", traces, shape, OPTIONS);
-  showChoice();
+}
+
+// A shape around the choice: moving it leaves the thousands of points as they are. Bezier arcs, since plotly drops the negative
+// pixels of its own circle on a logarithmic axis.
+const CIRCLE = "M-10,0C-10,-5.5,-5.5,-10,0,-10C5.5,-10,10,-5.5,10,0C10,5.5,5.5,10,0,10C-5.5,10,-10,5.5,-10,0Z";
+function ring(row) {
+  return row ? [{ type: "path", path: CIRCLE, xsizemode: "pixel", ysizemode: "pixel", xanchor: row[metric], yanchor: accuracy(row), line: { color: GOLD, width: 3 } }] : [];
 }
 
 function limits() {
@@ -114,7 +119,7 @@ function showChoice() {
   byId("budget-value").textContent = `at most ${whole(limit)} ${METRIC_NAMES[metric]}`;
   const box = byId("choice");
   box.replaceChildren();
-  if (!row) return;
+  if (!row) return row;
   const button = document.createElement("button");
   button.className = "copy";
   button.type = "button";
@@ -132,9 +137,8 @@ function showChoice() {
   again.textContent = "copy the command";
   again.addEventListener("click", () => copy(command.textContent));
   box.append(button, facts, command, document.createTextNode(" "), again);
-  const chart = byId("front-chart");
-  Plotly.restyle(chart, { x: [[row[metric]]], y: [[accuracy(row)]] }, [chart.data.length - 1]);
   for (const line of document.querySelectorAll("#rows tbody tr")) line.classList.toggle("chosen", line.dataset.architecture === row.architecture);
+  return row;
 }
 
 // --- the table -------------------------------------------------------------------------------------------------------
@@ -252,7 +256,7 @@ function drawParallel() {
 for (const name of run.metrics) byId("metric").add(new Option(METRIC_NAMES[name], name, false, name === metric));
 byId("metric").addEventListener("change", (event) => { metric = event.target.value; drawFront(); });
 byId("log").addEventListener("change", drawFront);
-byId("budget").addEventListener("input", showChoice);
+byId("budget").addEventListener("input", () => Plotly.relayout("front-chart", { shapes: ring(showChoice()) }));
 byId("csv").addEventListener("click", () => {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([csv()], { type: "text/csv" }));

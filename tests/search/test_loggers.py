@@ -6,6 +6,7 @@ import pytest
 
 from search.config import load_config
 from search.loggers import create_loggers
+from search.runner import run_search
 from spaces.errors import UsageError
 
 
@@ -25,3 +26,13 @@ def test_the_configuration_refuses_an_unknown_logger() -> None:
     with pytest.raises(UsageError, match=r"loggers\.0"):
         load_config("configs/default.yaml", ["loggers=[nothing]"])
     assert load_config("configs/default.yaml", ["loggers=[tensorboard]"]).loggers == ("tensorboard",)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "written"), [("mlflow", "mlflow.db"), ("wandb", "wandb/offline-run-*/*.wandb")])
+def test_a_run_is_logged(name: str, written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(name, reason=f"{name} is optional: the extra `loggers`")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    small = ["data=digits", "training.epochs=1", "search.trials=2", f"loggers=[{name}]", "space.attentions=[none, se]"]
+    run_search(load_config("configs/default.yaml", small), tmp_path / "run")
+    assert list((tmp_path / "run").glob(written))

@@ -9,12 +9,12 @@ import pytest
 from search import load
 from search.analysis.attribution import attribute, bayesian_linear, fanova
 from spaces import Placement
-from tests.search.analysis.conftest import GAINS
+from tests.search.conftest import GAINS
 
 
 @pytest.fixture(scope="module")
 def attribution(tmp_path_factory: pytest.TempPathFactory) -> object:
-    from tests.search.analysis.conftest import make_run
+    from tests.search.conftest import make_run
 
     return attribute(load(make_run(tmp_path_factory.mktemp("runs") / "run", 120)))
 

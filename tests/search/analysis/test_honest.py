@@ -14,7 +14,7 @@ import yaml
 from search import load
 from search.analysis.honest import curse, headline, near_front, uniform_architectures, verdicts
 from search.config import load_run_config
-from tests.search.analysis.conftest import CONFIG, truth
+from tests.search.conftest import CONFIG, truth
 
 ROOT = Path(__file__).parents[3]
 

@@ -86,6 +86,17 @@ def test_axes_switch_between_costs_and_scales(page: Any) -> None:
         assert page.evaluate("document.getElementById('front-chart').layout.xaxis.title.text") == title
     page.check("#log")
     assert page.evaluate("document.getElementById('front-chart').layout.xaxis.type") == "log"
+    off = page.evaluate(
+        """() => {  // pixels between the ring as drawn and the point that it marks
+            const chart = document.getElementById('front-chart');
+            const ring = chart.querySelector('.shapelayer path').getBoundingClientRect();
+            const { xaxis, yaxis, shapes: [{ xanchor, yanchor }] } = chart._fullLayout;
+            const box = chart.getBoundingClientRect();
+            return [(ring.left + ring.right) / 2 - box.left - xaxis._offset - xaxis.d2p(xanchor),
+                    (ring.top + ring.bottom) / 2 - box.top - yaxis._offset - yaxis.d2p(yanchor)];
+        }"""
+    )
+    assert off == pytest.approx([0, 0], abs=1)
 
 
 @needs_chromium
@@ -140,8 +151,7 @@ def test_the_table_sorts_copies_and_downloads(page: Any, known_run: Path, tmp_pa
 @needs_chromium
 def test_it_can_be_read_on_a_phone(page: Any) -> None:
     page.set_viewport_size({"width": 375, "height": 800})
-    page.wait_for_timeout(300)  # plotly follows the width a moment later
-    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    page.wait_for_function("document.documentElement.scrollWidth <= 375")  # plotly follows the width a moment later
 
 
 @needs_chromium

@@ -9,12 +9,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from evaluators.data.batches import make_batches
+from evaluators.training import validate
 from search.export import export, load_exported
 from search.export.check import Check, ExportError, Written, check, logits
 from search.export.formats import CARD, FORMATS, HUB_CONFIG, SPEC, WEIGHTS, probe_input
 from search.export.loader import load_source
 from search.export.source import model_source
 from search.export.subject import Subject, make_spec
+from search.results import load
+from search.runner import create_evaluator
 from spaces import Architecture
 from spaces.attention import list_attentions
 from spaces.errors import UsageError
@@ -124,6 +128,25 @@ def test_an_architecture_is_exported_with_its_card_and_read_back(tmp_path: Path)
     assert card.startswith("---\nlicense: apache-2.0\n")
     assert "test_resnet:se-r16@slot" in card
     assert load_exported(tmp_path / "out").state_dict().keys() == load_file(tmp_path / "out" / WEIGHTS).keys()
+
+
+@pytest.mark.slow
+def test_retrained_weights_are_new_and_trained_once(known_run: Path, tmp_path: Path) -> None:
+    chosen = load(known_run).front.iloc[0]["architecture"]
+    first = export(str(known_run), to=tmp_path / "a", pick=chosen, formats=["safetensors"], retrain=True, epochs=1)
+    (weights,) = (known_run / "weights").glob("*-e1.safetensors")
+    written = weights.stat().st_mtime_ns
+    again = export(str(known_run), to=tmp_path / "b", pick=chosen, formats=["safetensors"], retrain=True, epochs=1)
+    assert weights.stat().st_mtime_ns == written
+    assert first.accuracy == again.accuracy
+    kept, exported = load_file(weights), load_file(tmp_path / "a" / WEIGHTS)
+    assert all(torch.equal(kept[name], exported[name]) for name in exported)
+    evaluator = create_evaluator(load(known_run).config)
+    model = evaluator.build(Architecture.parse(chosen))
+    model.load_state_dict(exported)
+    val = make_batches(evaluator.data.val, evaluator.data, 256, torch.device("cpu"))
+    found = validate(model, val, torch.device("cpu"), amp="off")
+    assert found["accuracy"] == pytest.approx(first.accuracy)  # the card says what the exported weights do
 
 
 def test_unknown_formats_and_missing_files_are_named(tmp_path: Path) -> None:
