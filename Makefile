@@ -22,8 +22,8 @@ setup: .venv/.synced  ## build .venv from the pinned, hashed requirements
 search: setup  ## search the embedded default task and print its Pareto front
 	$(BIN)/python run_search.py
 
-test: setup  ## run all tests
-	$(BIN)/python -m pytest
+test: setup  ## run all tests, one process per core with one thread each; a file's tests stay together and share what they built
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 lint: setup  ## ruff and the type checker
 	$(BIN)/ruff check .
