@@ -124,16 +124,16 @@ class Data:
 def cut(labels: np.ndarray, val_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(train rows, validation rows): a stratified cut that depends on nothing but the labels, the size and the seed.
 
-    Every class gives validation its proportional share (largest remainders first) and keeps at least one image for train.
+    Every class gives validation its proportional share (largest remainders first) and keeps at least one image for train;
+    what a class of few images cannot give, the others do.
     """
     if not 0 < val_size < len(labels):
         raise UsageError(f"val_size {val_size} leaves no image for validation or train; valid: 1 to {len(labels) - 1}")
     classes, counts = np.unique(labels, return_counts=True)
     ideal = counts * val_size / len(labels)
     shares = np.minimum(ideal.astype(int), counts - 1)
-    for position in np.argsort(shares - ideal, kind="stable"):
-        if shares.sum() < val_size and shares[position] < counts[position] - 1:
-            shares[position] += 1
+    while shares.sum() < val_size and (can_give := shares < counts - 1).any():
+        shares[np.argmax(np.where(can_give, ideal - shares, -np.inf))] += 1
     rng = np.random.default_rng(seed)
     val = np.concatenate(
         [rng.permutation(np.flatnonzero(labels == label))[:share] for label, share in zip(classes, shares, strict=True)]

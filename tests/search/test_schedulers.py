@@ -129,7 +129,7 @@ def test_in_ray_tune_the_bad_end_early_and_the_rungs_are_kept(tmp_path: Path) ->
     qualities = [0.9, 0.1, 0.2, 0.3, 0.95]
     journal = tmp_path / "rungs.jsonl"
     scheduler = DominationASHA(Rungs(epochs=9), journal=journal, identify=lambda trial: str(trial.config["quality"]))
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
     results = tune.Tuner(
         Growing,
         param_space={"quality": tune.grid_search(qualities)},
