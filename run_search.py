@@ -62,7 +62,9 @@ def search(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the configuration.")
     ] = None,
     run: Annotated[Path | None, typer.Option("--run", help="The run directory to make.")] = None,
-    resume: Annotated[Path | None, typer.Option("--resume", help="Go on with a run that was interrupted.")] = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="DIR|URL", help="Go on with a run that was interrupted.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Search for the best placements and print their Pareto front."""
@@ -72,7 +74,8 @@ def search(
     if resume:
         if overrides or run:
             raise UsageError("--resume goes on with a run as it was configured; it takes neither --set nor --run")
-        folder, outcome = resume, resume_search(resume)
+        outcome = resume_search(resume)
+        folder = outcome.folder if "://" in resume else Path(resume)
     else:
         settings = load_config(config, overrides or [])
         folder = run or new_run_folder(settings.name)

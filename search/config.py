@@ -75,16 +75,28 @@ class SearchConfig(Section):
 
 
 class ResourceConfig(Section):
-    """What one trial occupies, and where the trials run."""
+    """What one trial occupies, and what becomes of those that go wrong."""
 
     cpus: float = Field(default=1, gt=0)
     gpus: float | None = Field(
         default=None, ge=0, description="share of a GPU per trial; None: chosen from the machine"
     )
-    concurrency: int | None = Field(default=None, ge=1, description="trials at once; None: as many as fit")
-    address: str | None = Field(default=None, description="an existing Ray cluster; None: this machine")
+    concurrency: int | None = Field(
+        default=None, ge=1, description="trials at once; None: as many as fit at the start. On a cluster it may be more"
+    )
     retries: int = Field(default=1, ge=0, description="how often a trial whose worker died is tried again")
     time_limit: float | None = Field(default=None, gt=0, description="seconds an evaluation may take; None: any")
+
+
+class RayConfig(Section):
+    """Where the trials run, and where the run directory is copied to as it grows; see docs/cluster.md."""
+
+    address: str | None = Field(
+        default=None, description="an existing Ray cluster: auto or HOST:PORT; None: this machine"
+    )
+    storage: str | None = Field(
+        default=None, description="a shared folder or an fsspec URL for copies of run directories"
+    )
 
 
 class Config(Section):
@@ -97,6 +109,7 @@ class Config(Section):
     training: Recipe = Field(default_factory=Recipe)
     search: SearchConfig = Field(default_factory=SearchConfig)
     resources: ResourceConfig = Field(default_factory=ResourceConfig)
+    ray: RayConfig = Field(default_factory=RayConfig)
     loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     reuse: tuple[str, ...] = Field(default=(), description="run directories whose evaluations this search starts with")
 

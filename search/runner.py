@@ -33,8 +33,10 @@ from ray import tune
 from evaluators.base import Evaluator
 from evaluators.data import Data, load_data
 from evaluators.training import TrainingEvaluator
+from search.cluster import actor_here, on_cluster, ray_session, trial_resources
 from search.config import Config, dump_config, load_run_config
 from search.loggers import create_loggers
+from search.mirror import Mirror, fetch
 from search.problem import Problem
 from search.progress import Progress
 from search.reuse import adopt
@@ -95,7 +97,14 @@ def run_search(config: Config, folder: str | Path, *, resume: bool = False) -> O
 
 
 def resume_search(folder: str | Path) -> Outcome:
-    """Go on with a run that was killed or interrupted; nothing that was finished is repeated."""
+    """Go on with a run that was killed or interrupted; nothing that was finished is repeated.
+
+    A URL is that of a run's copy (`ray.storage`), which is fetched into `runs` first.
+    """
+    if "://" in str(folder):
+        url = str(folder).rstrip("/")
+        folder = Path("runs") / url.rpartition("/")[2]
+        fetch(url, folder)
     return run_search(load_run_config(folder), folder, resume=True)
 
 
@@ -155,6 +164,7 @@ class _Run:
         # What `export` may be asked for: the fronts of each single cost, besides that of the search.
         self.fronts = [self.front, *(RunningFront((cost,)) for cost in ("flops", "macs", "params"))]
         self.overdue: Any = None
+        self.mirror = Mirror(folder, config.ray.storage) if config.ray.storage else None
 
     def go(self) -> Outcome:
         start = time.monotonic()
@@ -177,6 +187,9 @@ class _Run:
                 self.weights.mkdir(exist_ok=True)
             self._fit(missing, planned)
         self._write_front()
+        self.store.flush()
+        if self.mirror:
+            self.mirror.push(now=True)
         states = [evaluation.state for evaluation in self.store]
         return Outcome(
             folder=self.folder,
@@ -196,7 +209,7 @@ class _Run:
             resources, concurrency = trial_resources(self.config)
             progress.note(f"{concurrency} trials at once, each with {_words(resources)}")
             limit = self.config.resources.time_limit
-            self.overdue = ray.remote(Overdue).options(num_cpus=0).remote() if limit else None
+            self.overdue = actor_here(Overdue) if limit else None
             plan = {
                 "time_limit": limit,
                 "overdue": self.overdue,
@@ -205,6 +218,7 @@ class _Run:
                 "seed": self.config.seed,
                 "threads": max(1, int(resources["cpu"])),
                 "weights": self.weights,
+                "send_weights": on_cluster(self.config),
             }
             recorder = _Recorder(self, progress)
             trainable = tune.with_parameters(EvaluationTrial, evaluator=self.evaluator, plan=plan)
@@ -288,10 +302,24 @@ class _Run:
             finished=time.time(),
             task=self.task,
         )
+        sent = result.pop("weights", None)  # nobody after this needs to see so many bytes
         if evaluation.key not in self.store:
+            if sent is not None:
+                self._write_weights(Architecture.parse(evaluation.architecture), sent)
             self.store.add(evaluation)
             self._update_fronts(evaluation)
+            if self.mirror:
+                self.mirror.push()
         return evaluation
+
+    def _write_weights(self, arch: Architecture, content: bytes) -> None:
+        """Weights that came from another machine."""
+        path = weights_path(self.weights, arch)
+        assert path is not None
+        with self.store.refusing():
+            partial = path.with_name(f"{path.name}.partial")
+            partial.write_bytes(content)
+            partial.replace(path)
 
     def _read_fronts(self) -> None:
         """Begin with what the store holds."""
@@ -361,43 +389,6 @@ def _rows(space: Any, params: list[dict[str, Any]]) -> Any:
     import numpy as np
 
     return np.array([space.from_params(one) for one in params])
-
-
-@contextmanager
-def ray_session(config: Config) -> Iterator[None]:
-    """A Ray session: the given cluster, or one on this machine that ends with the run."""
-    owned = not ray.is_initialized()
-    if owned:
-        ray.init(
-            address=config.resources.address,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=True,
-        )
-    try:
-        yield
-    finally:
-        if owned:
-            ray.shutdown()
-
-
-def trial_resources(config: Config) -> tuple[dict[str, float], int]:
-    """What one trial occupies, and how many fit at once; raises UsageError where not even one does."""
-    have = ray.cluster_resources()
-    cpus, gpus = have.get("CPU", 0), have.get("GPU", 0)
-    share = config.resources.gpus
-    if share is None:
-        share = min(1.0, gpus / max(1, cpus // config.resources.cpus)) if gpus else 0
-    fits = cpus / config.resources.cpus if config.resources.cpus else math.inf
-    if share:
-        fits = min(fits, gpus / share)
-    if fits < 1:
-        raise UsageError(
-            f"one trial wants {config.resources.cpus:g} CPUs and {share:g} GPUs, but there are {cpus:g} CPUs and {gpus:g} GPUs"
-        )
-    concurrency = min(int(fits), config.resources.concurrency or int(fits))
-    return {"cpu": config.resources.cpus, **({"gpu": share} if share else {})}, concurrency
 
 
 def _words(resources: dict[str, float]) -> str:

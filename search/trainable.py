@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -20,6 +22,7 @@ import torch
 from ray.tune import Trainable
 
 from evaluators.base import EvaluationError, Evaluator, Report
+from evaluators.training import TrainingEvaluator, pick_device
 from search.store import COMPLETE, FAILED, STOPPED
 from spaces import Architecture
 
@@ -88,8 +91,9 @@ class EvaluationTrial(Trainable):
 
     def setup(self, config: dict[str, Any], evaluator: Evaluator, plan: Mapping[str, Any]) -> None:
         """``plan`` holds fidelity, the ``rungs`` to report at (none: the evaluation is one step), seed, threads, the folder for
-        weights (None: weights are not kept), and ``overdue`` and ``time_limit`` in seconds (None: it may take any time)."""
-        self._evaluator = evaluator
+        weights (None: weights are not kept) and whether to send them to the driver instead, and ``overdue`` and ``time_limit``
+        in seconds (None: it may take any time)."""
+        self._evaluator = at_home(evaluator)
         self._plan = plan
         self._running: Pausing | None = None
 
@@ -167,11 +171,15 @@ class EvaluationTrial(Trainable):
 
     def _evaluate(self, arch: Architecture, report: Report | None) -> Outcome:
         plan = self._plan
-        keep = weights_path(plan["weights"], arch)
+        send = bool(plan["weights"] and plan["send_weights"])
         try:
-            metrics = self._evaluator.evaluate(
-                arch, fidelity=plan["fidelity"], seed=plan["seed"], report=report, keep=keep
-            )
+            with tempfile.TemporaryDirectory() if send else nullcontext(plan["weights"]) as folder:
+                keep = weights_path(Path(folder) if folder else None, arch)
+                metrics = self._evaluator.evaluate(
+                    arch, fidelity=plan["fidelity"], seed=plan["seed"], report=report, keep=keep
+                )
+                if send and keep and keep.exists():
+                    metrics["weights"] = keep.read_bytes()
         except EvaluationError as error:
             return failed(str(error))
         except Exception as error:  # a bug in one module must not end a search of days; the reason is kept and shown
@@ -179,6 +187,13 @@ class EvaluationTrial(Trainable):
         if not math.isfinite(metrics["accuracy"]):
             return failed(f"accuracy is {metrics['accuracy']}")
         return {**metrics, "state": COMPLETE, "reason": ""}
+
+
+def at_home(evaluator: Evaluator) -> Evaluator:
+    """The evaluator on the device of the machine that it came to; the driver's may have been another."""
+    if isinstance(evaluator, TrainingEvaluator):
+        return replace(evaluator, device=pick_device())
+    return evaluator
 
 
 def failed(reason: str) -> Outcome:

@@ -22,10 +22,11 @@ from evaluators.base import EvaluationError
 from evaluators.data.batches import make_batches
 from evaluators.training import VALIDATION_BATCH, TrainingEvaluator, validate
 from search.analysis.honest import BASELINES, near_front, reported, uniform_architectures
+from search.cluster import ray_session, trial_resources
 from search.config import Config
 from search.problem import Problem
 from search.results import Results, load
-from search.runner import create_evaluator, create_problem, ray_session, trial_resources
+from search.runner import create_evaluator, create_problem
 from search.statistics import next_seed
 from search.store import COMPLETE, CONFIRM, FAILED, RANDOM, TEST, Evaluation, Store
 from search.trainable import failed, weights_path
