@@ -276,10 +276,26 @@ def others(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
     return [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
 
 
-def seen_by(space: Space, trials: Sequence[FrozenTrial], genes: int) -> Indices:
-    """The candidates (T, G) of all trials that have one: finished, failed, running and enqueued alike."""
-    found = [indices for trial in trials if (indices := indices_of(space, trial)) is not None]
-    return np.array(found, dtype=np.int64).reshape(-1, genes)
+class Reader:
+    """``indices_of`` that looks at a finished trial once, so that a suggestion does not take longer with every trial."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self._known: dict[int, tuple[FrozenTrial, Indices | None]] = {}
+
+    def __call__(self, trial: FrozenTrial) -> Indices | None:
+        known = self._known.get(trial.number)
+        if known is not None and known[0] is trial:  # and not that of another study
+            return known[1]
+        indices = indices_of(self.space, trial)
+        if trial.state.is_finished():
+            self._known[trial.number] = (trial, indices)
+        return indices
+
+    def seen(self, trials: Sequence[FrozenTrial], genes: int) -> Indices:
+        """The candidates (T, G) of all trials that have one: finished, failed, running and enqueued alike."""
+        found = [indices for trial in trials if (indices := self(trial)) is not None]
+        return np.array(found, dtype=np.int64).reshape(-1, genes)
 
 
 def relative_space(space: Space) -> dict[str, BaseDistribution]:

@@ -10,7 +10,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search.pareto import crowding_distance, non_domination_rank
-from search.samplers.candidates import Candidates, Indices, indices_of
+from search.samplers.candidates import Candidates, Indices
 from search.samplers.guarded import SpaceSampler
 
 
@@ -26,7 +26,7 @@ class EvolutionSampler(SpaceSampler):
         self._population, self._tournament = population, tournament
 
     def propose(self, study: Study, trial: FrozenTrial, trials: list[FrozenTrial], seen_TG: Indices) -> Indices | None:
-        done = [t for t in trials if t.state == TrialState.COMPLETE and indices_of(self.space, t) is not None]
+        done = [t for t in trials if t.state == TrialState.COMPLETE and self.indices_of(t) is not None]
         if len(trials) >= self._population and done:
             alive = sorted(done, key=lambda t: t.number)[-self._population :]
             for _ in range(8):  # a parent whose children were all tried leaves the stage to another

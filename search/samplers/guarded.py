@@ -10,7 +10,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from search.samplers.candidates import Candidates, Indices, others, relative_space, seen_by
+from search.samplers.candidates import Candidates, Indices, Reader, others, relative_space
 
 
 class SpaceSampler(BaseSampler):
@@ -24,6 +24,7 @@ class SpaceSampler(BaseSampler):
     def __init__(self, candidates: Candidates, *, seed: int | None = None, repeats: bool = False) -> None:
         self.candidates = candidates
         self.space = candidates.space
+        self.indices_of = Reader(self.space)
         self.exhausted = False
         self._repeats = repeats
         self._rng = np.random.default_rng(seed)
@@ -46,7 +47,7 @@ class SpaceSampler(BaseSampler):
     ) -> dict[str, Any]:
         trials = others(study, trial)
         genes = len(self.candidates.sizes)
-        seen_TG = seen_by(self.space, trials, genes)
+        seen_TG = self.indices_of.seen(trials, genes)
         avoid_TG = seen_TG[:0] if self._repeats else seen_TG
         indices_G = self.propose(study, trial, trials, avoid_TG)
         if indices_G is None:  # every candidate was tried: repeat one rather than leave the limits, and end the study

@@ -23,7 +23,6 @@ from search.samplers.candidates import (
     Indices,
     MappingSpace,
     Space,
-    indices_of,
     matches,
 )
 from search.samplers.guarded import SpaceSampler
@@ -132,7 +131,7 @@ class KnownCostSampler(SpaceSampler):
         pending: list[Indices] = []
         hints: list[tuple[Indices, float]] = []
         for trial in trials:
-            indices = indices_of(self.space, trial)
+            indices = self.indices_of(trial)
             if indices is None:
                 continue
             if trial.state == TrialState.COMPLETE:
