@@ -36,7 +36,8 @@ def ray_session(config: Config) -> Iterator[None]:
         code = {"runtime_env": {"py_modules": [str(root / package) for package in PACKAGES]}}
         try:
             ray.init(
-                address=config.ray.address,
+                # Without an address Ray would join, or wait for, whatever cluster was last started on this machine.
+                address=config.ray.address or os.environ.get("RAY_ADDRESS") or "local",
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
