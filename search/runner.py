@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -204,7 +205,7 @@ class _Run:
     def _fit(self, missing: int, planned: int) -> None:
         rungs = create_rungs(self.config)
         scheduler = self._scheduler(rungs) if rungs else None
-        searcher = self._searcher(rungs)
+        searcher = self._searcher(rungs, missing)
         with ray_session(self.config), Progress(planned, self.store, self.front) as progress:
             resources, concurrency = trial_resources(self.config)
             progress.note(f"{concurrency} trials at once, each with {_words(resources)}")
@@ -220,14 +221,14 @@ class _Run:
                 "weights": self.weights,
                 "send_weights": on_cluster(self.config),
             }
-            recorder = _Recorder(self, progress)
+            recorder = _Recorder(self, searcher, progress)
             trainable = tune.with_parameters(EvaluationTrial, evaluator=self.evaluator, plan=plan)
             tuner = tune.Tuner(
                 tune.with_resources(trainable, resources),
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
                     scheduler=scheduler,
-                    num_samples=missing,
+                    num_samples=-1,  # the searcher says when it is finished
                     max_concurrent_trials=concurrency,
                     reuse_actors=True,
                     trial_dirname_creator=lambda trial: trial.trial_id,
@@ -262,7 +263,7 @@ class _Run:
             identify=lambda trial: str(trial.config["architecture"]),
         )
 
-    def _searcher(self, rungs: Rungs | None) -> PlacementSearch:
+    def _searcher(self, rungs: Rungs | None, missing: int) -> PlacementSearch:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         storage = optuna.storages.RDBStorage(f"sqlite:///{self.folder / 'study.db'}")
         space, problem = self.problem.space, self.problem
@@ -278,6 +279,7 @@ class _Run:
             sampler,
             storage,
             self.store,
+            trials=missing,
             seed=self.config.seed + len(self.store),
             name=self.config.name,
             expected=rungs.expected if rungs else None,
@@ -357,8 +359,9 @@ class _Run:
 class _Recorder(tune.Callback):
     """Ray Tune's news, passed to the store and to the screen."""
 
-    def __init__(self, run: _Run, progress: Progress) -> None:
-        self._run, self._progress = run, progress
+    def __init__(self, run: _Run, searcher: PlacementSearch, progress: Progress) -> None:
+        self._run, self._searcher, self._progress = run, searcher, progress
+        self._deaths: Counter[str] = Counter()
         self.refused: StoreError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -370,9 +373,16 @@ class _Recorder(tune.Callback):
             self._keep(trial, result)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """All retries are used up: the worker died, was killed for its memory, or could not start."""
-        overdue = self._run.overdue
-        reason = ray.get(overdue.reason.remote(trial.config["architecture"])) if overdue is not None else None
+        """The worker died, was killed for its memory, or could not start, and Ray tried again as often as it may.
+
+        Ray does not try again where a worker dies while it is handed a trial: then the searcher hands it out anew.
+        """
+        overdue, text = self._run.overdue, trial.config["architecture"]
+        reason = ray.get(overdue.reason.remote(text)) if overdue is not None else None
+        self._deaths[text] += trial.run_metadata.num_failures
+        if not reason and self._deaths[text] <= self._run.config.resources.retries:
+            self._searcher.again(text)
+            return
         lines = str(reason or trial.get_error() or "the worker died").strip().splitlines()
         self._keep(trial, failed(lines[-1]))
 

@@ -29,7 +29,7 @@ class PlacementSearch(OptunaSearch):
     Samplers of this project propose only what is allowed; the check here holds for any Optuna sampler. A proposal that is
     refused is told to Optuna as failed and drawn again, and after some refusals an allowed architecture is enqueued.
     What was stopped early is told as failed too, so that it is on no front, with the accuracy that ``expected`` (epochs,
-    accuracy then) gives for its end.
+    accuracy then) gives for its end. It ends the search itself, once ``trials`` architectures were handed out and came back.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class PlacementSearch(OptunaSearch):
         storage: optuna.storages.BaseStorage,
         finished: Iterable[Evaluation],
         *,
+        trials: int,
         seed: int,
         name: str,
         expected: Callable[[int, float], float] | None = None,
@@ -48,6 +49,8 @@ class PlacementSearch(OptunaSearch):
         self._rng = np.random.default_rng(seed)
         self._architectures: dict[str, str] = {}
         self._queue: list[str] = []
+        self._lost: list[str] = []  # handed out, and to be handed out again
+        self._left = trials
         self._tried: set[str] = set()
         self._inside = 0  # how many of the tried ones count towards the feasible ones
         self._stopping = False
@@ -70,15 +73,20 @@ class PlacementSearch(OptunaSearch):
     # --- Ray Tune asks ---------------------------------------------------------------------------------------------
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial's ``architecture`` and its exact ``costs``, or FINISHED where all that fit the budget are taken."""
+        """The next trial's ``architecture`` and its exact ``costs``, FINISHED where there is none, None where there may be."""
         if self._stopping:
             return Searcher.FINISHED
+        if self._lost:
+            text = self._lost.pop()
+            return self._start(trial_id, self._ask_for(text), text)
+        if not self._left:
+            return None if self._ot_trials else Searcher.FINISHED
         while self._queue:
             text = self._queue.pop(0)
             if text not in self._tried:
                 return self._start(trial_id, self._ask_for(text), text)
         if self._inside >= self.problem.feasible.count:
-            return Searcher.FINISHED
+            return None if self._ot_trials else Searcher.FINISHED
         for _ in range(REDRAWS):
             trial = self._ot_study.ask()
             indices = self.problem.space.suggest(trial)
@@ -94,6 +102,7 @@ class PlacementSearch(OptunaSearch):
             trial.set_user_attr("architecture", text)
         self._ot_trials[trial_id] = trial
         self._architectures[trial_id] = text
+        self._left -= 1
         self._note(text)
         cost = self.problem.table.cost(Architecture.parse(text))
         return {"architecture": text, "costs": {metric: getattr(cost, metric) for metric in METRICS}}
@@ -130,6 +139,11 @@ class PlacementSearch(OptunaSearch):
 
     def _define(self, trial: optuna.Trial) -> None:
         self.problem.space.suggest(trial)
+
+    def again(self, text: str) -> None:
+        """Hand out an architecture once more: its trial was lost with its worker."""
+        self._lost.append(text)
+        self._left += 1
 
     def stop_suggesting(self) -> None:
         """No new trials; those that run may finish."""

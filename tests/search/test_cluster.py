@@ -81,7 +81,7 @@ def test_a_run_goes_on_while_one_node_is_killed_and_another_joins(
     monkeypatch.setattr(runner, "create_evaluator", lambda config: TravellingEvaluator(data, log))
     monkeypatch.chdir(tmp_path)  # Ray would add a folder with this project to the workers' path
     folder, nodes = tmp_path / "run", {}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0}, shutdown_at_exit=False)
     try:
         nodes["stays"] = cluster.add_node(num_cpus=1)
         nodes["dies"] = cluster.add_node(num_cpus=1)
@@ -89,7 +89,7 @@ def test_a_run_goes_on_while_one_node_is_killed_and_another_joins(
         def disturb() -> None:
             wait_for(lambda: nodes["dies"].node_id in dict(read_log(log)) and len(read_journal(folder)) >= 2)
             cluster.remove_node(nodes["dies"], allow_graceful=False)
-            nodes["joins"] = cluster.add_node(num_cpus=1)
+            nodes["joins"] = cluster.add_node(num_cpus=1, wait=False)
 
         disturber = threading.Thread(target=disturb, daemon=True)
         disturber.start()
