@@ -37,7 +37,7 @@ from evaluators.training import TrainingEvaluator
 from search.cluster import actor_here, on_cluster, ray_session, trial_resources
 from search.config import Config, dump_config, load_run_config
 from search.loggers import create_loggers
-from search.mirror import Mirror, fetch
+from search.mirror import Mirror, fetch, open_url
 from search.problem import Problem
 from search.progress import Progress
 from search.reuse import adopt
@@ -91,6 +91,8 @@ def run_search(config: Config, folder: str | Path, *, resume: bool = False) -> O
     evaluator = create_evaluator(config)
     problem = create_problem(config, evaluator)
     create_rungs(config)  # refuses what does not fit together before anything is written
+    if config.ray.storage:
+        open_url(config.ray.storage)
     with Store(folder) as store:
         (folder / "config.yaml").write_text(dump_config(config))
         (folder / "data.json").write_text(json.dumps(describe_data(evaluator.data)))

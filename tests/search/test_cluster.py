@@ -162,5 +162,6 @@ def test_a_storage_that_fails_is_tried_again_and_fails_the_run_at_its_end(
     assert "trying again later" in caplog.text
     with pytest.raises(OSError, match="taken"):
         mirror.push(now=True)
-    with pytest.raises(UsageError, match=r"ray.storage 'nothing://x'"):
-        Mirror(tmp_path / "run", "nothing://x")
+    with pytest.raises(UsageError, match=r"ray.storage 'nothing://x': Protocol not known"):
+        runner.run_search(configuration(ray={"storage": "nothing://x"}), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
