@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
@@ -26,6 +25,7 @@ from evaluators import counting
 from evaluators.counting import METRICS, Counts, count_module
 from spaces.attention import attention_type, create_attention
 from spaces.backbone import build_model, describe_backbone, site_shapes, takes_native_out
+from spaces.catalogue import cache_folder
 from spaces.placement import Architecture, Placement
 
 __all__ = ["METRICS", "Cost", "CostTable", "StageCost", "count_cost"]
@@ -221,8 +221,7 @@ class _Cache:
 
 
 def _cache() -> _Cache:
-    fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attune"
-    return _open_cache(Path(os.environ.get("ATTUNE_CACHE") or fallback))
+    return _open_cache(cache_folder())
 
 
 @cache

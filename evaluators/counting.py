@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from math import prod
@@ -35,7 +34,7 @@ _REDUCTION_NAMES = """
 """
 
 _FREE_NAMES = """
-    add add_ sub sub_ rsub mul mul_ div div_ neg abs square sqrt rsqrt pow reciprocal exp log log1p
+    add add_ sub sub_ rsub mul mul_ div div_ neg abs square sqrt rsqrt pow reciprocal exp log log1p ceil
     relu relu_ relu6 relu6_ leaky_relu leaky_relu_ elu elu_ gelu gelu_ silu silu_ mish mish_ prelu sigmoid sigmoid_ tanh tanh_
     hardswish hardswish_ hardsigmoid hardsigmoid_ hardtanh hardtanh_ softplus softmax log_softmax clamp clamp_ clamp_min
     clamp_min_ clamp_max_ maximum minimum erf cos sin floor floor_divide round sign
@@ -150,29 +149,25 @@ class _Analysis(JitModelAnalysis):
 # --- tracing without computing ----------------------------------------------------------------------------------------
 # fvcore reads a torch.jit trace. On meta tensors that trace costs neither time nor memory (a non-local block on a
 # 112 x 112 map would need gigabytes), but torch's own meta kernels are Python code that breaks while a trace is on: shapes
-# are then tensors. Tracing is a state of the thread, so the kernels run in another one.
+# are then tensors. So the trace is suspended for as long as a kernel runs.
+
+_C: Any = torch._C  # some of what a trace needs is missing in the stubs
+_TRACER = _C._parse_dispatch_key("Tracer")
 
 
 class _OutsideTheTrace(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.thread = ThreadPoolExecutor(max_workers=1)
-
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        included = torch._C._dispatch_tls_local_include_set()
-        excluded = torch._C._dispatch_tls_local_exclude_set()
         if func is torch.ops.aten._convolution.default:
             func, args = torch.ops.aten.convolution.default, args[:9]  # the same without the flags of cuDNN
-
-        def run() -> Any:
-            with torch._C._ForceDispatchKeyGuard(included, excluded):
+        included = _C._dispatch_tls_local_include_set().remove(_TRACER)
+        excluded = _C._dispatch_tls_local_exclude_set().remove(_TRACER)
+        with _C._ForceDispatchKeyGuard(included, excluded):
+            trace = _C._get_tracing_state()
+            _C._set_tracing_state(None)
+            try:
                 return func(*args, **(kwargs or {}))
-
-        return self.thread.submit(run).result()
-
-    def __exit__(self, *exception: Any) -> None:
-        super().__exit__(*exception)
-        self.thread.shutdown()
+            finally:
+                _C._set_tracing_state(trace)
 
 
 class _ConvolutionsByName(TorchFunctionMode):

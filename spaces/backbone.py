@@ -32,6 +32,7 @@ __all__ = [
     "Stage",
     "build_model",
     "describe_backbone",
+    "insert_attention",
     "list_backbones",
     "load_weights",
     "site_shapes",
@@ -136,13 +137,26 @@ def build_model(
     has a slot placement, or ``remove`` all of it.
     Raises UsageError for an unknown ``native``.
     """
-    if native not in NATIVE:
-        raise unknown("native", native, NATIVE)
     backbone = describe_backbone(arch.backbone)
     model = zoo.create_plain(arch.backbone, num_classes, in_chans, pretrained is True)
     if image_size is not None and image_size <= SMALL_IMAGE:
         shrink_stem(model, backbone.stem, rescale=not pretrained)
-    for stage, placement in zip(backbone.stages, arch.placements, strict=True):
+    insert_attention(model, arch, identity_init=identity_init, native=native)
+    if not isinstance(pretrained, bool):
+        load_weights(model, pretrained)
+    return model
+
+
+def insert_attention(
+    model: nn.Module, arch: Architecture, *, identity_init: bool = False, native: str = "keep"
+) -> None:
+    """Put the placements of an architecture into its plain network, in place, whatever weights that holds.
+
+    ``identity_init`` and ``native`` as in ``build_model``. Raises UsageError for an unknown ``native``.
+    """
+    if native not in NATIVE:
+        raise unknown("native", native, NATIVE)
+    for stage, placement in zip(describe_backbone(arch.backbone).stages, arch.placements, strict=True):
         for slot in stage.sites.get("slot", ()):
             if takes_native_out(native, slot, placement):
                 clear(model, slot.path)
@@ -152,9 +166,6 @@ def build_model(
                     placement.type, site.channels, **placement.genes, identity_init=identity_init
                 )
                 attach(model, site, attention)
-    if not isinstance(pretrained, bool):
-        load_weights(model, pretrained)
-    return model
 
 
 def takes_native_out(native: str, slot: Site, placement: Placement) -> bool:

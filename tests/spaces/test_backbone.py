@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from spaces.backbone import NATIVE, build_model, describe_backbone, list_backbones, load_weights
+from spaces import catalogue
+from spaces.backbone import NATIVE, build_model, describe_backbone, insert_attention, list_backbones, load_weights
 from spaces.backbones.zoo import create_plain
 from spaces.errors import UsageError
-from spaces.placement import Architecture
+from spaces.placement import SITES, Architecture, Placement
+from tests.families import FAMILIES
 
 STAGES = {  # name -> (blocks, channels) of each stage, from the papers
     "resnet18": [(2, 64), (2, 128), (2, 256), (2, 512)],
@@ -25,22 +27,21 @@ STAGES = {  # name -> (blocks, channels) of each stage, from the papers
     "densenet121": [(1, 256), (1, 512), (1, 1024), (1, 1024)],
     "vgg16_bn": [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)],
 }
-# One of each way of inserting: empty slot, native slot, hook, container with a loop of its own, plain Sequential.
-FAMILIES = [
-    "resnet18",
-    "mobilenetv2_050",
-    "mobilenetv3_small_050",
-    "convnext_atto",
-    "densenet121",
-    "vgg11_bn",
-    "dla46_c",
-]
 
 
 def everywhere(name, placement):
     kind = placement.partition("@")[2]
     stages = describe_backbone(name).stages
     return Architecture.parse(f"{name}:" + ",".join(placement if kind in s.sites else "none" for s in stages))
+
+
+def mixed(name):
+    """CBAM in every stage, at each kind of site in turn."""
+    placements = []
+    for number, stage in enumerate(describe_backbone(name).stages):
+        kinds = [kind for kind in SITES if kind in stage.sites]
+        placements.append(Placement("cbam", reduction=4, site=kinds[number % len(kinds)]))
+    return Architecture(name, tuple(placements))
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -76,30 +77,33 @@ def test_slots_lie_after_the_depthwise_convolution_and_before_the_addition():
     assert describe_backbone("efficientnet_b0").stages[1].sites["slot"][0].native
 
 
-@pytest.mark.parametrize("site", ["slot", "block", "stage"])
-@pytest.mark.parametrize("name", FAMILIES)
-def test_nothing_is_lost(name, site, tmp_path):
-    """Weights of the plain network load after insertion, all keys stay, and identity start gives the same logits."""
-    if not any(site in stage.sites for stage in describe_backbone(name).stages):
-        pytest.skip(f"{name} offers no {site}")
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nothing_is_lost(family, tmp_path):
+    """A timm checkpoint loads before and after insertion, all keys stay, and identity start gives the same logits."""
+    name = FAMILIES[family]
     torch.manual_seed(0)
     plain = create_plain(name, 7, 3).eval()
     for parameter in plain.parameters():
         if parameter.ndim == 1:
             nn.init.uniform_(parameter, 0.5, 1.5)  # timm starts the last norm of a residual block at zero
-    torch.save({"state_dict": plain.state_dict()}, tmp_path / "checkpoint.pth")
-    arch = everywhere(name, f"cbam-r4@{site}")
-    model = build_model(arch, 7, pretrained=tmp_path / "checkpoint.pth", identity_init=True).eval()
-    state = model.state_dict()
-    assert all(torch.equal(state[key], value) for key, value in plain.state_dict().items())
-    assert all(".attune." in key for key in state.keys() - plain.state_dict().keys())
+    state = plain.state_dict()
+    torch.save({"state_dict": state}, tmp_path / "checkpoint.pth")
+    arch = mixed(name)
+    after = build_model(arch, 7, pretrained=tmp_path / "checkpoint.pth", identity_init=True).eval()
     x_BCHW = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        assert torch.equal(model(x_BCHW), plain(x_BCHW))
-        for name_, parameter in model.named_parameters():
-            if ".attune." in name_ and parameter.ndim <= 1 and parameter.numel() == 1:
+        logits_BK = plain(x_BCHW)
+        insert_attention(plain, arch, identity_init=True)
+        for model in (plain.eval(), after):
+            placed = model.state_dict()
+            assert all(torch.equal(placed[key], value) for key, value in state.items())
+            assert all(".attune." in key for key in placed.keys() - state.keys())
+            assert torch.equal(model(x_BCHW), logits_BK)
+        for key, parameter in after.named_parameters():
+            if ".attune." in key and parameter.numel() == 1:
                 parameter.fill_(1.0)
-        assert not torch.equal(model(x_BCHW), plain(x_BCHW)), "the attention does not take part"
+        assert not torch.equal(after(x_BCHW), logits_BK), "the attention does not take part"
 
 
 def test_weights_go_in_before_or_after_insertion(tmp_path):
@@ -208,6 +212,19 @@ def test_a_network_of_the_users_own(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="no_such"):
         describe_backbone("module:own_network:no_such")
     del sys.modules["own_network"]
+
+
+def test_descriptions_are_found_once_and_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("ATTUNE_CACHE", str(tmp_path))
+    some = ["attune_tiny", "nasnetalarge", "resnet18"]
+    monkeypatch.setattr(catalogue, "list_backbones", lambda: some)
+    rows = catalogue.describe_backbones()
+    assert [row["name"] for row in rows] == ["attune_tiny", "resnet18"]  # the other has no stages
+    assert rows[1]["stages"][0]["channels"] == 64
+    assert rows[1]["stages"][0]["resolution"] == 56
+    assert rows[1]["stages"][0]["sites"]["slot"] == {"count": 2, "channels": [64, 64]}
+    monkeypatch.setattr(catalogue, "ProcessPoolExecutor", None)  # whoever describes again fails
+    assert catalogue.describe_backbones() == rows
 
 
 def test_names():
