@@ -4,7 +4,7 @@ BIN    := .venv/bin
 # Ray's uv hook would rebuild the environment for every worker; the project always runs its own interpreter.
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
 
-.PHONY: $(shell grep -oE '^[a-z-]+:' $(MAKEFILE_LIST) | tr -d :) bench-default-task bench-samplers bench-peers bench-suggestion bench-early-stopping bench-orchestration bench-faults bench-end-to-end bench-throughput bench-supernet bench-backbones bench-costs
+.PHONY: $(shell grep -oE '^[a-z-]+:' $(MAKEFILE_LIST) | tr -d :) bench-default-task bench-samplers bench-peers bench-suggestion bench-early-stopping bench-orchestration bench-faults bench-end-to-end bench-throughput bench-supernet bench-backbones bench-costs bench-latency bench-memory
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 18
@@ -78,6 +78,13 @@ bench-backbones: setup  ## stages, sites and insertion over every convolutional 
 bench-costs: setup  ## cost look-ups against fvcore, building the table, budgets over a trillion architectures
 	$(BIN)/python -m benchmarks.costs --markdown docs/costs_benchmark.md
 
+bench-latency: setup  ## the additive latency estimate against whole networks
+	$(BIN)/python -m benchmarks.latency --markdown docs/latency.md
+	$(BIN)/python -m benchmarks.latency --markdown docs/latency.md --compiled
+
+bench-memory: setup  ## the estimate of a training's memory against its measured peak
+	$(BIN)/python -m benchmarks.memory --markdown docs/memory.md
+
 bench-attention: setup  ## attention modules against timm and the plain forms of published code
 	$(BIN)/python -m benchmarks.attention
 
@@ -85,4 +92,4 @@ bench-report: setup  ## seconds to write the report of 5,000 evaluations, and to
 	$(BIN)/python -m benchmarks.report --markdown docs/report_benchmark.md
 
 bench: bench-attention bench-backbones bench-costs bench-default-task bench-early-stopping bench-end-to-end bench-faults bench-orchestration bench-samplers bench-suggestion bench-supernet \
-	bench-throughput bench-report  ## every benchmark, one after the other
+	bench-throughput bench-report bench-latency bench-memory  ## every benchmark, one after the other

@@ -241,14 +241,25 @@ def space(
         table.add_row(str(number), str(len(placements)), ", ".join(map(str, placements)))
     Console().print(table)
     print(f"architectures {problem.space.size:,}, inside the budget {problem.feasible.count:,}")
-    for metric, (plain, least, most) in problem.ranges().items():
-        limit = f", limit {problem.limits[metric]:,}" if metric in problem.limits else ""
-        print(f"{metric:<12} plain {plain:,}, from {least:,} to {most:,}{limit}")
+    for metric, costs in problem.ranges().items():
+        plain, least, most = (in_words(metric, cost) for cost in costs)
+        limit = f", limit {in_words(metric, problem.limits[metric])}" if metric in problem.limits else ""
+        print(f"{metric:<12} plain {plain}, from {least} to {most}{limit}")
+    if problem.latency:
+        plan = problem.latency.setting
+        how = f"{plan.device}, batch {plan.batch}, threads {plan.threads}, {'compiled' if plan.compile else 'not compiled'}"
+        print(f"latency      estimated from modules measured on {problem.latency.machine} ({how})")
 
 
 @app.command(name="list")
 def list_(what: Registry, as_json: Json = False) -> None:
     """List what can be named: attentions, backbones, datasets, samplers, evaluators."""
+    if what is Registry.backbones and not as_json:
+        from spaces.backbone import list_backbones
+
+        print("\n".join(list_backbones()))
+        say("stages, channels, resolutions and sites of each: --json (minutes the first time, then kept)")
+        return
     rows = registry(what)
     if as_json:
         print(json.dumps(rows))
@@ -271,9 +282,9 @@ def registry(what: Registry) -> list[dict[str, Any]]:
 
         return [attention_type(name).to_dict() for name in list_attentions()]
     if what is Registry.backbones:
-        from spaces.backbone import describe_backbone, list_backbones
+        from spaces.catalogue import describe_backbones
 
-        return [describe_backbone(name).to_dict() for name in list_backbones()]
+        return describe_backbones()
     if what is Registry.datasets:
         from evaluators.data import list_datasets
 
@@ -308,13 +319,19 @@ def read_front(folder: Path, limits: list[str] | None = None) -> list[dict[str, 
     return json.loads(frame.to_json(orient="records", double_precision=15))
 
 
+def in_words(metric: str, cost: float) -> str:
+    return f"{cost / 1e6:.3f} ms" if metric == "latency" else f"{cost:,.0f}"
+
+
 def print_front(rows: list[dict[str, Any]], title: str) -> None:
     table = Table(title=title, title_justify="left")
-    for column in ("accuracy", "flops", "params", "architecture"):
+    latency = any(row["latency"] is not None for row in rows)
+    for column in ("accuracy", "flops", "params", *(["latency"] if latency else []), "architecture"):
         table.add_column(column, justify="left" if column == "architecture" else "right", overflow="fold")
     for row in rows:
         spread = f" ± {row['accuracy_std']:.4f}" if row["accuracy_std"] is not None else ""
-        table.add_row(f"{row['accuracy']:.4f}{spread}", f"{row['flops']:,}", f"{row['params']:,}", row["architecture"])
+        costs = [in_words(cost, row[cost]) for cost in ("flops", "params", *(["latency"] if latency else []))]
+        table.add_row(f"{row['accuracy']:.4f}{spread}", *costs, row["architecture"])
     Console().print(table)
 
 

@@ -26,6 +26,7 @@ from torch.nn.functional import cross_entropy
 from evaluators.base import EvaluationError, Metrics, Report
 from evaluators.data import Data
 from evaluators.data.batches import Augment, Batches, make_batches, mix
+from evaluators.memory import check_memory, free_memory
 from spaces.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -445,12 +446,15 @@ class TrainingEvaluator:
     """Trains every candidate from scratch with one recipe. fidelity: epochs.
 
     identity_init: attention starts as the identity. native: what becomes of a backbone's own SE (build_model).
+    memory: bytes that a training may take; None: what is free when it starts. There a GPU has to hold one image only,
+    since running out of its memory halves the micro-batch.
     """
 
     data: Data
     recipe: Recipe = field(default_factory=Recipe)
     identity_init: bool = True
     native: str = "keep"
+    memory: int | None = None
     device: torch.device = field(default_factory=pick_device)
 
     @property
@@ -499,7 +503,9 @@ class TrainingEvaluator:
         """The trained model itself, with its metrics.
 
         start: weights to begin with instead of random ones, by name (a supernet's); names it does not have stay random.
+        Raises EvaluationError where the training fails, or cannot fit into memory.
         """
+        self._check_memory(arch)
 
         def build() -> nn.Module:
             model = self.build(arch)
@@ -517,6 +523,23 @@ class TrainingEvaluator:
             report=report,
             checkpoint=checkpoint,
             tuning=fine_tuning(arch.backbone),
+        )
+
+    def _check_memory(self, arch: Architecture) -> None:
+        split = self.memory is None and self.device.type == "cuda"
+        batch, recipe = min(self.recipe.batch_size, len(self.data.train)), self.recipe
+        check_memory(
+            arch,
+            free_memory(self.device) if self.memory is None else self.memory,
+            batch=1 if split else batch,
+            image_size=self.image_size,
+            num_classes=self.num_classes,
+            in_chans=self.in_chans,
+            native=self.native,
+            identity_init=self.identity_init,
+            optimizer_states=1 if recipe.optimizer == "sgd" else 2,
+            average=recipe.ema is not None,
+            validation_batch=1 if split else min(VALIDATION_BATCH, len(self.data.val)),
         )
 
     def build(self, arch: Architecture) -> nn.Module:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from evaluators.memory import parse_memory
 from evaluators.training import Recipe
 from spaces import SearchSpace
 from spaces.errors import UsageError, unknown
 
-Metric = Literal["params", "macs", "flops", "activations"]
+Metric = Literal["params", "macs", "flops", "activations", "latency"]
 
 
 class Section(BaseModel):
@@ -63,6 +64,18 @@ class SchedulerConfig(Section):
         return {"name": values} if isinstance(values, str) else values
 
 
+class LatencyConfig(Section):
+    """How latency is measured where it is a cost or a limit; see ``evaluators.latency``."""
+
+    batch: int = Field(default=1, ge=1, description="images at once")
+    device: str | None = Field(default=None, description="cpu, cuda, cuda:1 ...; None: the first GPU, else the CPU")
+    threads: int = Field(default=1, ge=1, description="of the CPU")
+    compile: bool = Field(
+        default=False, description="under torch.compile; every attention module is then compiled alone"
+    )
+    repeats: int = Field(default=20, ge=2, description="of which the median counts")
+
+
 class SearchConfig(Section):
     """Which candidates, how many, under which budget."""
 
@@ -71,7 +84,12 @@ class SearchConfig(Section):
     trials: int = Field(default=32, ge=1)
     costs: tuple[Metric, ...] = Field(default=("flops",), min_length=1)
     budget: dict[Metric, int | float | str] = Field(default_factory=dict)
+    latency: LatencyConfig = Field(default_factory=LatencyConfig)
     keep_weights: Literal["front", "all", "none"] = "front"
+
+    @property
+    def needs_latency(self) -> bool:
+        return "latency" in (*self.costs, *self.budget)
 
 
 class ResourceConfig(Section):
@@ -86,6 +104,17 @@ class ResourceConfig(Section):
     )
     retries: int = Field(default=1, ge=0, description="how often a trial whose worker died is tried again")
     time_limit: float | None = Field(default=None, gt=0, description="seconds an evaluation may take; None: any")
+    memory: int | str | None = Field(
+        default=None,
+        description="what one trial may take beyond its process, as in 2G; None: what is free when it starts",
+    )
+
+    @field_validator("memory")
+    @classmethod
+    def _readable(cls, memory: int | str | None) -> int | str | None:
+        if memory is not None:
+            parse_memory(memory)
+        return memory
 
 
 class RayConfig(Section):

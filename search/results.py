@@ -13,13 +13,13 @@ import pandas as pd
 from search.pareto import knee
 from search.store import RANDOM, SEARCH, front_of, read_journal, summarise, to_frame
 from spaces import Architecture
-from spaces.budget import parse_limits
+from spaces.budget import human, parse_limits
 from spaces.errors import UsageError
 
 if TYPE_CHECKING:
     from search.config import Config
 
-COSTS = ("flops", "macs", "params", "activations")
+COSTS = ("flops", "macs", "params", "activations", "latency")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Results:
         for metric, limit in read.items():
             rows = rows[rows[metric] <= limit]
         if read and rows.empty:
-            least = ", ".join(f"{metric} {self.summary[metric].min():,}" for metric in read)
+            least = ", ".join(f"{metric} {human(self.summary[metric].min(), metric)}" for metric in read)
             asked = ", ".join(f"{metric}={limit}" for metric, limit in limits.items())
             raise UsageError(f"nothing that was evaluated keeps {asked}; the least is {least}")
         return rows
@@ -125,7 +125,7 @@ class Results:
             if any(str(limit).strip().lower().endswith("x") for limit in limits.values()):
                 raise UsageError(f"{self.folder} has not evaluated the plain backbone, which relative limits refer to")
             return dict.fromkeys(COSTS, 0)
-        return {cost: int(row.iloc[0][cost]) for cost in COSTS}
+        return {cost: int(row.iloc[0][cost]) for cost in COSTS if pd.notna(row.iloc[0][cost])}
 
 
 def load(folder: str | Path) -> Results:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from search.config import load_run_config
 from search.problem import Problem
@@ -33,7 +35,10 @@ def adopt(
             if evaluation.key not in store:
                 if weights:
                     _copy_weights(Path(run) / "weights", store.folder / "weights", evaluation.architecture)
-                store.add(evaluation)
+                costs: dict[str, Any] = problem.cost(
+                    Architecture.parse(evaluation.architecture)
+                )  # latency is this run's own
+                store.add(replace(evaluation, **costs))
     partial = store.folder / ".reused.json"
     partial.write_text(json.dumps({"evaluations": len(store), "runs": [str(run) for run in runs]}))
     partial.replace(done)

@@ -27,13 +27,17 @@ os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
 os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "64")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
+import numpy as np
 import optuna
 import ray
+import torch
 from ray import tune
 
 from evaluators.base import Evaluator
 from evaluators.data import Data, load_data
-from evaluators.training import TrainingEvaluator
+from evaluators.latency import CALIBRATION, LatencyTable, Setting
+from evaluators.memory import parse_memory
+from evaluators.training import TrainingEvaluator, pick_device
 from search.cluster import actor_here, on_cluster, ray_session, trial_resources
 from search.config import Config, dump_config, load_run_config
 from search.loggers import create_loggers
@@ -50,6 +54,8 @@ from spaces import Architecture
 from spaces.errors import UsageError
 
 log = logging.getLogger(__name__)
+
+LATENCY_TABLE = "latency_table.json"
 
 
 class Interrupted(Exception):
@@ -89,13 +95,15 @@ def run_search(config: Config, folder: str | Path, *, resume: bool = False) -> O
     if not resume and (folder / "config.yaml").exists():
         raise UsageError(f"{folder} already holds a run; continue it with --resume {folder} or choose another folder")
     evaluator = create_evaluator(config)
-    problem = create_problem(config, evaluator)
+    problem = create_problem(config, evaluator, folder)
     create_rungs(config)  # refuses what does not fit together before anything is written
     if config.ray.storage:
         open_url(config.ray.storage)
     with Store(folder) as store:
         (folder / "config.yaml").write_text(dump_config(config))
         (folder / "data.json").write_text(json.dumps(describe_data(evaluator.data)))
+        if problem.latency:  # a run that goes on has to see the same costs
+            (folder / LATENCY_TABLE).write_text(json.dumps(problem.latency.to_dict(), indent=1))
         return _Run(config, folder, store, problem, evaluator).go()
 
 
@@ -118,13 +126,18 @@ def create_evaluator(config: Config) -> TrainingEvaluator:
         config.training,
         identity_init=config.space.identity_start,
         native=config.space.native,
+        memory=None if config.resources.memory is None else parse_memory(config.resources.memory),
     )
 
 
-def create_problem(config: Config, evaluator: Evaluator) -> Problem:
-    """The space, costs and budget of a run; raises UsageError where nothing fits."""
+def create_problem(config: Config, evaluator: Evaluator, folder: Path | None = None) -> Problem:
+    """The space, costs and budget of a run; raises UsageError where nothing fits.
+
+    Where latency is a cost or a limit it is measured now, or taken from what the run in ``folder`` has measured.
+    """
     return Problem.build(
         config.space.build(),
+        latency=measure_latencies(config, evaluator, folder) if config.search.needs_latency else None,
         image_size=evaluator.image_size,
         num_classes=evaluator.num_classes,
         in_chans=evaluator.in_chans,
@@ -140,6 +153,32 @@ def create_rungs(config: Config) -> Rungs | None:
     if plan.name == "none":
         return None
     return Rungs(config.training.epochs, first=plan.first, reduction=plan.reduction, brackets=plan.brackets)
+
+
+def measure_latencies(config: Config, evaluator: Evaluator, folder: Path | None) -> LatencyTable:
+    """The additive latency table of a run; the attention modules of the space are measured when their costs are asked for."""
+    plan = config.search.latency
+    device = plan.device or str(pick_device())
+    file = folder / LATENCY_TABLE if folder else None
+    known = json.loads(file.read_text()) if file and file.exists() else None
+    if known is None:
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise UsageError(f"search.latency.device = {device!r}: this machine has no GPU; valid: cpu")
+        log.warning("measuring the latency of the space's attention modules on %s", device)
+    table = LatencyTable(
+        config.space.backbone,
+        image_size=evaluator.image_size,
+        num_classes=evaluator.num_classes,
+        in_chans=evaluator.in_chans,
+        native=config.space.native,
+        setting=Setting(plan.batch, device, plan.threads, plan.compile, plan.repeats),
+        known=known,
+    )
+    if known is None:
+        space = config.space.build()
+        rows = space.sample(np.random.default_rng(config.seed), CALIBRATION)
+        table.calibrate([space.architecture(row) for row in rows])
+    return table
 
 
 def describe_data(data: Data) -> dict[str, Any]:

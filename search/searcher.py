@@ -14,7 +14,6 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from evaluators.cost import METRICS
 from search.problem import Problem
 from search.samplers.known_cost import EXPECTED
 from search.store import COMPLETE, STOPPED, Evaluation
@@ -104,8 +103,7 @@ class PlacementSearch(OptunaSearch):
         self._architectures[trial_id] = text
         self._left -= 1
         self._note(text)
-        cost = self.problem.table.cost(Architecture.parse(text))
-        return {"architecture": text, "costs": {metric: getattr(cost, metric) for metric in METRICS}}
+        return {"architecture": text, "costs": self.problem.cost(Architecture.parse(text))}
 
     def _ask_for(self, text: str) -> optuna.Trial | None:
         """An Optuna trial with the parameters of one architecture; None where the space does not hold it."""

@@ -41,6 +41,7 @@ class Evaluation:
 
     ``fidelity`` in epochs, ``accuracy`` in [0, 1] on the validation split (NaN unless trained), ``seconds`` of wall time,
     ``finished`` as Unix time. ``state``: complete (the planned fidelity), stopped (early), failed (see ``reason``).
+    ``latency``: estimated nanoseconds where they are a cost or a limit of the search, else NaN.
     ``task`` names data and recipe: evaluations compare only within one task. ``kind``: search, confirm (fresh seeds for the
     reported architectures), random (the baseline of random search), or test (``accuracy`` is that on the test split).
     """
@@ -59,6 +60,7 @@ class Evaluation:
     finished: float
     task: str
     kind: str = SEARCH
+    latency: float = math.nan
 
     @property
     def key(self) -> Key:
@@ -67,7 +69,7 @@ class Evaluation:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        data = {"kind": SEARCH, **data}  # journals of the first version hold searches only
+        data = {"kind": SEARCH, "latency": None, **data}  # journals of earlier versions lack these
         values: dict[str, Any] = {field.name: data[field.name] for field in fields(cls)}
         values |= {name: math.nan for name, value in values.items() if value is None}
         return cls(**values)
@@ -234,7 +236,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per architecture, over the seeds of its complete evaluations at the highest fidelity of the frame.
 
     Columns: architecture, accuracy (mean), accuracy_std (sample; NaN for one seed), seeds, fidelity, flops, macs, params,
-    activations; sorted by flops, then by accuracy downwards.
+    activations, latency; sorted by flops, then by accuracy downwards.
     """
     done = frame[frame["state"] == COMPLETE]
     done = done[done["fidelity"] == done["fidelity"].max()]
@@ -247,6 +249,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
         macs=("macs", "first"),
         params=("params", "first"),
         activations=("activations", "first"),
+        latency=("latency", "first"),
     )
     return rows.sort_values(["flops", "accuracy"], ascending=[True, False], ignore_index=True)
 

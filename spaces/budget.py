@@ -22,11 +22,14 @@ from spaces.errors import UsageError, unknown
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?)([kmgt]?)", re.IGNORECASE)
 _RELATIVE = re.compile(r"([0-9]+(?:\.[0-9]*)?)x", re.IGNORECASE)
 _FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_TIME = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?) ?(ns|us|ms|s)", re.IGNORECASE)
+_NANOSECONDS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
 
 
 def parse_limits(limits: Mapping[str, Any], reference: Mapping[str, int]) -> dict[str, int]:
     """Read limits such as ``310M``, ``3.2e8``, ``4000000`` or, relative to the reference, ``1.05x``: metric -> integer.
 
+    The limit of ``latency`` is a time such as ``12ms`` or ``800us``; it is read as nanoseconds.
     Raises UsageError for a metric that has no reference cost, or a limit that cannot be read.
     """
     read: dict[str, int] = {}
@@ -36,6 +39,10 @@ def parse_limits(limits: Mapping[str, Any], reference: Mapping[str, int]) -> dic
         text = str(limit).strip().replace("_", "")
         if relative := _RELATIVE.fullmatch(text):
             read[metric] = _floor(relative[1], int(reference[metric]))
+        elif metric == "latency":
+            if not (time := _TIME.fullmatch(text)):
+                raise UsageError(f"budget latency: cannot read {limit!r}; valid: 12ms, 800us, 0.5s or 1.05x")
+            read[metric] = _floor(time[1], _NANOSECONDS[time[2].lower()])
         elif isinstance(limit, bool) or not (number := _NUMBER.fullmatch(text)):
             raise UsageError(f"budget {metric}: cannot read {limit!r}; valid: 310M, 3.1e8, 310000000 or 1.05x")
         else:
@@ -48,12 +55,14 @@ def _floor(decimal: str, factor: int) -> int:
     return int(Fraction(decimal.rstrip(".")) * factor)
 
 
-def human(value: int) -> str:
-    """312000000 -> 312M."""
+def human(value: float, metric: str = "") -> str:
+    """312000000 -> 312M; of ``latency`` 12500000 -> 12.5ms."""
+    if metric == "latency":
+        return f"{value / 10**6:.4g}ms"
     for suffix, unit in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if value >= unit:
             return f"{value / unit:.4g}{suffix}"
-    return str(value)
+    return f"{value:.0f}"
 
 
 class Feasible:
@@ -193,9 +202,9 @@ class Feasible:
             least = int(self.base[m] + sum(cost[:, m].min() for cost in self.costs))
             plain = int(self.base[m])
             if least > self.limits[m]:
-                alone = f"the plain backbone alone needs {human(plain)}"
-                cheapest = f", the cheapest architecture of the space {human(least)}" if least != plain else ""
-                needs.append(f"{name} <= {human(int(self.limits[m]))}, but {alone}{cheapest}")
+                alone = f"the plain backbone alone needs {human(plain, name)}"
+                cheapest = f", the cheapest architecture of the space {human(least, name)}" if least != plain else ""
+                needs.append(f"{name} <= {human(int(self.limits[m]), name)}, but {alone}{cheapest}")
         raise UsageError(
             "nothing fits the budget: " + ("; ".join(needs) or "no architecture meets all limits together")
         )

@@ -145,6 +145,36 @@ def test_ctrl_c_once_finishes_what_runs_and_twice_stops_now(config: Path, tmp_pa
     assert (pd.read_parquet(folder / "evaluations.parquet")["state"] == "complete").all()
 
 
+@pytest.mark.slow
+def test_a_search_for_low_latency(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    options = ["--set", "search.costs=[latency]", "--set", "search.trials=3", "--set", "search.latency.batch=2"]
+    out, _ = run("search", config, "--run", folder, *options, "--json")
+    front = json.loads(out)["front"]
+    table = json.loads((folder / "latency_table.json").read_text())
+    assert table["setting"]["batch"] == 2
+    rows = pd.read_parquet(folder / "evaluations.parquet")
+    assert rows["latency"].min() >= 0.5 * table["nanoseconds"]["plain network"][0]
+    assert [row["latency"] for row in front] == sorted(row["latency"] for row in front)
+    out, _ = run("front", folder, "--max", "latency=1s", "--json")
+    assert json.loads(out) == front
+    run("analyze", folder)
+    kept = (folder / "latency_table.json").read_text()
+    run("search", "--resume", folder)  # finished as it is: reads its table, and measures nothing
+    assert (folder / "latency_table.json").read_text() == kept
+
+
+@pytest.mark.slow
+def test_a_trial_that_cannot_fit_is_refused_and_recorded(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    options = ["--set", "resources.memory=1M", "--set", "search.trials=2"]
+    _, err = run("search", config, "--run", folder, *options, code=1)
+    assert "all 2 evaluations failed" in err
+    rows = pd.read_parquet(folder / "evaluations.parquet")
+    assert set(rows["state"]) == {"failed"}
+    assert rows["reason"].str.fullmatch(r"not started: .* needs about [0-9,]+ MiB, but there are 1 MiB").all()
+
+
 def test_the_cost_of_the_contract() -> None:
     out, _ = run("cost", "resnet50:none,none,none,none", "--json")
     cost = json.loads(out)
@@ -164,6 +194,9 @@ def test_the_cost_of_the_contract() -> None:
         (["search", "--set", "search.sampler=best"], ["best", "tpe"]),
         (["search", "--set", "data=nothing"], ["nothing", "digits"]),
         (["search", "--set", "search.budget.flops=0.5x"], ["plain backbone"]),
+        (["space", "--set", "search.budget.flops=1k"], ["flops <= 1k", "the plain backbone alone needs"]),
+        (["search", "--set", "search.budget.latency=12"], ["12", "12ms"]),
+        (["search", "--set", "resources.memory=lots"], ["resources.memory", "lots", "1.5G"]),
         (["front", "nowhere"], ["nowhere"]),
         (["serch"], ["serch"]),
     ],

@@ -100,7 +100,7 @@ def confirm(folder: str | Path, seeds: int, *, baselines: Sequence[str] = ("unif
     if results.summary.empty:
         raise UsageError(f"{folder} has no complete evaluation yet")
     evaluator = create_evaluator(results.config)
-    problem = create_problem(results.config, evaluator)
+    problem = create_problem(results.config, evaluator, results.folder)
     with Store(folder, kind=CONFIRM) as store, ray_session(results.config):
         crew = Crew(results, evaluator, problem, store)
         if "random" in baselines:
@@ -218,7 +218,6 @@ class Crew:
             yield job
 
     def _evaluation(self, job: Job, outcome: dict[str, Any]) -> Evaluation:
-        cost = self.problem.table.cost(Architecture.parse(job.architecture))
         return Evaluation(
             architecture=job.architecture,
             fidelity=job.fidelity,
@@ -226,10 +225,7 @@ class Crew:
             state=outcome["state"],
             reason=outcome["reason"],
             accuracy=float(outcome["accuracy"]),
-            flops=cost.flops,
-            macs=cost.macs,
-            params=cost.params,
-            activations=cost.activations,
+            **self.problem.cost(Architecture.parse(job.architecture)),
             seconds=float(outcome.get("seconds", math.nan)),
             finished=time.time(),
             task=self.task,
@@ -237,8 +233,8 @@ class Crew:
         )
 
     def _costs(self, texts: list[str]) -> np.ndarray:
-        costs = [self.problem.table.cost(Architecture.parse(text)) for text in texts]
-        return np.array([[getattr(cost, metric) for metric in self.config.search.costs] for cost in costs], dtype=float)
+        costs = [self.problem.cost(Architecture.parse(text)) for text in texts]
+        return np.array([[cost[metric] for metric in self.config.search.costs] for cost in costs], dtype=float)
 
     def _values(self, texts: list[str]) -> tuple[dict[str, list[float]], set[str]]:
         """The accuracies of fresh seeds so far, and the architectures that failed with one."""

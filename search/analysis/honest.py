@@ -37,6 +37,7 @@ COLUMNS = {
     "macs": "int64",
     "params": "int64",
     "activations": "int64",
+    "latency": "float64",
 }
 
 
@@ -129,7 +130,7 @@ def confirmed(results: Results) -> pd.DataFrame:
             "gap": [at_search[text] - means[text] for text in groups],
             "test_accuracy": [float(test.mean().get(text, np.nan)) for text in groups],
             "test_std": [float(test.std().get(text, np.nan)) for text in groups],
-            **{cost: frame[cost].to_numpy() for cost in ("flops", "macs", "params", "activations")},
+            **{cost: frame[cost].to_numpy() for cost in ("flops", "macs", "params", "activations", "latency")},
         }
     )
     return rows.astype(COLUMNS).sort_values(["flops", "accuracy"], ascending=[True, False], ignore_index=True)

@@ -153,14 +153,18 @@ def architecture_rows(results: Results) -> pd.DataFrame:
     """One row per architecture of the search, with what fresh seeds say, then the baselines that the search did not try."""
     table = results.confirmed.rename(columns={"test_accuracy": "test", "accuracy": "fresh"})
     wanted = ["architecture", "role", "fresh", "low", "high", "seeds", "p_front", "test"]
-    summary = results.summary[["architecture", "accuracy", *METRICS]]
+    measured = read_latency(results)
+    searched = bool(results.summary["latency"].notna().any())  # then every architecture has an estimate, in nanoseconds
+    costs = [*METRICS, "latency"] if searched else [*METRICS]
+    summary = results.summary[["architecture", "accuracy", *costs]]
     merged = summary.merge(table[wanted], on="architecture", how="left")
-    others = table[~table["architecture"].isin(summary["architecture"])][[*wanted, *METRICS]]
+    others = table[~table["architecture"].isin(summary["architecture"])][[*wanted, *costs]]
     if len(others):
         merged = pd.concat([merged, others], ignore_index=True)
-    latency = read_latency(results)
-    if latency:
-        merged["latency"] = merged["architecture"].map(latency)
+    if searched:
+        merged["latency"] /= 1e6
+    elif measured:
+        merged["latency"] = merged["architecture"].map(measured)
     merged["plain"] = merged["architecture"] == str(Architecture.plain(results.config.space.backbone))
     merged["front"] = merged["architecture"].isin(results.front["architecture"])
     return merged
