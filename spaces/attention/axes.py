@@ -38,14 +38,10 @@ class Coordinate(nn.Module):
         pooled = [mean(x_BCHW, 3 if axis == "h" else 2) for axis in self.directions]
         lengths = [height if axis == "h" else width for axis in self.directions]
         shared_BmL = F.hardswish(self.norm(self.conv1(torch.cat(pooled, 2))))
-        gates = {
-            axis: torch.sigmoid(self.convs[axis](part_BmL)).to(x_BCHW.dtype)
-            for axis, part_BmL in zip(self.directions, shared_BmL.split(lengths, 2), strict=True)
-        }
-        if "h" in gates:
-            x_BCHW = x_BCHW * gates["h"].unsqueeze(3)
-        if "w" in gates:
-            x_BCHW = x_BCHW * gates["w"].unsqueeze(2)
+        # One gate after the other, so that the gradient of one is done with before that of the other begins.
+        for axis, part_BmL in zip(self.directions, shared_BmL.split(lengths, 2), strict=True):
+            gate_BCL = torch.sigmoid(self.convs[axis](part_BmL)).to(x_BCHW.dtype)
+            x_BCHW = x_BCHW * gate_BCL.unsqueeze(3 if axis == "h" else 2)
         return x_BCHW
 
 

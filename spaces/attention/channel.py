@@ -80,7 +80,8 @@ class StyleRecalibration(Gate):
         self.norm = BatchNorm(channels)
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
-        var_BC, mean_BC = torch.var_mean(x_BCHW, space(x_BCHW), correction=0)
+        # Apart: the gradient of var_mean holds one map more than those of the two.
+        mean_BC, var_BC = mean(x_BCHW, space(x_BCHW)), x_BCHW.var(space(x_BCHW), correction=0)
         mixed_BC = mean_BC * self.weight[:, 0] + (var_BC + self.eps).sqrt() * self.weight[:, 1]
         return like(self.norm(mixed_BC), x_BCHW)
 

@@ -36,22 +36,19 @@ class ShuffleAttention(nn.Module):
         self.norm = GroupNorm(half, half)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        x_Bg2cHW = x_BCHW.unflatten(1, (self.groups, 2, -1))
-        by_mean_BgcHW, by_map_BgcHW = x_Bg2cHW.unbind(2)
-        mean_Bgc11 = mean(by_mean_BgcHW, (3, 4), keepdim=True)
-        channel_gate = torch.sigmoid(
-            self._per_channel(self.channel_weight) * mean_Bgc11 + self._per_channel(self.channel_bias)
+        # N = B g groups, each with its halves one after the other.
+        by_mean_NcHW, by_map_NcHW = x_BCHW.reshape(-1, x_BCHW.shape[1] // self.groups, *x_BCHW.shape[2:]).chunk(2, 1)
+        halves = (
+            self._gated(by_mean_NcHW, mean(by_mean_NcHW, (2, 3), keepdim=True), self.channel_weight, self.channel_bias),
+            self._gated(by_map_NcHW, self.norm(by_map_NcHW), self.spatial_weight, self.spatial_bias),
         )
-        normed = self.norm(by_map_BgcHW.flatten(0, 1)).unflatten(0, (-1, self.groups))
-        spatial_gate = torch.sigmoid(
-            self._per_channel(self.spatial_weight) * normed + self._per_channel(self.spatial_bias)
-        )
-        gated = (by_mean_BgcHW * channel_gate.to(x_BCHW.dtype), by_map_BgcHW * spatial_gate.to(x_BCHW.dtype))
-        return keep_format(channel_shuffle(torch.stack(gated, 2).flatten(1, 3), 2), x_BCHW)
+        return keep_format(channel_shuffle(torch.cat(halves, 1).view_as(x_BCHW), 2), x_BCHW)
 
     @staticmethod
-    def _per_channel(value_c: Tensor) -> Tensor:
-        return value_c[:, None, None]
+    def _gated(half_NcHW: Tensor, seen: Tensor, weight_c: Tensor, bias_c: Tensor) -> Tensor:
+        """`half * sigmoid(w seen + b)`, w and b per channel."""
+        gate = torch.sigmoid(weight_c[:, None, None] * seen + bias_c[:, None, None])
+        return half_NcHW * gate.to(half_NcHW.dtype)
 
 
 class SpatialGroupEnhance(Gate):
@@ -109,9 +106,10 @@ class EfficientMultiScale(nn.Module):
         rows_NqH, columns_NqW = (torch.sigmoid(part) for part in self.conv1(pooled_NqL).split((height, width), 2))
         x1_NqP = self.norm(x_NqHW * rows_NqH.unsqueeze(3) * columns_NqW.unsqueeze(2)).flatten(2)
         x2_NqP = self.conv3(x_NqHW).flatten(2)
-        by_x1_1q = self.norm.bias.softmax(0)[None].to(x2_NqP.dtype)
+        # Expanded to a batch, so that the product does not transpose x2 to fold its batch away.
+        by_x1_N1q = self.norm.bias.softmax(0).to(x2_NqP.dtype).expand(x2_NqP.shape[0], 1, -1)
         by_x2_N1q = mean(x2_NqP, 2, keepdim=True).softmax(1).transpose(1, 2).to(x1_NqP.dtype)
-        gate_N1P = torch.sigmoid(by_x1_1q @ x2_NqP + by_x2_N1q @ x1_NqP).to(x_BCHW.dtype)
+        gate_N1P = torch.sigmoid(by_x1_N1q @ x2_NqP + by_x2_N1q @ x1_NqP).to(x_BCHW.dtype)
         gate_Bg1HW = gate_N1P.unflatten(0, (-1, self.groups)).unflatten(3, (height, width))
         return (x_BCHW.unflatten(1, (self.groups, -1)) * gate_Bg1HW).flatten(1, 2)
 

@@ -40,11 +40,14 @@ class DoubleAttention(nn.Module):
 
     def __init__(self, channels: int, hidden: int, dims: int) -> None:
         super().__init__()
-        self.conv_abv = conv(dims, channels, 3 * hidden)
+        # B and V are done with once their softmaxes are taken; A, which the gradient needs, is not a view into them.
+        self.conv_a = conv(dims, channels, hidden)
+        self.conv_bv = conv(dims, channels, 2 * hidden)
         self.project = conv(dims, hidden, channels)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        a_BmP, b_BnP, v_BnP = self.conv_abv(x_BCHW).flatten(2).chunk(3, 1)
+        a_BmP = self.conv_a(x_BCHW).flatten(2)
+        b_BnP, v_BnP = self.conv_bv(x_BCHW).flatten(2).chunk(2, 1)
         g_Bmn = a_BmP @ b_BnP.softmax(2).transpose(1, 2)
         z_BmP = g_Bmn @ v_BnP.softmax(1)
         added: Tensor = self.project(z_BmP.unflatten(2, x_BCHW.shape[2:]))

@@ -257,9 +257,8 @@ def identity(z: Array) -> Array:
 def double_attention(x: Array, w: Weights, o: SimpleNamespace) -> Array:
     b, c = x.shape[:2]
     flat = x.reshape(b, c, -1)
-    a, bb, v = np.split(
-        conv(flat, {k: r.reshape(r.shape[0], -1, 1) if r.ndim > 1 else r for k, r in sub(w, "conv_abv").items()}), 3, 1
-    )
+    a, bv = (conv(x, sub(w, name)).reshape(b, -1, flat.shape[2]) for name in ("conv_a", "conv_bv"))
+    bb, v = np.split(bv, 2, 1)
     z = np.zeros(a.shape)
     for i in range(b):
         attention = softmax(bb[i], 1)  # over the positions of one image
