@@ -86,7 +86,7 @@ bench-memory: setup  ## the estimate of a training's memory against its measured
 	$(BIN)/python -m benchmarks.memory --markdown docs/memory.md
 
 bench-attention: setup  ## attention modules against timm and the plain forms of published code
-	$(BIN)/python -m benchmarks.attention
+	$(BIN)/python -m benchmarks.attention --docs
 
 bench-report: setup  ## seconds to write the report of 5,000 evaluations, and to open it
 	$(BIN)/python -m benchmarks.report --markdown docs/report_benchmark.md

@@ -1,17 +1,23 @@
 """Speed and memory of every attention module against timm's, or against the plain form that published code uses.
 
-`python -m benchmarks.attention` prints forward + backward times in the same run (medians, the two alternating);
-`--docs` writes docs/attention.md. On a GPU, where there is one, channels_last bf16, compiled and not.
+`python -m benchmarks.attention` measures forward + backward of both in the same run, taking turns, and keeps every row in
+benchmarks/attention.jsonl, where the rows of single types, shapes, dtypes or threads replace their like; `--resume` leaves
+out what is there already. `--docs` writes docs/attention.md from all rows. On a GPU: channels_last bf16, compiled and not.
 """
 
 import argparse
 import gc
+import json
 import os
+import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +31,14 @@ from evaluators.counting import METRICS, count_module
 from spaces.attention import attention_type, create_attention, list_attentions
 
 SHAPES = ((32, 64, 56, 56), (32, 256, 14, 14), (32, 1024, 7, 7))
+RESULTS = Path(__file__).with_name("attention.jsonl")
 DOCS = Path(__file__).parent.parent / "docs" / "attention.md"
+# Heads of the types whose plain form holds a weight for every pair of positions, and the most that one such array may take.
+PAIRS = {"non_local": 1, "dual_attention": 1, "self_attention": 4, "augmented_conv": 4}
+PAIR_BYTES = 320 * 2**20
+PRODUCTS = ("conv", "mm", "scaled_dot_product")  # in the names of the operators that multiply matrices
+# The types that are meant to be at least 1.3 times faster, or to show what bounds them.
+BARRED = ("gam", "double_attention", "triplet", "coordinate")
 
 
 @dataclass(frozen=True)
@@ -44,16 +57,25 @@ class Setting:
 
 @dataclass(frozen=True)
 class Row:
-    """A module and its counterpart on one shape in one setting: milliseconds and peak bytes of a training step."""
+    """A module and its counterpart on one shape in one setting: a training step of each.
+
+    Milliseconds (medians), peak bytes, the quartiles of the ratio over the turns; ``products`` is the share of the
+    counterpart's step that its convolutions and matrix products take, ``roof_ms`` what no form can be below.
+    """
 
     name: str
     peer: str
     shape: tuple[int, ...]
     setting: Setting
+    machine: str
     ours_ms: float
     peer_ms: float
+    low: float
+    high: float
     ours_bytes: int
     peer_bytes: int
+    products: float | None
+    roof_ms: float
 
     @property
     def ratio(self) -> float:
@@ -61,18 +83,58 @@ class Row:
         return self.peer_ms / self.ours_ms
 
     @property
+    def slower(self) -> bool:
+        """Slower than the counterpart by more than the noise: in three of four turns, and by more than 2 %."""
+        return self.high < 1 and self.ratio < 0.98
+
+    @property
     def memory(self) -> float:
         """Peak memory over that of the counterpart."""
         return self.ours_bytes / max(1, self.peer_bytes)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return self.name, self.shape, self.setting
+
+    def to_json(self) -> str:
+        rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
+        return json.dumps(rounded)
+
+    @classmethod
+    def from_json(cls, line: str) -> "Row":
+        values = json.loads(line)
+        return cls(**values | {"shape": tuple(values["shape"]), "setting": Setting(**values["setting"])})
+
+
+# --- measuring --------------------------------------------------------------------------------------------------------
+def machine(device: str) -> str:
+    """What the rows were measured on."""
+    if device == "cuda":
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    units = [unit for unit in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if unit in flags]
+    name = " ".join([names[0] if names else platform.processor() or platform.machine(), *units])
+    return f"{name}, {os.cpu_count()} cores, torch {torch.__version__}"
 
 
 def settings() -> list[Setting]:
     """What there is to measure on this machine."""
     if torch.cuda.is_available():
         return [Setting("bf16", 1, "cuda", compiled) for compiled in (False, True)]
-    every = torch.get_num_threads()
+    every = os.cpu_count() or 1
     threads = (1, every) if every > 1 else (1,)
     return [Setting(dtype, count) for dtype in ("fp32", "bf16") for count in threads]
+
+
+def shape_for(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape with its batch halved until the plain form's weights of all pairs of positions are of bearable size."""
+    batch, *rest = shape
+    while PAIRS.get(name, 0) * batch * (shape[2] * shape[3]) ** 2 * 4 > PAIR_BYTES:
+        batch //= 2
+    return batch, *rest
 
 
 def step(module: nn.Module, x: Tensor, gradient: Tensor, setting: Setting) -> Callable[[], None]:
@@ -91,14 +153,14 @@ def step(module: nn.Module, x: Tensor, gradient: Tensor, setting: Setting) -> Ca
     return once
 
 
-def peak_bytes(once: Callable[[], None], setting: Setting) -> int:
-    """The most memory that one step held at a time beside what was there before it."""
+def peak_and_products(once: Callable[[], None], setting: Setting) -> tuple[int, float | None]:
+    """The most memory that one step held beside what was there before it, and the share of products in its time."""
     gc.collect()
     if setting.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         once()
-        return torch.cuda.max_memory_allocated() - before
+        return torch.cuda.max_memory_allocated() - before, None
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         once()
     held = peak = 0
@@ -106,29 +168,78 @@ def peak_bytes(once: Callable[[], None], setting: Setting) -> int:
     for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()
         peak = max(peak, held)
-    return peak
+    spent = {event.key: event.self_cpu_time_total for event in profile.key_averages()}
+    products = [us for key, us in spent.items() if any(word in key for word in PRODUCTS)]
+    return peak, sum(products) / sum(spent.values())
 
 
-def alternate(ours: Callable[[], None], peer: Callable[[], None], seconds: float, runs: int = 5) -> tuple[float, float]:
-    """Milliseconds a step, medians of `runs` turns that alternate between the two."""
+def clock(setting: Setting) -> float:
+    """Seconds: the processor's where one thread works, whatever else the machine does; else those of the wall."""
+    return time.process_time() if (setting.device, setting.threads) == ("cpu", 1) else time.perf_counter()
+
+
+def alternate(
+    ours: Callable[[], None], peer: Callable[[], None], setting: Setting, seconds: float
+) -> list[tuple[float, float]]:
+    """Milliseconds a step of both, in 3 to 9 turns that alternate between the two."""
 
     def turn(once: Callable[[], None], count: int) -> float:
-        start = time.perf_counter()
+        start = clock(setting)
         for _ in range(count):
             once()
-        return (time.perf_counter() - start) / count
+        return 1e3 * (clock(setting) - start) / count
 
     ours(), peer()
-    slower = max(turn(ours, 1), turn(peer, 1))
-    count = max(1, round(seconds / (2 * runs) / slower))
-    times = [(turn(ours, count), turn(peer, count)) for _ in range(runs)]
-    return 1e3 * statistics.median(a for a, _ in times), 1e3 * statistics.median(b for _, b in times)
+    both = 1e-3 * (turn(ours, 1) + turn(peer, 1))
+    turns = min(9, max(3, round(seconds / both)))
+    count = max(1, round(seconds / (turns * both)))
+    return [(turn(ours, count), turn(peer, count)) for _ in range(turns)]
+
+
+@cache
+def roofs(setting: Setting, shape: tuple[int, ...]) -> tuple[float, float]:
+    """Bytes a second of copying a map, and FLOPs a second of the better of a matrix product and a 3 x 3 convolution."""
+    dtype = torch.bfloat16 if setting.dtype == "bf16" else torch.float32
+    x, y = (torch.ones(shape, dtype=dtype, device=setting.device) for _ in range(2))
+    a = torch.ones(1024, 1024, dtype=dtype, device=setting.device)
+    maps = torch.ones(32, 256, 14, 14, dtype=dtype, device=setting.device)
+    weight = torch.ones(256, 256, 3, 3, dtype=dtype, device=setting.device)
+
+    def fastest(run: Callable[[], Any]) -> float:
+        times = []
+        for _ in range(6):
+            start = clock(setting)
+            run()
+            if setting.device == "cuda":
+                torch.cuda.synchronize()
+            times.append(clock(setting) - start)
+        return min(times)
+
+    with torch.no_grad():
+        moved = 2 * x.numel() * x.element_size() / fastest(lambda: y.copy_(x))
+        product = 2 * 1024**3 / fastest(lambda: a @ a)
+        convolved = 2 * maps.numel() * 256 * 9 / fastest(lambda: nn.functional.conv2d(maps, weight, padding=1))
+    return moved, max(product, convolved)
+
+
+def roof_ms(name: str, shape: tuple[int, ...], setting: Setting) -> float:
+    """Milliseconds that no form can be below: five passes over maps, or three times the forward pass's products.
+
+    The passes read x, write y, read x and the gradient of y, and write the gradient of x.
+    """
+    moved, computed = roofs(setting, shape)
+    with torch.device("meta"):
+        counts = count_module(create_attention(name, shape[1]), torch.empty(1, *shape[1:])).total
+    macs = int(counts[METRICS.index("macs")]) * shape[0]
+    width = 2 if setting.dtype == "bf16" else 4
+    return 1e3 * max(5 * prod(shape) * width / moved, 3 * 2 * macs / computed)
 
 
 def measure(name: str, shape: tuple[int, ...], setting: Setting, seconds: float) -> Row:
     """Both modules in training mode, parameters in float32, x in channels_last on a GPU."""
     torch.manual_seed(0)
     torch.set_num_threads(setting.threads)
+    shape = shape_for(name, shape)
     label, other = counterpart(name, shape[1], shape[2])
     layout = torch.channels_last if setting.device == "cuda" else torch.contiguous_format
     dtype = torch.bfloat16 if setting.dtype == "bf16" else torch.float32
@@ -136,101 +247,255 @@ def measure(name: str, shape: tuple[int, ...], setting: Setting, seconds: float)
     gradient = torch.randn_like(x)
     modules = [create_attention(name, shape[1]), other]
     ours, peer = (step(m.to(setting.device, memory_format=layout).train(), x, gradient, setting) for m in modules)
-    times = alternate(ours, peer, seconds)
-    return Row(name, label, shape, setting, *times, peak_bytes(ours, setting), peak_bytes(peer, setting))
+    turns = alternate(ours, peer, setting, seconds)
+    low, _, high = statistics.quantiles((theirs / own for own, theirs in turns), method="inclusive")
+    ours_bytes, _ = peak_and_products(ours, setting)
+    peer_bytes, products = peak_and_products(peer, setting)
+    return Row(
+        name=name,
+        peer=label,
+        shape=shape,
+        setting=setting,
+        machine=machine(setting.device),
+        ours_ms=statistics.median(own for own, _ in turns),
+        peer_ms=statistics.median(theirs for _, theirs in turns),
+        low=low,
+        high=high,
+        ours_bytes=ours_bytes,
+        peer_bytes=peer_bytes,
+        products=products,
+        roof_ms=roof_ms(name, shape, setting),
+    )
+
+
+def load(path: Path = RESULTS) -> list[Row]:
+    return [Row.from_json(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def merged(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
+    """The rows of both, newer ones first choice, ordered; a device keeps the rows of one machine only."""
+    new = list(new)
+    latest = {row.setting.device: row.machine for row in new}
+    kept = [row for row in old if latest.get(row.setting.device, row.machine) == row.machine]
+    rows = {row.key: row for row in [*kept, *new]}.values()
+
+    def order(row: Row) -> tuple[Any, ...]:
+        way = row.setting
+        return way.device, way.compiled, way.dtype != "fp32", way.threads, row.shape[1], row.name
+
+    return sorted(rows, key=order)
+
+
+def save(rows: Iterable[Row], path: Path = RESULTS) -> None:
+    path.write_text("".join(row.to_json() + "\n" for row in merged(load(path), rows)))
 
 
 def run(names: list[str], shapes: list[tuple[int, ...]], seconds: float, ways: list[Setting]) -> Iterator[Row]:
     """Every combination, printed as it comes."""
     print(
-        f"{'type':20} {'peer':5} {'shape':13} {'setting':16} {'ours ms':>8} {'peer ms':>8} {'ratio':>6} {'memory':>7}"
+        f"{'type':20} {'peer':5} {'shape':13} {'setting':16} {'ours ms':>8} {'peer ms':>8} {'ratio':>6}"
+        f" {'quartiles':>11} {'memory':>6} {'products':>8} {'x roof':>6}"
     )
     for setting in ways:
         for shape in shapes:
             for name in names:
                 row = measure(name, shape, setting, seconds)
-                text = f"{name:20} {row.peer:5} {'x'.join(map(str, shape)):13} {setting!s:16}"
-                print(f"{text} {row.ours_ms:8.2f} {row.peer_ms:8.2f} {row.ratio:6.2f} {row.memory:7.2f}", flush=True)
+                text = f"{name:20} {row.peer:5} {by(row.shape):13} {setting!s:16} {row.ours_ms:8.2f} {row.peer_ms:8.2f}"
+                spread = f"{row.low:5.2f}-{row.high:<5.2f} {row.memory:6.2f} {percent(row.products):>8}"
+                print(f"{text} {row.ratio:6.2f} {spread} {row.ours_ms / row.roof_ms:6.1f}", flush=True)
                 yield row
 
 
-def library(rows: list[Row]) -> str:
-    """The library in one table; only its last column, the speed in the first setting of ``rows``, is measured."""
-    shapes = " / ".join("x".join(map(str, shape)) for shape in SHAPES)
+# --- the page ---------------------------------------------------------------------------------------------------------
+def by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.0f} %"
+
+
+def table(header: str, lines: Iterable[str]) -> list[str]:
+    """A markdown table; a column whose name ends in a colon is aligned to the right."""
+    columns = header.split(" | ")
+    rule = "|" + "|".join("---:" if column.endswith(":") else "---" for column in columns) + "|"
+    return [f"| {' | '.join(column.rstrip(':') for column in columns)} |", rule, *(f"| {line} |" for line in lines), ""]
+
+
+def described(name: str, rows: list[Row]) -> str:
+    """A line of the library's table; its speed is that of the first setting of ``rows``, the only thing measured."""
+    kind = attention_type(name)
+    genes = ", ".join(f"{gene} {kind.default(gene) or 'by C'}" for gene in kind.genes)
+    with torch.device("meta"):
+        counts = count_module(create_attention(name, 256), torch.empty(1, 256, 14, 14)).total
+    macs = int(counts[METRICS.index("macs")])
+    own = {row.shape[1:]: row for row in rows if row.name == name and row.setting == rows[0].setting}
+    speed = " / ".join(f"{own[shape[1:]].ratio:.2f}" if shape[1:] in own else "-" for shape in SHAPES)
+    label = f" ({next(iter(own.values())).peer[0]})" if own else ""
+    return (
+        f"{name} | `{kind.equation}` | {genes or '-'} | {kind.formula} | {kind.params(256):,} | {macs:,} |"
+        f" {speed}{label} | {kind.paper}"
+    )
+
+
+def variants(name: str) -> str:
+    kind = attention_type(name)
+    flags = ", ".join(f"{flag}: {' / '.join(map(str, values))}" for flag, values in kind.flags.items())
+    return f"{name} | {', '.join(kind.parts)} | {'yes' if 3 in kind.dims else '-'} | {flags or '-'}"
+
+
+def summary(rows: list[Row]) -> Iterator[str]:
+    """One line a setting and shape."""
+    groups = defaultdict(list)
+    for row in rows:
+        groups[row.setting, row.shape[1:]].append(row)
+    for (setting, shape), group in groups.items():
+        mean = statistics.geometric_mean(row.ratio for row in group)
+        worst = min(group, key=lambda row: row.ratio)
+        slower = ", ".join(f"{row.name} {row.ratio:.2f}" for row in group if row.slower)
+        larger = ", ".join(f"{row.name} {row.memory:.2f}" for row in group if row.memory > 1.02)
+        most = f"{worst.name} {worst.ratio:.2f} ({worst.low:.2f}-{worst.high:.2f})"
+        yield f"{setting} | {by(shape)} | {mean:.2f} | {most} | {slower or 'none'} | {larger or 'none'}"
+
+
+def bound(row: Row) -> str:
+    limit = f"{1 / row.products:.2f}" if row.products else "-"
+    return (
+        f"{row.name} | {row.setting} | {by(row.shape)} | {row.ratio:.2f} ({row.low:.2f}-{row.high:.2f}) |"
+        f" {percent(row.products)} | {limit} | {row.ours_ms / row.roof_ms:.1f} | {row.peer_ms / row.roof_ms:.1f}"
+    )
+
+
+def measured(row: Row) -> str:
+    return (
+        f"{row.name} | {row.peer} | {by(row.shape)} | {row.setting} | {row.ours_ms:.2f} | {row.peer_ms:.2f} |"
+        f" {row.ratio:.2f} | {row.low:.2f}-{row.high:.2f} | {row.memory:.2f} | {percent(row.products)} |"
+        f" {row.ours_ms / row.roof_ms:.1f}"
+    )
+
+
+def page(rows: list[Row]) -> str:
+    """docs/attention.md: the library, then what was measured."""
+    names = list_attentions()
+    cpu, gpu = ([row for row in rows if row.setting.device == device] for device in ("cpu", "cuda"))
     lines = [
         "<!-- Generated by `python -m benchmarks.attention --docs`; do not edit. -->",
         "# The attention library",
         "",
-        f"{len(list_attentions())} types. Parameters and MACs are at C = 256 on a 14 x 14 map with the published genes;",
-        "C channels, h = C // r hidden width (at least 1; Coordinate: at least 8), k kernel, g groups. Speed is how many",
-        "times faster a training step (forward and backward) is than that of timm's module (t) or of the plain form of",
-        f"published code (p), at {shapes}, in the first setting measured below.",
+        f"{len(names)} types, each checked against its formula in float64 NumPy.",
         "",
-        "Two-part types take either arrangement, and `A+B` mixes the channel part of A with the spatial part of B.",
-        "In parallel, the maps of both parts are summed, `x * (C(x) + S(x))`: about twice the scale of one gate, where a",
-        "series of two fresh sigmoids leaves 0.25 x. BAM fuses as `x * (1 + sigmoid(Mc + Ms))` and GALA by its own rule; a",
-        "mix takes the rule of its spatial type where both parts are gates.",
-        "`create_attention(..., identity_init=True)` starts any type as the exact identity, `x + g (f(x) - x)` with g = 0.",
-        "A batch normalisation that sees one value per channel while training (BAM at batch 1) uses its running",
-        "statistics.",
+        "```python",
+        "from spaces.attention import create_attention",
         "",
-        "| type | parts | genes | parameters | at C=256 | MACs | volumes | flags | paper | speed |",
-        "|---|---|---|---|---:|---:|---|---|---|---|",
+        'create_attention("cbam", channels=64, reduction=16, kernel=7, arrangement="parallel")  # (B,C,H,W) -> same',
+        'create_attention("eca+cbam", channels=64)         # the channel part of ECA, the spatial part of CBAM',
+        'create_attention("gam", 64, identity_init=True)   # starts as the exact identity and learns its way out',
+        'create_attention("non_local", 64, dims=3)         # volumes, (B,C,D,H,W)',
+        "```",
+        "",
+        "No type depends on the size of the map. `run_search.py list attentions --json` gives the same facts to programs.",
+        "",
+        "- *Genes* are what a search chooses: the reduction r, the kernel k, the groups g, the arrangement; with their",
+        "  published defaults, `by C` where the default follows from the number of channels. *Flags* are variants of",
+        "  published code, given by keyword.",
+        "- C channels, h = C // r hidden width (at least 1; Coordinate: m, at least 8). In formulas, s is the sigmoid,",
+        "  mean and max are over the map unless an index says otherwise, conv_k is k x k, W are linear layers or 1x1",
+        "  convolutions.",
+        "- Two-part types take either arrangement. In parallel, the maps of both parts are summed, `x * (C(x) + S(x))`:",
+        "  about twice the scale of one gate, where a series of two fresh sigmoids leaves 0.25 x. BAM and GALA fuse by",
+        "  their own rules; a mix `A+B` takes the rule of its spatial type where both parts are gates.",
+        "- `identity_init=True` starts any type as the exact identity, `x + g (f(x) - x)` with g = 0.",
+        "- A batch normalisation that sees one value per channel while training (BAM at batch 1) uses its running",
+        "  statistics.",
+        "",
+        "Parameters and MACs are at C = 256 on a 14 x 14 map with the defaults. Speed is how many times faster a training",
+        "step (forward and backward) is than that of timm's module (t), or of the plain form of published code (p,",
+        f"benchmarks/plain_attention.py), at {' / '.join(map(by, SHAPES))}, {rows[0].setting if rows else 'not measured'}.",
+        "",
+        *table(
+            "type | formula | genes | parameters | at C=256: | MACs: | speed | paper",
+            (described(name, rows) for name in names),
+        ),
+        "## Parts, volumes and flags",
+        "",
+        *table("type | parts | volumes | flags, the default first", map(variants, names)),
+        "## How fast",
+        "",
+        "A training step of both modules in the same run, taking turns: medians (of processor time with one thread, of the",
+        "wall's otherwise), and in brackets the quartiles of the ratio over the turns. Higher is faster than the counterpart.",
+        "*Slower* lists what is below 1 by more than the noise (upper quartile below 1 and median below 0.98), *more memory*",
+        "what takes over 1.02 times the counterpart's peak. Where a plain form holds a weight for every pair of positions,",
+        "the batch at 56 x 56 is smaller.",
+        "",
+        *(f"Measured on: {name}." for name in sorted({row.machine for row in cpu})),
+        "",
+        *table(
+            "setting | shape | mean: | least (quartiles) | slower | more memory",
+            summary(cpu),
+        ),
+        "### What bounds it",
+        "",
+        "*Products* is the share of the counterpart's step that goes into convolutions and matrix products, which every",
+        "form must do; if all else were free, the speed would be 1 / products (*limit*). *Over the roof* is the time over",
+        "what the machine could do at best: the larger of five passes over the map (read x, write y, read x and the",
+        "gradient of y, write the gradient of x) at the bandwidth of a copy, and three times the forward pass's",
+        "multiply-adds at the rate of the better of a 1024 x 1024 matrix product and a 3 x 3 convolution, both measured in",
+        "the same run. A copy of maps that fit the cache runs at the cache's bandwidth.",
+        "",
+        *table(
+            "type | setting | shape | speed (quartiles) | products: | limit: | ours over the roof: | theirs over the roof:",
+            (bound(row) for row in cpu if row.name in BARRED),
+        ),
+        "### On a GPU",
+        "",
     ]
-    for name in list_attentions():
-        kind = attention_type(name)
-        genes = ", ".join(f"{gene} {kind.default(gene) or 'by C'}" for gene in kind.genes)
-        flags = ", ".join(f"{flag}: {' / '.join(map(str, values))}" for flag, values in kind.flags.items())
-        counts = count_module(create_attention(name, 256), torch.zeros(1, 256, 14, 14)).total
-        macs = int(counts[METRICS.index("macs")])
-        own = {row.shape: row for row in rows if row.name == name and row.setting == rows[0].setting}
-        speed = " / ".join(f"{own[shape].ratio:.2f}" if shape in own else "-" for shape in SHAPES)
-        label = f" ({next(iter(own.values())).peer[0]})" if own else ""
-        lines.append(
-            f"| {name} | {', '.join(kind.parts)} | {genes or '-'} | {kind.formula} | {kind.params(256):,} |"
-            f" {macs:,} | {'yes' if 3 in kind.dims else '-'} | {flags or '-'} | {kind.paper} | {speed}{label} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def document(rows: list[Row], conditions: str) -> str:
-    """docs/attention.md: the library, then what was measured under ``conditions``."""
-    lines = [
+    if gpu:
+        lines += [*(f"Measured on: {name}." for name in sorted({row.machine for row in gpu})), ""]
+        lines += table("setting | shape | mean: | least (quartiles) | slower | more memory", summary(gpu))
+    else:
+        lines += [
+            "Not measured: no GPU was at hand. On a machine with one, `make bench-attention` measures channels_last bf16,",
+            "compiled and not, keeps the rows above and adds its table here.",
+            "",
+        ]
+    lines += [
         "## Every measurement",
         "",
-        f"torch {torch.__version__}; milliseconds a training step, peak memory. {conditions}".rstrip(),
-        "",
-        "| type | peer | shape | setting | ours | peer | speed ratio | memory ratio |",
-        "|---" * 4 + "|---:" * 4 + "|",
+        *table(
+            "type | peer | shape | setting | ours ms: | peer ms: | speed: | quartiles: | memory: | products: | over the roof:",
+            map(measured, rows),
+        ),
     ]
-    for row in rows:
-        shape = "x".join(map(str, row.shape))
-        times = f"{row.ours_ms:.2f} | {row.peer_ms:.2f} | {row.ratio:.2f} | {row.memory:.2f}"
-        lines.append(f"| {row.name} | {row.peer} | {shape} | {row.setting} | {times} |")
-    return library(rows) + "\n" + "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="types to measure (default: all)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="time for one comparison")
-    parser.add_argument("--shape", type=int, action="append", choices=range(len(SHAPES)), help="which of the shapes")
+    parser.add_argument("--types", nargs="+", choices=list_attentions(), metavar="TYPE", help="default: all")
+    parser.add_argument("--shape", type=int, nargs="+", choices=range(len(SHAPES)), help="which of the shapes")
     parser.add_argument("--dtype", choices=("fp32", "bf16"))
     parser.add_argument("--threads", type=int, help="only this number of threads")
-    parser.add_argument("--docs", action="store_true", help=f"write docs/{DOCS.name}")
-    parser.add_argument("--conditions", default="", help="a sentence for the page on what else the machine was doing")
+    parser.add_argument("--seconds", type=float, default=1.0, help="time for the turns of one comparison")
+    parser.add_argument("--resume", action="store_true", help="leave out what this machine has measured already")
+    parser.add_argument("--docs", action="store_true", help=f"write docs/{DOCS.name} from all measurements kept")
+    parser.add_argument("--no-run", action="store_true", help="measure nothing")
     options: Any = parser.parse_args(arguments)
     ways = [w for w in settings() if options.dtype in (None, w.dtype) and options.threads in (None, w.threads)]
-    shapes = [SHAPES[i] for i in options.shape or range(len(SHAPES))]
-    rows = list(run(options.names or list_attentions(), shapes, options.seconds, ways))
-    slower = sorted({row.name for row in rows if row.ratio < 0.95})
-    larger = sorted({row.name for row in rows if row.memory > 1.02})
-    print(
-        f"{len(rows)} comparisons; below 0.95x: {', '.join(slower) or 'none'}; more memory: {', '.join(larger) or 'none'}"
-    )
+    if not ways:
+        parser.error(f"nothing to measure; this machine has: {'; '.join(map(str, settings()))}")
+    rows: list[Row] = []
+    done = {row.key for row in load() if options.resume and row.machine == machine(row.setting.device)}
+    for way in () if options.no_run else ways:
+        for shape in [SHAPES[i] for i in options.shape or range(len(SHAPES))]:
+            names = [n for n in options.types or list_attentions() if (n, shape_for(n, shape), way) not in done]
+            for row in run(names, [shape], options.seconds, [way]) if names else ():
+                rows.append(row)
+                save([row])
+    slower = [f"{row.name} at {row.shape[2]} px" for row in rows if row.slower]
+    larger = [f"{row.name} at {row.shape[2]} px" for row in rows if row.memory > 1.02]
+    print(f"{len(rows)} comparisons; slower: {', '.join(slower) or 'none'}; more memory: {', '.join(larger) or 'none'}")
     if options.docs:
-        DOCS.parent.mkdir(exist_ok=True)
-        DOCS.write_text(document(rows, options.conditions))
+        DOCS.write_text(page(load()))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,31 @@
-"""docs/attention.md describes the library as it is."""
+"""docs/attention.md describes the library as it is and shows the measurements that are kept; those survive a round trip."""
 
-from benchmarks.attention import DOCS, library
+from dataclasses import replace
+from pathlib import Path
 
-
-def without_speed(text: str) -> list[str]:
-    """The page down to its measurements, each table row without its last cell."""
-    lines = text.partition("## Every measurement")[0].rstrip().splitlines()
-    return [line.rsplit("|", 2)[0] if line.startswith("|") else line for line in lines]
+from benchmarks.attention import DOCS, Row, Setting, load, measure, merged, page, save
 
 
-def test_the_page_is_up_to_date_in_everything_but_timings() -> None:
-    assert without_speed(DOCS.read_text()) == without_speed(library([])), "run `python -m benchmarks.attention --docs`"
+def test_the_page_is_up_to_date() -> None:
+    assert DOCS.read_text() == page(load()), "run `python -m benchmarks.attention --no-run --docs`"
+
+
+def test_a_measurement_is_kept_and_replaced_by_a_newer_one(tmp_path: Path) -> None:
+    row = measure("se", (2, 8, 5, 5), Setting("fp32", 1), seconds=0.01)
+    assert row.low <= row.high
+    assert row.ours_bytes > 2 * 8 * 5 * 5 * 4  # the output at least
+    assert 0 < row.products < 1
+    path = tmp_path / "rows.jsonl"
+    save([row, replace(row, name="eca")], path)
+    save([replace(row, ours_ms=2.0, peer_ms=5.0)], path)
+    kept = load(path)
+    assert [(r.name, r.ours_ms == 2.0) for r in kept] == [("eca", False), ("se", True)]
+    assert kept[1].ratio == 2.5
+    assert Row.from_json(kept[1].to_json()) == kept[1]
+
+
+def test_rows_of_two_machines_are_not_mixed() -> None:
+    row = measure("eca", (2, 8, 5, 5), Setting("fp32", 1), seconds=0.01)
+    gpu = replace(row, setting=Setting("bf16", 1, "cuda"), machine="a GPU")
+    other = replace(row, name="se", machine="another processor")
+    assert merged([row, gpu], [other]) == [other, gpu]

@@ -113,7 +113,7 @@ class EfficientLocal(nn.Module):
         return x_BCHW * gate_BCH.unsqueeze(3) * gate_BCW.unsqueeze(2)
 
 
-def coordinate_type(name: str, directions: str) -> AttentionType:
+def coordinate_type(name: str, directions: str, equation: str) -> AttentionType:
     """Coordinate attention over both directions, or over one."""
     n = len(directions)
     formula = f"{n + 1}Cm + 3m + {n}C, m = max(8, C // r)".replace("1C", "C")
@@ -126,7 +126,8 @@ def coordinate_type(name: str, directions: str) -> AttentionType:
         hidden=coordinate_width,
         formula=formula,
     )
-    return AttentionType(name, (part,), "Coordinate Attention, Hou et al. 2021, arXiv:2103.02907", formula)
+    paper = "Coordinate Attention, Hou et al. 2021, arXiv:2103.02907"
+    return AttentionType(name, (part,), paper, formula, equation=equation)
 
 
 TRIPLET = Part(
@@ -155,10 +156,28 @@ ELA = Part(
 )
 
 register(
-    coordinate_type("coordinate", "hw"),
-    coordinate_type("coordinate_h", "h"),
-    coordinate_type("coordinate_w", "w"),
-    AttentionType("triplet", (TRIPLET,), "Triplet Attention, Misra et al. 2021, arXiv:2010.03045", TRIPLET.formula),
-    AttentionType("strip", (STRIP,), "Strip Pooling, Hou et al. 2020, arXiv:2003.13328", STRIP.formula),
-    AttentionType("ela", (ELA,), "ELA, Xu & Wan 2024, arXiv:2403.01123", ELA.formula),
+    coordinate_type("coordinate", "hw", "x * s(W_h y_h) * s(W_w y_w), y = h_swish(BN(W [mean_W(x), mean_H(x)]))"),
+    coordinate_type("coordinate_h", "h", "x * s(W_h y), y = h_swish(BN(W mean_W(x)))"),
+    coordinate_type("coordinate_w", "w", "x * s(W_w y), y = h_swish(BN(W mean_H(x)))"),
+    AttentionType(
+        "triplet",
+        (TRIPLET,),
+        "Triplet Attention, Misra et al. 2021, arXiv:2010.03045",
+        TRIPLET.formula,
+        equation="x * (G_HW + G_CW + G_CH) / 3, G = s(BN(conv_k([max, mean]))) over the axis left out",
+    ),
+    AttentionType(
+        "strip",
+        (STRIP,),
+        "Strip Pooling, Hou et al. 2020, arXiv:2003.13328",
+        STRIP.formula,
+        equation="x * s(W relu(BN(conv_k(mean_W(x))) + BN(conv_k(mean_H(x)))))",
+    ),
+    AttentionType(
+        "ela",
+        (ELA,),
+        "ELA, Xu & Wan 2024, arXiv:2403.01123",
+        ELA.formula,
+        equation="x * s(GN(conv_k(mean_W(x)))) * s(GN(conv_k(mean_H(x))))",
+    ),
 )

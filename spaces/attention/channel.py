@@ -138,7 +138,8 @@ class GatedChannelTransformation(Gate):
         self.beta = nn.Parameter(torch.zeros(channels))
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
-        norm_BC = (x_BCHW.square().sum(space(x_BCHW)) + self.eps).sqrt() * self.alpha
+        # A product, whose gradient takes a pass less over the map than that of a square.
+        norm_BC = ((x_BCHW * x_BCHW).sum(space(x_BCHW)) + self.eps).sqrt() * self.alpha
         scale_BC = self.gamma * (norm_BC.square().mean(1, keepdim=True) + self.eps).rsqrt()
         return like(norm_BC * scale_BC + self.beta, x_BCHW)
 
@@ -244,12 +245,60 @@ SECOND_ORDER = Part(
 )
 
 register(
-    AttentionType("se", (SE_PART,), "Squeeze-and-Excitation, Hu et al. 2018, arXiv:1709.01507", "2Ch + h + C"),
-    AttentionType("eca", (ECA_PART,), "ECA-Net, Wang et al. 2020, arXiv:1910.03151", "k"),
-    AttentionType("effective_se", (EFFECTIVE_SE,), "CenterMask (eSE), Lee & Park 2020, arXiv:1911.06667", "C² + C"),
-    AttentionType("parnet", (PARNET,), "ParNet (skip-squeeze-excitation), Goyal et al. 2021, arXiv:2110.07641", "C²"),
-    AttentionType("srm", (SRM,), "SRM, Lee et al. 2019, arXiv:1903.10829", "4C"),
-    AttentionType("fca", (FCA,), "FcaNet, Qin et al. 2021, arXiv:2012.11879", "2Ch"),
-    AttentionType("gct", (GCT,), "Gated Channel Transformation, Yang et al. 2020, arXiv:1909.11519", "3C"),
-    AttentionType("second_order", (SECOND_ORDER,), "GSoP-Net, Gao et al. 2019, arXiv:1811.12006", SECOND_ORDER.formula),
+    AttentionType(
+        "se",
+        (SE_PART,),
+        "Squeeze-and-Excitation, Hu et al. 2018, arXiv:1709.01507",
+        "2Ch + h + C",
+        equation="x * s(W2 relu(W1 mean(x)))",
+    ),
+    AttentionType(
+        "eca",
+        (ECA_PART,),
+        "ECA-Net, Wang et al. 2020, arXiv:1910.03151",
+        "k",
+        equation="x * s(conv_k(mean(x))), the convolution along the channels",
+    ),
+    AttentionType(
+        "effective_se",
+        (EFFECTIVE_SE,),
+        "CenterMask (eSE), Lee & Park 2020, arXiv:1911.06667",
+        "C² + C",
+        equation="x * hard_sigmoid(W mean(x))",
+    ),
+    AttentionType(
+        "parnet",
+        (PARNET,),
+        "ParNet (skip-squeeze-excitation), Goyal et al. 2021, arXiv:2110.07641",
+        "C²",
+        equation="x * s(W mean(x))",
+    ),
+    AttentionType(
+        "srm",
+        (SRM,),
+        "SRM, Lee et al. 2019, arXiv:1903.10829",
+        "4C",
+        equation="x * s(BN(w1 mean(x) + w2 std(x)))",
+    ),
+    AttentionType(
+        "fca",
+        (FCA,),
+        "FcaNet, Qin et al. 2021, arXiv:2012.11879",
+        "2Ch",
+        equation="x * s(W2 relu(W1 DCT_uv(x))), one frequency (u, v) per channel",
+    ),
+    AttentionType(
+        "gct",
+        (GCT,),
+        "Gated Channel Transformation, Yang et al. 2020, arXiv:1909.11519",
+        "3C",
+        equation="x * (1 + tanh(a gamma / sqrt(mean_C(a²)) + beta)), a = alpha norm(x)",
+    ),
+    AttentionType(
+        "second_order",
+        (SECOND_ORDER,),
+        "GSoP-Net, Gao et al. 2019, arXiv:1811.12006",
+        SECOND_ORDER.formula,
+        equation="x * s(W2 rows(BN(cov(relu(BN(W1 x))))))",
+    ),
 )

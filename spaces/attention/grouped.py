@@ -67,10 +67,11 @@ class SpatialGroupEnhance(Gate):
     def _group_logits(self, x_BCHW: Tensor) -> Tensor:
         """(B, g, H, W): one map for each group."""
         x_BgqP = x_BCHW.flatten(2).unflatten(1, (self.groups, -1))
-        similarity_BgP = (mean(x_BgqP, 3).unsqueeze(2) @ x_BgqP).squeeze(2)
-        centred_BgP = similarity_BgP - similarity_BgP.mean(2, keepdim=True)
-        normed_BgP = centred_BgP / (similarity_BgP.std(2, correction=0, keepdim=True) + self.eps)
-        logits_BgP = torch.addcmul(self.bias[:, None], normed_BgP, self.weight[:, None])
+        # One name, and the deviation of what is centred already: no map is kept that the gradient does not need.
+        t_BgP = (mean(x_BgqP, 3).unsqueeze(2) @ x_BgqP).squeeze(2)
+        t_BgP = t_BgP - t_BgP.mean(2, keepdim=True)
+        t_BgP = t_BgP / (t_BgP.std(2, correction=0, keepdim=True) + self.eps)
+        logits_BgP = t_BgP * self.weight[:, None] + self.bias[:, None]
         return logits_BgP.unflatten(2, x_BCHW.shape[2:])
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
@@ -154,7 +155,25 @@ EMA = Part(
 )
 
 register(
-    AttentionType("shuffle_attention", (SHUFFLE,), "SA-Net, Zhang & Yang 2021, arXiv:2102.00240", SHUFFLE.formula),
-    AttentionType("sge", (SGE,), "Spatial Group-wise Enhance, Li et al. 2019, arXiv:1905.09646", SGE.formula),
-    AttentionType("ema", (EMA,), "EMA, Ouyang et al. 2023, arXiv:2305.13563", EMA.formula),
+    AttentionType(
+        "shuffle_attention",
+        (SHUFFLE,),
+        "SA-Net, Zhang & Yang 2021, arXiv:2102.00240",
+        SHUFFLE.formula,
+        equation="shuffle([a * s(w1 mean(a) + b1), b * s(w2 GN(b) + b2)]), x = [a, b] in each group",
+    ),
+    AttentionType(
+        "sge",
+        (SGE,),
+        "Spatial Group-wise Enhance, Li et al. 2019, arXiv:1905.09646",
+        SGE.formula,
+        equation="x * s(w t + b), t = <x, mean(x)> in each group, normalised over the map",
+    ),
+    AttentionType(
+        "ema",
+        (EMA,),
+        "EMA, Ouyang et al. 2023, arXiv:2305.13563",
+        EMA.formula,
+        equation="x * s(softmax(mean(u)) v + softmax(mean(v)) u) in each group, u = GN(x * a_h * a_w), v = conv_3(x)",
+    ),
 )

@@ -325,6 +325,7 @@ register(
         "CBAM, Woo et al. 2018, arXiv:1807.06521",
         "2Ch + h + C + 2k² + 2",
         "series",
+        equation="y = x * s(MLP(mean(x)) + MLP(max(x))); y * s(BN(conv_k([max_C(y), mean_C(y)])))",
     ),
     AttentionType(
         "bam",
@@ -333,6 +334,7 @@ register(
         "3Ch + C + 2k²h² + 13h + 1",
         "parallel",
         BAM_FUSION,
+        equation="x * (1 + s(W2 relu(BN(W1 mean(x))) + W4 D_k(D_k(W3 x)))), D_k a convolution of dilation 4",
     ),
     AttentionType(
         "gam",
@@ -340,6 +342,7 @@ register(
         "Global Attention Mechanism, Liu et al. 2021, arXiv:2112.05561",
         "2Ch(1 + k²/g) + 4h + 4C",
         "series",
+        equation="y = x * s(W2 relu(W1 x)); y * s(BN(conv_k(shuffle(relu(BN(conv_k(y)))))))",
     ),
     # AAM has neither public code nor a printed formula: this is its description in words, with sigmoids and no biases.
     AttentionType(
@@ -348,6 +351,7 @@ register(
         "AAM (adaptive attention module; described in words only, no public code or formula)",
         "k_c + 2k², k_c by ECA's rule",
         "parallel",
+        equation="x * s(conv(max(x))) + x * s(conv_k([mean_C(x), max_C(x)])), the first convolution along the channels",
     ),
     AttentionType(
         "scse",
@@ -356,6 +360,7 @@ register(
         "2Ch + h + 2C + 1",
         "parallel",
         SCSE_FUSION,
+        equation="x * s(W2 relu(W1 mean(x))) + x * s(w x)",
     ),
     AttentionType(
         "gala",
@@ -364,5 +369,6 @@ register(
         "3Ch + k²h² + 4h + 3C + 1 (2C less in series)",
         "parallel",
         GALA_FUSION,
+        equation="x * s(alpha (S + F) + beta S F), F = W2 relu(W1 mean(x)), S = W5 relu(conv_k(relu(W3 x)))",
     ),
 )

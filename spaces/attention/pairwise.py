@@ -40,16 +40,14 @@ class DoubleAttention(nn.Module):
 
     def __init__(self, channels: int, hidden: int, dims: int) -> None:
         super().__init__()
-        # B and V are done with once their softmaxes are taken; A, which the gradient needs, is not a view into them.
-        self.conv_a = conv(dims, channels, hidden)
-        self.conv_bv = conv(dims, channels, 2 * hidden)
+        # Apart: softmaxes of parts of one convolution's output would copy them, and views would keep all of it.
+        self.conv_a, self.conv_b, self.conv_v = (conv(dims, channels, hidden) for _ in range(3))
         self.project = conv(dims, hidden, channels)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         a_BmP = self.conv_a(x_BCHW).flatten(2)
-        b_BnP, v_BnP = self.conv_bv(x_BCHW).flatten(2).chunk(2, 1)
-        g_Bmn = a_BmP @ b_BnP.softmax(2).transpose(1, 2)
-        z_BmP = g_Bmn @ v_BnP.softmax(1)
+        g_Bmn = a_BmP @ self.conv_b(x_BCHW).flatten(2).softmax(2).transpose(1, 2)
+        z_BmP = g_Bmn @ self.conv_v(x_BCHW).flatten(2).softmax(1)
         added: Tensor = self.project(z_BmP.unflatten(2, x_BCHW.shape[2:]))
         return x_BCHW + added.to(x_BCHW.dtype)
 
@@ -273,21 +271,33 @@ GLOBAL_CONTEXT = Part(
 )
 
 register(
-    AttentionType("double_attention", (A2,), "A²-Nets, Chen et al. 2018, arXiv:1810.11579", A2.formula),
     AttentionType(
-        "non_local", (NON_LOCAL,), "Non-local networks, Wang et al. 2018, arXiv:1711.07971", NON_LOCAL.formula
+        "double_attention",
+        (A2,),
+        "A²-Nets, Chen et al. 2018, arXiv:1810.11579",
+        A2.formula,
+        equation="x + W (A softmax_P(B)ᵀ softmax_n(V)), A, B, V = W x",
+    ),
+    AttentionType(
+        "non_local",
+        (NON_LOCAL,),
+        "Non-local networks, Wang et al. 2018, arXiv:1711.07971",
+        NON_LOCAL.formula,
+        equation="x + W softmax(QᵀK / sqrt(d)) V, Q, K, V = W x",
     ),
     AttentionType(
         "self_attention",
         (SELF_ATTENTION,),
         "Multi-head self-attention, Vaswani et al. 2017, arXiv:1706.03762",
         SELF_ATTENTION.formula,
+        equation="x + W MHA(Q, K, V), Q, K, V = W x",
     ),
     AttentionType(
         "augmented_conv",
         (AUGMENTED_CONV,),
         "Attention Augmented Convolution, Bello et al. 2019, arXiv:1904.09925",
         AUGMENTED_CONV.formula,
+        equation="[conv_3(x), W softmax((QᵀK + QᵀR) / sqrt(d)) V], R relative positions",
     ),
     AttentionType(
         "dual_attention",
@@ -296,8 +306,13 @@ register(
         "C² + C + 2Ch + 2h + 2",
         "parallel",
         SUM,
+        equation="x + g1 softmax(-XXᵀ) X + x + g2 softmax(QᵀK) V",
     ),
     AttentionType(
-        "global_context", (GLOBAL_CONTEXT,), "GCNet, Cao et al. 2019, arXiv:1904.11492", GLOBAL_CONTEXT.formula
+        "global_context",
+        (GLOBAL_CONTEXT,),
+        "GCNet, Cao et al. 2019, arXiv:1904.11492",
+        GLOBAL_CONTEXT.formula,
+        equation="x + W2 relu(LN(W1 sum_P softmax_P(w x) x))",
     ),
 )

@@ -103,7 +103,8 @@ class AttentionType:
 
     Genes are passed by keyword; None stands for the published default. In two-part types `reduction` goes to every
     part that has it, `kernel` and `groups` to the spatial part when that has one, else to the channel part (AAM's
-    channel kernel therefore keeps ECA's adaptive rule). In parallel, the fusion is that of the type, and of B in a
+    channel kernel therefore keeps ECA's adaptive rule). `equation` is what it computes, in its default arrangement,
+    `formula` the number of its parameters. In parallel, the fusion is that of the type, and of B in a
     mix A+B: BAM's and GALA's own rules where both parts are gates, else the sum of the two gated maps.
     """
 
@@ -114,6 +115,7 @@ class AttentionType:
     arrangement: str | None = None
     fusion: Fusion = SUM
     ignored: tuple[str, ...] = ()
+    equation: str = ""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -264,6 +266,7 @@ class AttentionType:
             genes[gene] = {"default": "adaptive by C" if default is None else default, "valid": rules[gene]}
         return {
             "name": self.name,
+            "formula": self.equation,
             "parts": list(self.parts),
             "genes": genes,
             "paper": self.paper,
@@ -333,6 +336,7 @@ def _mix(a: AttentionType, b: AttentionType) -> AttentionType:
         formula=" + ".join(member.formula for member in members),
         arrangement="series",
         fusion=b.fusion if all(member.gated for member in members) else SUM,
+        equation=f"the channel part of {a.name}, the spatial part of {b.name}",
     )
     unused = tuple(gene for gene in GENES if gene in (*a.genes, *b.genes) and gene not in mixed.genes)
     return replace(mixed, ignored=unused)

@@ -164,10 +164,46 @@ GE_MINUS = Part(
 GE_PAPER = "Gather-Excite, Hu et al. 2018, arXiv:1810.12348"
 
 register(
-    AttentionType("pixel_attention", (PIXEL,), "PAN, Zhao et al. 2020, arXiv:2010.01073", PIXEL.formula),
-    AttentionType("simam", (SIMAM,), "SimAM, Yang et al. 2021, ICML", SIMAM.formula),
-    AttentionType("lska", (LSKA,), "LSKA, Lau et al. 2023, arXiv:2309.01439", LSKA.formula),
-    AttentionType("gather_excite", (GE_PLUS,), f"{GE_PAPER} (theta-plus)", GE_PLUS.formula),
-    AttentionType("gather_excite_theta", (GE_THETA,), f"{GE_PAPER} (theta)", GE_THETA.formula),
-    AttentionType("gather_excite_minus", (GE_MINUS,), f"{GE_PAPER} (theta-minus)", GE_MINUS.formula),
+    AttentionType(
+        "pixel_attention",
+        (PIXEL,),
+        "PAN, Zhao et al. 2020, arXiv:2010.01073",
+        PIXEL.formula,
+        equation="x * s(W x)",
+    ),
+    AttentionType(
+        "simam",
+        (SIMAM,),
+        "SimAM, Yang et al. 2021, ICML",
+        SIMAM.formula,
+        equation="x * s(d / (4 (sum(d) / (P - 1) + 1e-4)) + 0.5), d = (x - mean(x))²",
+    ),
+    AttentionType(
+        "lska",
+        (LSKA,),
+        "LSKA, Lau et al. 2023, arXiv:2309.01439",
+        LSKA.formula,
+        equation="x * W dilated(local(x)), each a 1 x k and a k x 1 depthwise convolution",
+    ),
+    AttentionType(
+        "gather_excite",
+        (GE_PLUS,),
+        f"{GE_PAPER} (theta-plus)",
+        GE_PLUS.formula,
+        equation="x * s(W2 relu(W1 gather(x))), gather: depthwise convolutions of stride 2",
+    ),
+    AttentionType(
+        "gather_excite_theta",
+        (GE_THETA,),
+        f"{GE_PAPER} (theta)",
+        GE_THETA.formula,
+        equation="x * s(gather(x)), gather: depthwise convolutions of stride 2",
+    ),
+    AttentionType(
+        "gather_excite_minus",
+        (GE_MINUS,),
+        f"{GE_PAPER} (theta-minus)",
+        GE_MINUS.formula,
+        equation="x * s(mean(x)), or of windows",
+    ),
 )

@@ -90,8 +90,18 @@ RESIDUAL = Part(
 )
 
 register(
-    AttentionType("spatial_transformer", (STN,), "STN, Jaderberg et al. 2015, arXiv:1506.02025", STN.formula),
     AttentionType(
-        "residual_attention", (RESIDUAL,), "Residual Attention, Wang et al. 2017, arXiv:1704.06904", RESIDUAL.formula
+        "spatial_transformer",
+        (STN,),
+        "STN, Jaderberg et al. 2015, arXiv:1506.02025",
+        STN.formula,
+        equation="grid_sample(x, affine(W2 pool_4(relu(W1 x))))",
+    ),
+    AttentionType(
+        "residual_attention",
+        (RESIDUAL,),
+        "Residual Attention, Wang et al. 2017, arXiv:1704.06904",
+        RESIDUAL.formula,
+        equation="x * (1 + s(hourglass(x)))",
     ),
 )

@@ -117,6 +117,22 @@ def test_double_attention_costs_what_the_paper_multiplies(height, width):
     assert counted.total[METRICS.index("macs")] == macs
 
 
+def test_ema_costs_both_products_of_every_group():
+    """Per group of q channels: the 1x1 convolution on H + W positions, the 3x3 one, and two products of q on each position."""
+    channels, groups, height, width = 64, 32, 6, 5
+    q, positions = channels // groups, height * width
+    macs = groups * (q * q * (height + width) + 9 * q * q * positions + 2 * q * positions)
+    counted = count_module(create_attention("ema", channels, groups=groups), torch.zeros(1, channels, height, width))
+    assert counted.total[METRICS.index("macs")] == macs
+
+
+def test_srm_costs_one_mean_and_one_deviation():
+    """As in published code: two reductions of the map, and no product."""
+    counted = count_module(create_attention("srm", 16), torch.zeros(1, 16, 6, 5)).total
+    assert counted[METRICS.index("macs")] == 0
+    assert 2 * 16 * 30 <= counted[METRICS.index("flops")] <= 2 * 16 * 30 + 4 * 16
+
+
 def test_an_operator_that_nobody_counts_is_reported():
     class Strange(nn.Module):
         def forward(self, x_BCHW):

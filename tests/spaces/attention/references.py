@@ -257,8 +257,7 @@ def identity(z: Array) -> Array:
 def double_attention(x: Array, w: Weights, o: SimpleNamespace) -> Array:
     b, c = x.shape[:2]
     flat = x.reshape(b, c, -1)
-    a, bv = (conv(x, sub(w, name)).reshape(b, -1, flat.shape[2]) for name in ("conv_a", "conv_bv"))
-    bb, v = np.split(bv, 2, 1)
+    a, bb, v = (conv(x, sub(w, name)).reshape(b, -1, flat.shape[2]) for name in ("conv_a", "conv_b", "conv_v"))
     z = np.zeros(a.shape)
     for i in range(b):
         attention = softmax(bb[i], 1)  # over the positions of one image

@@ -67,6 +67,20 @@ def test_identity_start_is_exact_and_learns(name: str, options: dict[str, Any]) 
     assert not inner or any(grad is not None and grad.abs().sum() > 0 for grad in inner)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if 3 in attention_type(name).dims])
+def test_volumes_start_as_the_identity_and_learn(name: str) -> None:
+    volume = torch.randn(2, C, 3, 4, 5, generator=torch.Generator().manual_seed(2))
+    module = build(name, {}, identity_init=True, dims=3)
+    assert torch.equal(module(volume), volume)
+    module(volume).mul(volume.roll(1, 0)).sum().backward()
+    assert module.blend.grad.abs() > 0
+    inner = stir(build(name, {}, dims=3)).eval()
+    x = volume.clone().requires_grad_()
+    inner(x).mul(volume.roll(1, 0)).sum().backward()
+    assert x.grad.abs().sum() > 0
+    assert all(p.grad.abs().sum() > 0 for key, p in inner.named_parameters() if key not in NO_GRADIENT)
+
+
 # A constant added to every logit of a softmax over positions changes nothing: its gradient is zero by the formula.
 NO_GRADIENT = {"attend.bias"}
 

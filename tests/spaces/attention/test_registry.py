@@ -203,9 +203,10 @@ def test_refuses_with_the_valid_choices(call: Any, words: list[str]) -> None:
 @pytest.mark.parametrize("name", [*list_attentions(), "eca+cbam"])
 def test_description_is_json_and_complete(name: str) -> None:
     described = json.loads(json.dumps(attention_type(name).to_dict()))
-    assert list(described) == ["name", "parts", "genes", "paper", "parameters", "dims", "flags"]
+    assert list(described) == ["name", "formula", "parts", "genes", "paper", "parameters", "dims", "flags"]
     assert described["name"] == name
     assert set(described["genes"]) == set(attention_type(name).genes)
     assert all(gene["default"] is not None and gene["valid"] for gene in described["genes"].values())
+    assert described["formula"]
     assert described["paper"]
     assert described["parameters"]
