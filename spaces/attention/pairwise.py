@@ -121,14 +121,20 @@ class AugmentedConv(nn.Module):
         position_L = torch.arange(length, device=table_dT.device)
         return resized_dT[:, position_L[None, :] - position_L[:, None] + length - 1]
 
+    def relative(self, q_BnPd: Tensor, height: int, width: int) -> Tensor:
+        """q r_h + q r_w, (B, n, P, P)."""
+        q_BnHWd = q_BnPd.unflatten(2, (height, width))
+        by_row = torch.einsum("bnhwd,dhk->bnhwk", q_BnHWd, self.offsets(self.relative_h, height).to(q_BnPd.dtype))
+        by_column = torch.einsum("bnhwd,dwk->bnhwk", q_BnHWd, self.offsets(self.relative_w, width).to(q_BnPd.dtype))
+        return (by_row.unsqueeze(5) + by_column.unsqueeze(4)).flatten(4).flatten(2, 3)
+
     def forward(self, x_BCHW: Tensor) -> Tensor:
         height, width = x_BCHW.shape[2:]
         q, k, v = self.conv_qkv(x_BCHW).flatten(2).unflatten(1, (3, self.heads, -1)).transpose(3, 4).unbind(1)
-        scaled_BnHWd = (q * q.shape[-1] ** -0.5).unflatten(2, (height, width))
-        by_row = torch.einsum("bnhwd,dhk->bnhwk", scaled_BnHWd, self.offsets(self.relative_h, height).to(q.dtype))
-        by_column = torch.einsum("bnhwd,dwk->bnhwk", scaled_BnHWd, self.offsets(self.relative_w, width).to(q.dtype))
-        bias_BnPP = (by_row.unsqueeze(5) + by_column.unsqueeze(4)).flatten(4).flatten(2, 3)
-        z_BnPd = F.scaled_dot_product_attention(q, k, v, attn_mask=bias_BnPP.to(q.dtype))
+        q = q * q.shape[-1] ** -0.5
+        # Not fused: with a bias that learns, torch's fused attention falls back to more copies than this.
+        weights_BnPP = (q @ k.transpose(2, 3) + self.relative(q, height, width)).softmax(3)
+        z_BnPd = weights_BnPP.to(v.dtype) @ v
         attended_BhHW = self.project(z_BnPd.transpose(2, 3).flatten(1, 2).unflatten(2, (height, width)))
         parts = [attended_BhHW] if self.conv is None else [self.conv(x_BCHW), attended_BhHW]
         return keep_format(torch.cat(parts, 1).to(x_BCHW.dtype), x_BCHW)
