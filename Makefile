@@ -80,7 +80,6 @@ bench-costs: setup  ## cost look-ups against fvcore, building the table, budgets
 
 bench-latency: setup  ## the additive latency estimate against whole networks
 	$(BIN)/python -m benchmarks.latency --markdown docs/latency.md
-	$(BIN)/python -m benchmarks.latency --markdown docs/latency.md --compiled
 
 bench-memory: setup  ## the estimate of a training's memory against its measured peak
 	$(BIN)/python -m benchmarks.memory --markdown docs/memory.md

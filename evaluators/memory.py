@@ -25,7 +25,7 @@ from spaces.placement import Architecture
 
 # What comes on top of the tensors: workspaces and reordered copies of the convolution library, rounding, fragments.
 # On the CPU also the code that the library generates per shape. docs/memory.md measures what these leave.
-MARGIN, FIXED = 1.25, 64 * 2**20
+MARGIN, FIXED = 1.5, 96 * 2**20
 
 _BYTES = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _FACTORS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
