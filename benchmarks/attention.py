@@ -79,8 +79,8 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """How many times faster than the counterpart."""
-        return self.peer_ms / self.ours_ms
+        """How many times faster than the counterpart: of the medians, within the quartiles of the turns."""
+        return statistics.median((self.low, self.peer_ms / self.ours_ms, self.high))
 
     @property
     def slower(self) -> bool:
@@ -446,6 +446,21 @@ def page(rows: list[Row]) -> str:
             "type | setting | shape | speed (quartiles) | products: | limit: | ours over the roof: | theirs over the roof:",
             (bound(row) for row in cpu if row.name in BARRED),
         ),
+        "### Where it is not faster, or takes more",
+        "",
+        "- *The noise.* pixel_attention, residual_attention and spatial_transformer run the operators of their plain forms one",
+        "  for one: what their speeds differ from 1 is what two runs of the same thing differ by here, up to a tenth.",
+        "- *gam* is two 7 x 7 convolutions, which no other way of writing it makes less.",
+        "- *double_attention* is four 1x1 convolutions and two products in both forms. As matrix products over transposed",
+        "  positions it is up to 1.2 times faster, and holds 1.1 to 1.3 times the memory: the lean form was kept.",
+        "- *triplet* takes three maxima over different axes and three 7 x 7 convolutions of two channels, of which those",
+        "  over (C, W) and (C, H) are as costly as for the plain form.",
+        "- *self_attention* and *non_local* use torch's fused attention, whose gradient holds those of queries, keys and",
+        "  values at once: a little more than the plain form at 7 x 7 or 14 x 14, a hundredth of it at 56 x 56. In bf16, on",
+        "  processors without matrix units (AMX), it is slower at 14 x 14 than three separate products.",
+        "- *dual_attention* in bf16: with keys and values of different widths torch's fused attention works in float32.",
+        "- *fca* makes its basis for the size of the map in each step, where published code fixes the size when it is built.",
+        "",
         "### On a GPU",
         "",
     ]

@@ -17,7 +17,7 @@ def test_a_measurement_is_kept_and_replaced_by_a_newer_one(tmp_path: Path) -> No
     assert 0 < row.products < 1
     path = tmp_path / "rows.jsonl"
     save([row, replace(row, name="eca")], path)
-    save([replace(row, ours_ms=2.0, peer_ms=5.0)], path)
+    save([replace(row, ours_ms=2.0, peer_ms=5.0, low=2.4, high=2.6)], path)
     kept = load(path)
     assert [(r.name, r.ours_ms == 2.0) for r in kept] == [("eca", False), ("se", True)]
     assert kept[1].ratio == 2.5
