@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from evaluators.data import Data
     from spaces.placement import Architecture
 
 Metrics = dict[str, Any]
@@ -45,3 +46,21 @@ class Evaluator(Protocol):
         Raises EvaluationError when the candidate fails (a loss that is not finite, out of memory).
         """
         ...
+
+
+class OnData:
+    """What every evaluator that works on a data set says about its task."""
+
+    data: Data
+
+    @property
+    def num_classes(self) -> int:
+        return self.data.num_classes
+
+    @property
+    def in_chans(self) -> int:
+        return self.data.in_chans
+
+    @property
+    def image_size(self) -> int:
+        return self.data.image_size

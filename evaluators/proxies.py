@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from evaluators.base import EvaluationError, Metrics, Report
+from evaluators.base import EvaluationError, Metrics, OnData, Report
 from evaluators.data import Data
 from evaluators.data.batches import make_batches
 from evaluators.training import pick_device
@@ -130,7 +130,7 @@ PROXIES: dict[str, Score] = {
 
 
 @dataclass(frozen=True, eq=False)
-class ProxyEvaluator:
+class ProxyEvaluator(OnData):
     """Scores untrained networks. Its metric is `score` (no accuracy; larger is better); fidelity: batches averaged over.
 
     Attention starts with fresh gates by default: at an identity start a gradient-based score cannot see its weights.
@@ -146,18 +146,6 @@ class ProxyEvaluator:
     def __post_init__(self) -> None:
         if self.proxy not in PROXIES:
             raise unknown("proxy", self.proxy, PROXIES)
-
-    @property
-    def num_classes(self) -> int:
-        return self.data.num_classes
-
-    @property
-    def in_chans(self) -> int:
-        return self.data.in_chans
-
-    @property
-    def image_size(self) -> int:
-        return self.data.image_size
 
     @property
     def identity(self) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evaluators.base import EvaluationError, Metrics, Report
+from evaluators.base import EvaluationError, Metrics, OnData, Report
 from evaluators.data import Data
 from evaluators.data.batches import Batches, make_batches
 from evaluators.training import (
@@ -218,7 +218,7 @@ def add_parameters(optimizer: torch.optim.Optimizer, made: list[nn.Parameter], r
 
 
 @dataclass(frozen=True, eq=False)
-class SupernetEvaluator:
+class SupernetEvaluator(OnData):
     """Evaluates by a forward pass through shared weights. fidelity: epochs of the supernet's one training.
 
     The first evaluation at a fidelity and seed trains the supernet; each later one recalibrates the BatchNorm statistics
@@ -233,18 +233,6 @@ class SupernetEvaluator:
     calibration: int = 512
     device: torch.device = field(default_factory=pick_device)
     nets: dict[tuple[int, int], Supernet] = field(default_factory=dict, repr=False)
-
-    @property
-    def num_classes(self) -> int:
-        return self.data.num_classes
-
-    @property
-    def in_chans(self) -> int:
-        return self.data.in_chans
-
-    @property
-    def image_size(self) -> int:
-        return self.data.image_size
 
     @cached_property
     def identity(self) -> str:

@@ -23,10 +23,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from evaluators.base import EvaluationError, Metrics, Report
+from evaluators.base import EvaluationError, Metrics, OnData, Report
 from evaluators.data import Data
 from evaluators.data.batches import Augment, Batches, make_batches, mix
 from evaluators.memory import check_memory, free_memory
+from evaluators.speed import keep_freed_memory, use_matrix_products
 from spaces.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -202,6 +203,9 @@ def train_model(
         torch.manual_seed(seed)
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         model = build().to(device).to(memory_format=layout)  # type: ignore[call-overload]  # missing in torch's stubs
+        if device.type == "cpu" and not recipe.compile:
+            keep_freed_memory()
+            use_matrix_products(model)
         forward = torch.compile(model) if recipe.compile else model
         average = deepcopy(model).requires_grad_(False) if recipe.ema else None
         judged = average if average is not None else model
@@ -442,7 +446,7 @@ def validate(model: nn.Module, val: Batches, device: torch.device, amp: str) -> 
 
 
 @dataclass(frozen=True, eq=False)
-class TrainingEvaluator:
+class TrainingEvaluator(OnData):
     """Trains every candidate from scratch with one recipe. fidelity: epochs.
 
     identity_init: attention starts as the identity. native: what becomes of a backbone's own SE (build_model).
@@ -456,18 +460,6 @@ class TrainingEvaluator:
     native: str = "keep"
     memory: int | None = None
     device: torch.device = field(default_factory=pick_device)
-
-    @property
-    def num_classes(self) -> int:
-        return self.data.num_classes
-
-    @property
-    def in_chans(self) -> int:
-        return self.data.in_chans
-
-    @property
-    def image_size(self) -> int:
-        return self.data.image_size
 
     @cached_property
     def identity(self) -> str:

@@ -1,0 +1,46 @@
+"""What makes trainings faster must not change them."""
+
+import platform
+
+import pytest
+import torch
+from torch import nn
+
+from evaluators.speed import PointwiseConv, keep_freed_memory, use_matrix_products
+from spaces import Architecture, build_model
+
+
+@pytest.mark.parametrize("size", [1, 8, 200])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_pointwise_convolution_is_a_matrix_product(size: int, layout: torch.memory_format, bias: bool) -> None:
+    torch.manual_seed(0)
+    plain, fast = nn.Conv2d(6, 20, 1, bias=bias), PointwiseConv(6, 20, 1, bias=bias)
+    fast.load_state_dict(plain.state_dict())
+    x = torch.randn(4, 6, size, size).to(memory_format=layout)
+    found = []
+    for conv in (plain, fast):
+        x_in = x.clone().requires_grad_(True)
+        y = conv(x_in)
+        y.square().mean().backward()
+        assert x_in.grad is not None
+        found.append([y.detach(), x_in.grad, *(weight.grad for weight in conv.parameters())])
+    for expected, got in zip(*found, strict=True):
+        assert torch.allclose(expected, got, atol=1e-5)
+
+
+def test_a_network_keeps_its_names_and_its_outputs() -> None:
+    torch.manual_seed(0)
+    model = build_model(Architecture.parse("attune_tiny:se-r4,cbam-r4,coordinate-r4"), 10, 1, image_size=32).eval()
+    x, names = torch.randn(4, 1, 32, 32).to(memory_format=torch.channels_last), list(model.state_dict())
+    before = model(x)
+    use_matrix_products(model)
+    assert torch.allclose(model(x), before, rtol=1e-4, atol=1e-4)
+    assert list(model.state_dict()) == names
+    swapped = [module for module in model.modules() if isinstance(module, PointwiseConv)]
+    assert len(swapped) > 7
+    assert all(module.kernel_size == module.stride == (1, 1) for module in swapped)
+
+
+def test_memory_is_kept_where_the_c_library_can() -> None:
+    assert keep_freed_memory() == (platform.libc_ver()[0] == "glibc")
