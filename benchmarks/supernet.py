@@ -1,77 +1,124 @@
-"""How far to trust the supernet and the zero-cost proxies: Kendall's tau with standalone accuracy.
+"""How far to trust the supernet and the zero-cost proxies: rank correlation with standalone accuracy, and what they cost.
 
-`python -m benchmarks.supernet --truth runs/bench-default-task.jsonl` (or `make bench-supernet`): the standalone accuracies are
-those that `benchmarks.default_task` measured (mean over its seeds). What to look for: tau of the supernet at least 0.6 at 1/50
-of the cost of a candidate or less; a proxy is worth its time only above `params`.
+`python -m benchmarks.supernet` (or `make bench-supernet`). The standalone accuracies are those of Attune-Bench, the mean of
+three seeds (`--standalone FILE` takes another table: parquet, CSV or JSON lines, by seed). What to look for: Kendall's tau of
+the supernet at least 0.6 at 1/50 of the cost of a candidate or less; a proxy is worth its time only above `params`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
-from benchmarks.default_task import CONFIG
+from evaluators.base import Evaluator
+from evaluators.cost import METRICS, CostTable
 from evaluators.data import load_data
 from evaluators.proxies import PROXIES, ProxyEvaluator
 from evaluators.statistics import kendall, spearman
 from evaluators.supernet import SupernetEvaluator
+from evaluators.table import read_rows
+from evaluators.training import Recipe
+from search.config import load_config
 from spaces import Architecture
 
+CONFIG = load_config(Path("configs/attune_bench.yaml"))
+RESAMPLES = 1000
 
-def truth(file: Path) -> tuple[list[Architecture], list[float], float]:
-    """Architectures, their mean standalone accuracies, and the CPU seconds that one of them took."""
-    found: dict[str, list[float]] = defaultdict(list)
-    seconds = []
-    for line in file.read_text().splitlines():
-        row = json.loads(line)
-        found[row["architecture"]].append(row["accuracy"])
-        seconds.append(row["cpu_seconds"])
-    per_candidate = float(np.mean(seconds)) * max(map(len, found.values()))
-    return [Architecture.parse(text) for text in found], [float(np.mean(a)) for a in found.values()], per_candidate
+
+def standalone(file: Path, seeds: int) -> pd.DataFrame:
+    """Index: architectures with all their seeds. Columns: `accuracy` (mean over the seeds) and `seconds` (of all of them)."""
+    rows = read_rows(file)
+    by_seed = [f"accuracy_{seed}" for seed in range(seeds)]
+    if by_seed[0] in rows:
+        table = rows.set_index("architecture")
+        return pd.DataFrame({"accuracy": table[by_seed].mean(axis=1), "seconds": table["seconds"] * seeds})
+    groups = rows[rows["seed"] < seeds].groupby("architecture", sort=False)
+    table = groups.agg(accuracy=("accuracy", "mean"), seconds=("seconds", "sum"), seeds=("seed", "nunique"))
+    return table[table["seeds"] == seeds]
+
+
+def interval(scores: np.ndarray, accuracy: np.ndarray) -> tuple[float, float]:
+    """95 % bootstrap interval of Kendall's tau over the architectures."""
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(len(scores), size=(RESAMPLES, len(scores)))
+    low, high = np.quantile([kendall(scores[rows], accuracy[rows]) for rows in drawn], [0.025, 0.975])
+    return float(low), float(high)
+
+
+def row(name: str, scores: np.ndarray, accuracy: np.ndarray, seconds: float, whole: float) -> str:
+    """One rung: correlations, CPU seconds a candidate, and their share of a candidate's standalone training."""
+    low, high = interval(scores, accuracy)
+    share = f"1/{whole / seconds:.0f}" if seconds > 1e-3 else "none"
+    tau, rho = kendall(scores, accuracy), spearman(scores, accuracy)
+    return f"| {name} | {tau:.2f} ({low:.2f} to {high:.2f}) | {rho:.2f} | {seconds:.2f} | {share} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--truth", type=Path, default=Path("runs/bench-default-task.jsonl"))
-    parser.add_argument("--epochs", type=int, default=10, help="of the supernet")
+    parser.add_argument("--standalone", type=Path, default=Path("benchmarks/attune_bench.parquet"))
+    parser.add_argument("--seeds", type=int, default=3, help="of the standalone accuracies")
+    parser.add_argument("--architectures", type=int, default=120, help="at most so many, drawn at random")
+    parser.add_argument("--epochs", type=int, default=24, help="of the supernet")
+    parser.add_argument("--batch-size", type=int, default=64, help="of the supernet")
+    parser.add_argument("--lr", type=float, default=0.01, help="of the supernet")
+    parser.add_argument("--sandwich", type=int, default=0)
+    parser.add_argument("--calibration", type=int, default=512)
+    parser.add_argument("--no-proxies", action="store_true")
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
-    if not options.truth.is_file():
-        parser.error(f"{options.truth} is missing; run `make bench-default-task` first")
     torch.set_num_threads(1)
-    archs, accuracy, cost = truth(options.truth)
-    data, device = load_data(CONFIG.data), torch.device("cpu")
-    supernet = SupernetEvaluator(data, CONFIG.space.build(), CONFIG.training, device=device)
+    table = standalone(options.standalone, options.seeds)
+    table = table.sample(min(len(table), options.architectures), random_state=0)
+    if len(table) < 60:
+        print(f"only {len(table)} architectures have all {options.seeds} seeds: too few for a verdict (60)")
+    archs = [Architecture.parse(text) for text in table.index]
+    accuracy, whole = table["accuracy"].to_numpy(), float(table["seconds"].mean())
+    data, device, space = load_data(CONFIG.data), torch.device("cpu"), CONFIG.space.build()
+
+    recipe = Recipe(**CONFIG.training.model_dump() | {"batch_size": options.batch_size, "lr": options.lr})
+    supernet = SupernetEvaluator(
+        data, space, recipe, sandwich=options.sandwich, calibration=options.calibration, device=device
+    )
     started = time.process_time()
     supernet.net(options.epochs, 0)
     training = time.process_time() - started
+    cost_table = CostTable(
+        space.backbone, image_size=data.image_size, num_classes=data.num_classes, in_chans=data.in_chans
+    )
+    costs = [cost_table.cost(arch) for arch in archs]
 
-    rows = [
-        f"{len(archs)} architectures. CPU seconds: a standalone candidate {cost:.1f}, the supernet's training {training:.0f}.",
-        "",
-        "| rung | Kendall tau | Spearman | CPU seconds a candidate | share of standalone |",
-        "|---|---|---|---|---|",
-    ]
-    rungs: dict[str, tuple[SupernetEvaluator | ProxyEvaluator, int, str]] = {
-        "supernet": (supernet, options.epochs, "accuracy")
-    }
-    rungs |= {name: (ProxyEvaluator(data, name, device=device), 1, "score") for name in PROXIES}
+    rungs: dict[str, tuple[Evaluator, int, str]] = {"supernet": (supernet, options.epochs, "accuracy")}
+    if not options.no_proxies:
+        rungs |= {name: (ProxyEvaluator(data, name, device=device), 1, "score") for name in PROXIES if name != "params"}
+    lines = []
     for name, (evaluator, fidelity, metric) in rungs.items():
         started = time.process_time()
-        scores = [evaluator.evaluate(arch, fidelity=fidelity, seed=0)[metric] for arch in archs]
-        each = (time.process_time() - started) / len(archs)
-        tau, rho = kendall(scores, accuracy), spearman(scores, accuracy)
-        rows.append(f"| {name} | {tau:.2f} | {rho:.2f} | {each:.2f} | 1/{cost / each:.0f} |")
-    table = "\n".join(rows)
-    print(table)
+        scores = np.array([evaluator.evaluate(arch, fidelity=fidelity, seed=0)[metric] for arch in archs])
+        lines.append(row(name, scores, accuracy, (time.process_time() - started) / len(archs), whole))
+        print(lines[-1], flush=True)
+    for metric in METRICS:
+        lines.append(row(metric, np.array([getattr(cost, metric) for cost in costs]), accuracy, 0, whole))
+    text = "\n".join(
+        [
+            f"{len(archs)} random architectures of the {space.size} of `configs/attune_bench.yaml`; standalone accuracy is the "
+            f"mean of {options.seeds} seeds, {accuracy.min():.3f} to {accuracy.max():.3f}. CPU seconds: a standalone candidate "
+            f"{whole:.1f} (all seeds), the supernet's one training {training:.0f} ({options.epochs} epochs, "
+            + (f"sandwich of {options.sandwich} paths" if options.sandwich else "one fairly sampled path a step")
+            + f"), which is that of {training / whole:.0f} candidates. Intervals: 95 %, bootstrap over the architectures.",
+            "",
+            "| rung | Kendall tau | Spearman | CPU seconds a candidate | share of standalone |",
+            "|---|---|---|---|---|",
+            *lines,
+        ]
+    )
+    print(text)
     if options.markdown:
-        options.markdown.write_text(f"# Supernet and proxies against standalone training\n\n{table}\n")
+        options.markdown.write_text(f"# Supernet and proxies against standalone training\n\n{text}\n")
 
 
 if __name__ == "__main__":

@@ -18,5 +18,14 @@ __all__ = [
 
 def list_evaluators() -> list[dict[str, str]]:
     """The evaluators by name, with the first line of what each does."""
-    kinds = {"training": TrainingEvaluator}
+    from evaluators.proxies import ProxyEvaluator
+    from evaluators.supernet import SupernetEvaluator
+    from evaluators.table import TableEvaluator
+
+    kinds = {
+        "training": TrainingEvaluator,
+        "supernet": SupernetEvaluator,
+        "proxy": ProxyEvaluator,
+        "table": TableEvaluator,
+    }
     return [{"name": name, "what": (kind.__doc__ or "").partition("\n")[0]} for name, kind in kinds.items()]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from evaluators.data import Data
@@ -23,6 +23,9 @@ class Evaluator(Protocol):
     """The one interface of the ladder of evaluators: (architecture, fidelity, seed) -> metrics."""
 
     @property
+    def data(self) -> Data: ...
+
+    @property
     def num_classes(self) -> int: ...
 
     @property
@@ -37,14 +40,31 @@ class Evaluator(Protocol):
         ...
 
     def evaluate(
-        self, arch: Architecture, *, fidelity: int, seed: int, report: Report | None = None, keep: Path | None = None
+        self,
+        arch: Architecture,
+        *,
+        fidelity: int,
+        seed: int,
+        report: Report | None = None,
+        keep: Path | None = None,
+        checkpoint: Path | None = None,
     ) -> Metrics:
         """Metrics of one architecture, at least `accuracy` in [0, 1] on the validation split and `seconds`.
 
-        `keep` is the .safetensors file that the trained weights go to, where the evaluator trains any.
+        `keep` is the .safetensors file that the weights go to, where the evaluator has any. `checkpoint` is a file that an
+        evaluation of several epochs writes after each, and from which a killed one goes on.
 
         Raises EvaluationError when the candidate fails (a loss that is not finite, out of memory).
         """
+        ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """An evaluator with work to do once for a whole run, before the first evaluation."""
+
+    def prepare(self, folder: Path, *, fidelity: int, seeds: Sequence[int]) -> None:
+        """Do it, or take over what an earlier call left in `folder`."""
         ...
 
 

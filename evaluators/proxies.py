@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from evaluators.base import EvaluationError, Metrics, OnData, Report
 from evaluators.data import Data
 from evaluators.data.batches import make_batches
-from evaluators.training import pick_device
+from evaluators.training import pick_device, seeded
 from spaces.errors import unknown
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ PROXIES: dict[str, Score] = {
 
 @dataclass(frozen=True, eq=False)
 class ProxyEvaluator(OnData):
-    """Scores untrained networks. Its metric is `score` (no accuracy; larger is better); fidelity: batches averaged over.
+    """Scores untrained networks. Its metric `score` has units of its own; larger is better. fidelity: batches averaged over.
 
     Attention starts with fresh gates by default: at an identity start a gradient-based score cannot see its weights.
     """
@@ -152,15 +153,27 @@ class ProxyEvaluator(OnData):
         start = "identity" if self.identity_init else "fresh"
         return f"proxy {self.proxy} {self.batch_size} {self.data.identity} {start} {self.native}"
 
-    def evaluate(self, arch: Architecture, *, fidelity: int, seed: int, report: Report | None = None) -> Metrics:
-        """score and seconds; EvaluationError when the score is not finite."""
+    def evaluate(
+        self,
+        arch: Architecture,
+        *,
+        fidelity: int,
+        seed: int,
+        report: Report | None = None,
+        keep: Path | None = None,
+        checkpoint: Path | None = None,
+    ) -> Metrics:
+        """score, and once more as `accuracy` for whoever maximises that, and seconds.
+
+        Nothing is trained, so there are no weights to `keep` and nothing to go on with from a `checkpoint`.
+        Raises EvaluationError when the score is not finite.
+        """
         from spaces.backbone import build_model
 
         started = time.perf_counter()
         generator = torch.Generator().manual_seed(seed)
         scores = []
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(seed)
+        with seeded(seed, self.device):
             model = build_model(
                 arch,
                 self.num_classes,
@@ -176,7 +189,7 @@ class ProxyEvaluator(OnData):
         score = sum(scores) / len(scores)
         if not abs(score) < float("inf"):
             raise EvaluationError(f"{self.proxy} of {arch} is {score}")
-        metrics: Metrics = {"score": score, "seconds": time.perf_counter() - started}
+        metrics: Metrics = {"score": score, "accuracy": score, "seconds": time.perf_counter() - started}
         if report is not None:
             report(fidelity, dict(metrics))
         return metrics

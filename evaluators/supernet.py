@@ -7,10 +7,12 @@ needed, so the size of the space does not matter. Legend: S stages.
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from evaluators.data.batches import Batches, make_batches
 from evaluators.training import (
     VALIDATION_BATCH,
     Recipe,
+    TrainingEvaluator,
     autocast,
     backward,
     make_augment,
@@ -29,11 +32,14 @@ from evaluators.training import (
     make_schedule,
     mix,
     pick_device,
+    save_weights,
+    seeded,
     validate,
 )
 from spaces.attention import create_attention
 from spaces.backbone import build_model, describe_backbone
 from spaces.backbones.insertion import attach
+from spaces.errors import UsageError
 from spaces.placement import NONE, Architecture, Placement
 from spaces.space import SearchSpace
 
@@ -106,6 +112,16 @@ class Supernet(nn.Module):
         """(B, C, H, W) -> logits (B, K) of the active path."""
         return self.model(x_BCHW)
 
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over the state_dict of another supernet of this backbone, whose attention is made first."""
+        for path, switch in self.model.named_modules():
+            if isinstance(switch, Switch):
+                start = f"model.{path}.choices."
+                for name in {key.removeprefix(start).split(".")[0] for key in weights if key.startswith(start)}:
+                    switch.select(Placement.parse(name))
+                switch.active = None
+        self.load_state_dict(dict(weights))
+
     def weights(self, arch: Architecture) -> dict[str, Tensor]:
         """The path's weights under the names that build_model(arch) gives them: a start for its own training."""
         self.select(arch)
@@ -169,8 +185,7 @@ def train_supernet(
 
     sandwich: n > 0 adds up the gradients of the plain backbone, the largest path and n sampled ones in every step.
     """
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with seeded(seed, device):
         net = Supernet(
             space.backbone, data.num_classes, data.in_chans, image_size=data.image_size, identity_init=identity_init
         )
@@ -237,7 +252,10 @@ class SupernetEvaluator(OnData):
     @cached_property
     def identity(self) -> str:
         start = "identity" if self.identity_init else "fresh"
-        return f"supernet {self.data.identity} {self.recipe.digest} {start} {self.sandwich} {self.calibration}"
+        choices = hashlib.blake2b(repr(self.space.choices).encode(), digest_size=6).hexdigest()
+        return (
+            f"supernet {self.data.identity} {self.recipe.digest} {start} {self.sandwich} {self.calibration} {choices}"
+        )
 
     @cached_property
     def _val(self) -> Batches:
@@ -258,14 +276,65 @@ class SupernetEvaluator(OnData):
             )
         return self.nets[fidelity, seed]
 
-    def evaluate(self, arch: Architecture, *, fidelity: int, seed: int, report: Report | None = None) -> Metrics:
-        """accuracy and loss of `arch` with the shared weights; `seconds` leaves out the supernet's training."""
+    def prepare(self, folder: Path, *, fidelity: int, seeds: Sequence[int]) -> None:
+        """Train the supernets of these seeds, or read those that are kept in `folder`."""
+        for seed in seeds:
+            file = folder / f"supernet-s{seed}-e{fidelity}.pt"
+            if file.is_file():
+                self.nets[fidelity, seed] = self._read(file)
+            else:
+                partial = file.with_name(file.name + ".partial")
+                torch.save({"task": self.identity, "weights": self.net(fidelity, seed).state_dict()}, partial)
+                partial.replace(file)
+
+    def _read(self, file: Path) -> Supernet:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        if content["task"] != self.identity:
+            raise UsageError(
+                f"{file} was trained with other data or another recipe; delete it, or choose another folder"
+            )
+        net = self._new()
+        net.load(content["weights"])
+        return net.to(self.device).eval()
+
+    def _new(self) -> Supernet:
+        data = self.data
+        return Supernet(
+            self.space.backbone,
+            data.num_classes,
+            data.in_chans,
+            image_size=data.image_size,
+            identity_init=self.identity_init,
+        )
+
+    def weights(self, arch: Architecture, fidelity: int, seed: int) -> dict[str, Tensor]:
+        """What the supernet learned for `arch`, under the names of its own network."""
+        with seeded(seed, self.device):
+            return self.net(fidelity, seed).weights(arch)
+
+    def evaluate(
+        self,
+        arch: Architecture,
+        *,
+        fidelity: int,
+        seed: int,
+        report: Report | None = None,
+        keep: Path | None = None,
+        checkpoint: Path | None = None,
+    ) -> Metrics:
+        """accuracy and loss of `arch` with the shared weights; `seconds` leaves out the supernet's training.
+
+        `keep` gets the weights of its path. There is nothing to go on with, so no `checkpoint` is written.
+        """
         net = self.net(fidelity, seed)
         started = time.perf_counter()
-        net.select(arch)
+        with seeded(seed, self.device):  # attention that no path of the training had is drawn now
+            net.select(arch)
         self._recalibrate(net)
         metrics = validate(net, self._val, self.device, self.recipe.amp)
         metrics["seconds"] = time.perf_counter() - started
+        if keep is not None:
+            save_weights(net.weights(arch), keep)
         if report is not None:
             report(fidelity, dict(metrics))
         return metrics
@@ -288,3 +357,26 @@ class SupernetEvaluator(OnData):
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         net.eval()
+
+
+@dataclass(frozen=True, eq=False)
+class SupernetStart(TrainingEvaluator):
+    """Trains every candidate from the weights that a supernet has learned for it. fidelity: epochs of that training.
+
+    supernet_epochs: those of the supernet's one training.
+    """
+
+    supernet: SupernetEvaluator = field(kw_only=True)
+    supernet_epochs: int = field(kw_only=True)
+
+    @cached_property
+    def identity(self) -> str:
+        return f"{super().identity} from {self.supernet_epochs} epochs of {self.supernet.identity}"
+
+    def prepare(self, folder: Path, *, fidelity: int, seeds: Sequence[int]) -> None:
+        """The supernets; their epochs are not those of the candidates."""
+        self.supernet.prepare(folder, fidelity=self.supernet_epochs, seeds=seeds)
+
+    def initial_weights(self, arch: Architecture, seed: int) -> Mapping[str, Tensor]:
+        """Those of the path through the supernet of this seed."""
+        return self.supernet.weights(arch, self.supernet_epochs, seed)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from evaluators.base import EvaluationError, Metrics, Report
+from evaluators.base import EvaluationError, Metrics, OnData, Report
+from evaluators.data import Data
 from spaces.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class TableEvaluator:
+class TableEvaluator(OnData):
     """Answers from a table of past evaluations, one row for each architecture, fidelity and seed.
 
     Columns: `architecture` (canonical text) and `accuracy`; `fidelity` and `seed` where there are several; every other
@@ -30,19 +31,16 @@ class TableEvaluator:
 
     rows: pd.DataFrame
     name: str
-    num_classes: int = 10
-    in_chans: int = 3
-    image_size: int = 224
+    data: Data
 
     @classmethod
-    def read(
-        cls, file: str | Path, *, num_classes: int = 10, in_chans: int = 3, image_size: int = 224
-    ) -> TableEvaluator:
-        """From .parquet, .csv or .csv.gz; UsageError naming the file and the column when it is not such a table."""
+    def read(cls, file: str | Path, data: Data) -> TableEvaluator:
+        """From .parquet, .csv, .csv.gz or .jsonl; `data` is what the evaluations were made on.
+
+        Raises UsageError naming the file, and the column when it is not such a table.
+        """
         path = Path(file)
-        if not path.is_file():
-            raise UsageError(f"no such table: {path}")
-        rows = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        rows = read_rows(path)
         if "architecture" not in rows:
             raise UsageError(f"{path} has no column 'architecture'; it has: {', '.join(map(str, rows.columns))}")
         if "state" in rows:
@@ -54,7 +52,7 @@ class TableEvaluator:
             rows["seed"] = rows["seed"].str.removeprefix("accuracy_").astype(int)
         if "accuracy" not in rows:
             raise UsageError(f"{path} has neither a column 'accuracy' nor 'accuracy_0', 'accuracy_1' ...")
-        return cls(rows.reset_index(drop=True), path.name, num_classes, in_chans, image_size)
+        return cls(rows.reset_index(drop=True), path.name, data)
 
     @cached_property
     def identity(self) -> str:
@@ -70,8 +68,20 @@ class TableEvaluator:
             positions.setdefault(text, []).append(position)
         return positions
 
-    def evaluate(self, arch: Architecture, *, fidelity: int, seed: int, report: Report | None = None) -> Metrics:
-        """The row of this architecture, fidelity and seed; EvaluationError when the table does not have it."""
+    def evaluate(
+        self,
+        arch: Architecture,
+        *,
+        fidelity: int,
+        seed: int,
+        report: Report | None = None,
+        keep: Path | None = None,
+        checkpoint: Path | None = None,
+    ) -> Metrics:
+        """The row of this architecture, fidelity and seed; EvaluationError when the table does not have it.
+
+        A table has no weights to `keep` and nothing to go on with from a `checkpoint`.
+        """
         started = time.perf_counter()
         found = self.rows.iloc[self._positions.get(str(arch), [])]
         if found.empty:
@@ -92,3 +102,15 @@ class TableEvaluator:
         if report is not None:
             report(fidelity, dict(metrics))
         return metrics
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """A table of any of the forms; UsageError naming the file that is missing or broken."""
+    if not path.is_file():
+        raise UsageError(f"no such table: {path}")
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        return pd.read_json(path, lines=True) if path.suffix == ".jsonl" else pd.read_csv(path)
+    except (ValueError, OSError) as error:
+        raise UsageError(f"{path} is not a table: {str(error).splitlines()[0]}") from error

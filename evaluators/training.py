@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -178,6 +178,14 @@ def autocast(device: torch.device, amp: str) -> AbstractContextManager[None]:
     return torch.autocast(device.type, dtype) if dtype else nullcontext()
 
 
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers that depend on the seed alone; those of the caller are untouched."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
 def train_model(
     build: Callable[[], nn.Module],
     data: Data,
@@ -199,8 +207,7 @@ def train_model(
     """
     started = time.perf_counter()
     tuning = tuning or FineTuning()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with seeded(seed, device):
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         model = build().to(device).to(memory_format=layout)  # type: ignore[call-overload]  # missing in torch's stubs
         if device.type == "cpu" and not recipe.compile:
@@ -494,15 +501,15 @@ class TrainingEvaluator(OnData):
     ) -> Trained:
         """The trained model itself, with its metrics.
 
-        start: weights to begin with instead of random ones, by name (a supernet's); names it does not have stay random.
+        start: weights to begin with instead of `initial_weights`, by name; names it does not have stay random.
         Raises EvaluationError where the training fails, or cannot fit into memory.
         """
         self._check_memory(arch)
+        given = self.initial_weights(arch, seed) if start is None else start
 
         def build() -> nn.Module:
             model = self.build(arch)
-            if start is not None:
-                model.load_state_dict(dict(start), strict=False)
+            model.load_state_dict(dict(given), strict=False)
             return model
 
         return train_model(
@@ -533,6 +540,10 @@ class TrainingEvaluator(OnData):
             average=recipe.ema is not None,
             validation_batch=1 if split else min(VALIDATION_BATCH, len(self.data.val)),
         )
+
+    def initial_weights(self, arch: Architecture, seed: int) -> Mapping[str, Tensor]:
+        """Weights to begin with, by name, besides the recipe's; none here."""
+        return {}
 
     def build(self, arch: Architecture) -> nn.Module:
         """The model of `arch` for this data, with the recipe's starting weights."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from evaluators.memory import parse_memory
+from evaluators.proxies import PROXIES
 from evaluators.training import Recipe
 from spaces import SearchSpace
 from spaces.errors import UsageError, unknown
@@ -76,6 +77,52 @@ class LatencyConfig(Section):
     repeats: int = Field(default=20, ge=2, description="of which the median counts")
 
 
+class EvaluatorConfig(Section):
+    """What scores a candidate, and over how many seeds; a name alone stands for its defaults. See docs/evaluators.md."""
+
+    name: Literal["training", "supernet", "proxy", "table"] = "training"
+    seeds: int = Field(default=1, ge=1, description="an evaluation is the mean over so many seeds, from `seed` on")
+    start: Literal["scratch", "supernet"] = Field(
+        default="scratch", description="training: weights to begin with; supernet: those that one has learned"
+    )
+    supernet_epochs: int = Field(default=10, ge=1, description="training from a supernet: epochs of the supernet")
+    sandwich: int = Field(
+        default=0, ge=0, description="supernet: sampled paths a step beside the smallest and the largest"
+    )
+    calibration: int = Field(default=512, ge=1, description="supernet: images for the statistics of a candidate")
+    proxy: str = Field(default="params", description="proxy: which one")
+    file: str | None = Field(default=None, description="table: parquet, CSV or JSON lines of past evaluations")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, values: Any) -> Any:
+        return {"name": values} if isinstance(values, str) else values
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        valid = ["name", "seeds", *EVALUATOR_OPTIONS[self.name]]
+        valid += EVALUATOR_OPTIONS["supernet"] if self.start == "supernet" else []
+        for key, field in type(self).model_fields.items():
+            if getattr(self, key) != field.default and key not in valid:
+                raise unknown(f"option of the evaluator {self.name!r}", key, valid)
+        if self.name == "proxy" and self.proxy not in PROXIES:
+            raise unknown("proxy", self.proxy, PROXIES)
+        if self.name == "table" and self.file is None:
+            raise UsageError(
+                "the evaluator 'table' needs the key 'file': parquet, CSV or JSON lines of past evaluations"
+            )
+        return self
+
+
+# Which keys mean something to which evaluator.
+EVALUATOR_OPTIONS: dict[str, list[str]] = {
+    "training": ["start", "supernet_epochs"],
+    "supernet": ["sandwich", "calibration"],
+    "proxy": ["proxy"],
+    "table": ["file"],
+}
+
+
 class SearchConfig(Section):
     """Which candidates, how many, under which budget."""
 
@@ -136,11 +183,28 @@ class Config(Section):
     seed: int = Field(default=0, ge=0)
     space: SpaceConfig
     training: Recipe = Field(default_factory=Recipe)
+    evaluator: EvaluatorConfig = Field(default_factory=EvaluatorConfig)
     search: SearchConfig = Field(default_factory=SearchConfig)
     resources: ResourceConfig = Field(default_factory=ResourceConfig)
     ray: RayConfig = Field(default_factory=RayConfig)
     loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     reuse: tuple[str, ...] = Field(default=(), description="run directories whose evaluations this search starts with")
+
+    @property
+    def seeds(self) -> range:
+        """The seeds that an evaluation is the mean over."""
+        return range(self.seed, self.seed + self.evaluator.seeds)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.search.scheduler.name != "none" and (self.evaluator.name != "training" or self.evaluator.seeds > 1):
+            raise UsageError(
+                f"search.scheduler {self.search.scheduler.name!r} stops trainings of one seed early; "
+                f"with evaluator.name {self.evaluator.name!r} and evaluator.seeds {self.evaluator.seeds} set it to 'none'"
+            )
+        if self.space.native != "keep" and "supernet" in (self.evaluator.name, self.evaluator.start):
+            raise UsageError(f"space.native {self.space.native!r}: a supernet keeps the backbone's own; valid: keep")
+        return self
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

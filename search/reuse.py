@@ -11,17 +11,24 @@ from typing import Any
 
 from search.config import load_run_config
 from search.problem import Problem
-from search.store import COMPLETE, SEARCH, Evaluation, Store, read_journal
+from search.store import COMPLETE, SEARCH, Evaluation, Store, by_architecture, read_journal
 from search.trainable import weights_path
 from spaces import Architecture
 
 
 def adopt(
-    runs: Sequence[str | Path], store: Store, problem: Problem, *, task: str, fidelity: int, seed: int, weights: bool
+    runs: Sequence[str | Path],
+    store: Store,
+    problem: Problem,
+    *,
+    task: str,
+    fidelity: int,
+    seeds: Sequence[int],
+    weights: bool,
 ) -> int:
     """Copy what fits from ``runs`` into the store, once; returns how many evaluations it began with.
 
-    What fits: complete evaluations of the same task, fidelity and seed, of architectures that this search may propose. A
+    What fits: complete evaluations of the same task, fidelity and seeds, of architectures that this search may propose. A
     failure is not taken over, for it may have been the machine's. Trained weights come along where the other run kept them.
     ``reused.json`` says that everything was copied: a run that was killed before it was written copies the rest.
     Raises UsageError for a folder that is no run.
@@ -31,7 +38,7 @@ def adopt(
         return int(json.loads(done.read_text())["evaluations"])
     for run in runs:
         load_run_config(run)  # refuses a folder that is no run
-        for evaluation in _fitting(Path(run), problem, task, fidelity, seed):
+        for evaluation in _fitting(Path(run), problem, task, fidelity, seeds):
             if evaluation.key not in store:
                 if weights:
                     _copy_weights(Path(run) / "weights", store.folder / "weights", evaluation.architecture)
@@ -45,21 +52,20 @@ def adopt(
     return len(store)
 
 
-def _fitting(run: Path, problem: Problem, task: str, fidelity: int, seed: int) -> Iterator[Evaluation]:
+def _fitting(run: Path, problem: Problem, task: str, fidelity: int, seeds: Sequence[int]) -> Iterator[Evaluation]:
     plain = str(Architecture.plain(problem.space.backbone))
-    for evaluation in read_journal(run):
-        same = (evaluation.kind, evaluation.task, evaluation.fidelity, evaluation.seed) == (
-            SEARCH,
-            task,
-            fidelity,
-            seed,
-        )
-        if same and evaluation.state == COMPLETE:
-            arch = Architecture.parse(evaluation.architecture)
-            if evaluation.architecture == plain or (
-                arch in problem.space and problem.feasible.contains(problem.space.indices(arch)[None])[0]
-            ):
-                yield evaluation
+    same = [
+        evaluation
+        for evaluation in read_journal(run)
+        if (evaluation.kind, evaluation.task, evaluation.fidelity) == (SEARCH, task, fidelity)
+        and evaluation.seed in seeds
+        and evaluation.state == COMPLETE
+    ]
+    for text, evaluations in by_architecture(same).items():
+        arch = Architecture.parse(text)
+        inside = arch in problem.space and problem.feasible.contains(problem.space.indices(arch)[None])[0]
+        if (text == plain or inside) and len(evaluations) == len(seeds):
+            yield from evaluations
 
 
 def _copy_weights(source: Path, target: Path, architecture: str) -> None:

@@ -33,10 +33,13 @@ import ray
 import torch
 from ray import tune
 
-from evaluators.base import Evaluator
+from evaluators.base import Evaluator, Preparing
 from evaluators.data import Data, load_data
 from evaluators.latency import CALIBRATION, LatencyTable, Setting
 from evaluators.memory import parse_memory
+from evaluators.proxies import ProxyEvaluator
+from evaluators.supernet import SupernetEvaluator, SupernetStart
+from evaluators.table import TableEvaluator
 from evaluators.training import TrainingEvaluator, pick_device
 from search.cluster import actor_here, on_cluster, ray_session, trial_resources
 from search.config import Config, dump_config, load_run_config
@@ -48,7 +51,16 @@ from search.reuse import adopt
 from search.samplers import create_sampler
 from search.schedulers import DominationASHA, Rungs
 from search.searcher import PlacementSearch
-from search.store import FAILED, STOPPED, Evaluation, RunningFront, Store, StoreError
+from search.store import (
+    FAILED,
+    STOPPED,
+    Evaluation,
+    RunningFront,
+    Store,
+    StoreError,
+    by_architecture,
+    mean_of,
+)
 from search.trainable import EvaluationTrial, Overdue, failed, weights_path
 from spaces import Architecture
 from spaces.errors import UsageError
@@ -104,6 +116,8 @@ def run_search(config: Config, folder: str | Path, *, resume: bool = False) -> O
         (folder / "data.json").write_text(json.dumps(describe_data(evaluator.data)))
         if problem.latency:  # a run that goes on has to see the same costs
             (folder / LATENCY_TABLE).write_text(json.dumps(problem.latency.to_dict(), indent=1))
+        if isinstance(evaluator, Preparing):
+            evaluator.prepare(folder, fidelity=config.training.epochs, seeds=config.seeds)
         return _Run(config, folder, store, problem, evaluator).go()
 
 
@@ -119,15 +133,46 @@ def resume_search(folder: str | Path) -> Outcome:
     return run_search(load_run_config(folder), folder, resume=True)
 
 
-def create_evaluator(config: Config) -> TrainingEvaluator:
+def create_evaluator(config: Config) -> Evaluator:
     """What scores the candidates of a run."""
+    plan, identity_init, native = config.evaluator, config.space.identity_start, config.space.native
+    data = load_data(config.data, seed=config.seed)
+    if plan.name == "table":
+        return TableEvaluator.read(plan.file or "", data)
+    if plan.name == "proxy":
+        return ProxyEvaluator(data, plan.proxy, native=native)
+    if plan.name == "training" and plan.start == "scratch":
+        return create_trainer(config, data)
+    supernet = SupernetEvaluator(
+        data, config.space.build(), config.training, identity_init, plan.sandwich, plan.calibration
+    )
+    if plan.name == "supernet":
+        return supernet
+    return SupernetStart(
+        data,
+        config.training,
+        identity_init,
+        native,
+        memory=memory_limit(config),
+        supernet=supernet,
+        supernet_epochs=plan.supernet_epochs,
+    )
+
+
+def create_trainer(config: Config, data: Data | None = None) -> TrainingEvaluator:
+    """What trains an architecture of a run from scratch, whatever scored it in the search."""
     return TrainingEvaluator(
-        load_data(config.data, seed=config.seed),
+        data or load_data(config.data, seed=config.seed),
         config.training,
         identity_init=config.space.identity_start,
         native=config.space.native,
-        memory=None if config.resources.memory is None else parse_memory(config.resources.memory),
+        memory=memory_limit(config),
     )
+
+
+def memory_limit(config: Config) -> int | None:
+    """Bytes that a training may take; None: what the machine has."""
+    return None if config.resources.memory is None else parse_memory(config.resources.memory)
 
 
 def create_problem(config: Config, evaluator: Evaluator, folder: Path | None = None) -> Problem:
@@ -216,7 +261,7 @@ class _Run:
             self.problem,
             task=self.task,
             fidelity=self.fidelity,
-            seed=self.config.seed,
+            seeds=self.config.seeds,
             weights=self.weights is not None,
         )
         if self.config.reuse:
@@ -232,7 +277,7 @@ class _Run:
         self.store.flush()
         if self.mirror:
             self.mirror.push(now=True)
-        states = [evaluation.state for evaluation in self.store]
+        states = [seeds[-1].state for seeds in by_architecture(self.store).values()]
         return Outcome(
             folder=self.folder,
             planned=planned,
@@ -257,10 +302,11 @@ class _Run:
                 "overdue": self.overdue,
                 "fidelity": self.fidelity,
                 "rungs": frozenset(rungs.levels(0)) if rungs else frozenset(),
-                "seed": self.config.seed,
+                "seeds": self.config.seeds,
                 "threads": max(1, int(resources["cpu"])),
                 "weights": self.weights,
                 "send_weights": on_cluster(self.config),
+                "checkpoints": None if on_cluster(self.config) else self.folder / "checkpoints",
             }
             recorder = _Recorder(self, searcher, progress)
             trainable = tune.with_parameters(EvaluationTrial, evaluator=self.evaluator, plan=plan)
@@ -329,31 +375,37 @@ class _Run:
     # --- what is kept ----------------------------------------------------------------------------------------------
 
     def record(self, candidate: dict[str, Any], result: dict[str, Any]) -> Evaluation:
-        """Keep one finished evaluation; ``candidate`` is what the searcher suggested.
+        """Keep what one trial found, an evaluation for each seed; ``candidate`` is what the searcher suggested.
 
-        A worker may die after its result was kept; the retry's result is then the same and changes nothing.
+        Returns their mean. A worker may die after its result was kept; the retry's result is then the same and changes nothing.
         """
-        evaluation = Evaluation(
-            architecture=candidate["architecture"],
-            fidelity=result.get("fidelity", self.fidelity),
-            seed=self.config.seed,
-            state=result["state"],
-            reason=result["reason"],
-            accuracy=float(result["accuracy"]),
-            **candidate["costs"],
-            seconds=float(result.get("seconds", math.nan)),
-            finished=time.time(),
-            task=self.task,
-        )
+        alone = [(self.config.seed, result["accuracy"], result.get("seconds", math.nan))]
+        evaluations = [
+            Evaluation(
+                architecture=candidate["architecture"],
+                fidelity=result.get("fidelity", self.fidelity),
+                seed=seed,
+                state=result["state"],
+                reason=result["reason"],
+                accuracy=float(accuracy),
+                **candidate["costs"],
+                seconds=float(seconds),
+                finished=time.time(),
+                task=self.task,
+            )
+            for seed, accuracy, seconds in result.get("by_seed", alone)
+        ]
         sent = result.pop("weights", None)  # nobody after this needs to see so many bytes
-        if evaluation.key not in self.store:
-            if sent is not None:
-                self._write_weights(Architecture.parse(evaluation.architecture), sent)
+        new = [evaluation for evaluation in evaluations if evaluation.key not in self.store]
+        if new and sent is not None:
+            self._write_weights(Architecture.parse(candidate["architecture"]), sent)
+        for evaluation in new:
             self.store.add(evaluation)
-            self._update_fronts(evaluation)
+        if new:
+            self._update_fronts(*evaluations)
             if self.mirror:
                 self.mirror.push()
-        return evaluation
+        return mean_of(evaluations)
 
     def _write_weights(self, arch: Architecture, content: bytes) -> None:
         """Weights that came from another machine."""
@@ -366,19 +418,19 @@ class _Run:
 
     def _read_fronts(self) -> None:
         """Begin with what the store holds."""
-        for evaluation in self.store:
+        for evaluations in by_architecture(self.store).values():
             for front in self.fronts:
-                front.add(evaluation)
+                front.add(*evaluations)
         self._write_front()
         self._drop_weights({evaluation.architecture for evaluation in self.store})
 
-    def _update_fronts(self, evaluation: Evaluation) -> None:
+    def _update_fronts(self, *seeds: Evaluation) -> None:
         """Bring front.csv and the weights that are kept up to date; the work does not grow with the run."""
         before = self._on_fronts()
-        changed = [front.add(evaluation) for front in self.fronts]
+        changed = [front.add(*seeds) for front in self.fronts]
         if changed[0]:
             self._write_front()
-        self._drop_weights(before | {evaluation.architecture})
+        self._drop_weights(before | {seeds[0].architecture})
 
     def _on_fronts(self) -> set[str]:
         return set().union(*(front.architectures for front in self.fronts))

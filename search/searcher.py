@@ -16,7 +16,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from search.problem import Problem
 from search.samplers.known_cost import EXPECTED
-from search.store import COMPLETE, STOPPED, Evaluation
+from search.store import COMPLETE, STOPPED, Evaluation, by_architecture, mean_of
 from spaces import Architecture
 
 REDRAWS = 20
@@ -175,7 +175,7 @@ class PlacementSearch(OptunaSearch):
 
     def _reconcile(self, finished: list[Evaluation]) -> None:
         """Make the study agree with the store, which is the truth: a kill may fall between the two."""
-        by_text = {evaluation.architecture: evaluation for evaluation in finished}
+        by_text = {text: mean_of(seeds) for text, seeds in by_architecture(finished).items()}
         for text in by_text:
             self._note(text)
         known = set()

@@ -11,8 +11,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self, get_type_hints
 
@@ -95,7 +95,7 @@ class Store:
             raise UsageError(f"another run is writing to {self.folder}; choose another folder with --run") from None
         self._evaluations = read_journal(self.folder)
         self._keys = {evaluation.key for evaluation in self._evaluations}
-        self._count = sum(1 for _ in self)
+        self._architectures = {evaluation.architecture for evaluation in self}
         self._cut_torn_line()
         self._next_table = 0.0
         self.flush()
@@ -104,7 +104,8 @@ class Store:
         return (evaluation for evaluation in self._evaluations if evaluation.kind == self.kind)
 
     def __len__(self) -> int:
-        return self._count
+        """How many architectures were evaluated, whatever the number of seeds."""
+        return len(self._architectures)
 
     def __contains__(self, key: Key) -> bool:
         return key in self._keys
@@ -120,7 +121,8 @@ class Store:
             os.fsync(journal.fileno())
         self._evaluations.append(evaluation)
         self._keys.add(evaluation.key)
-        self._count += evaluation.kind == self.kind
+        if evaluation.kind == self.kind:
+            self._architectures.add(evaluation.architecture)
         if time.monotonic() >= self._next_table:
             self.flush()
 
@@ -196,40 +198,53 @@ def to_frame(evaluations: list[Evaluation]) -> pd.DataFrame:
 class RunningFront:
     """The front of evaluations as they come, equal to ``front_of(summarise(...))`` of them all, at the cost of its size.
 
-    For evaluations of one seed and one fidelity, each architecture once, as a search makes them.
+    For evaluations of one fidelity, each architecture once with all its seeds, as a search makes them.
     """
 
     def __init__(self, costs: tuple[str, ...] = ("flops",)) -> None:
         self.costs = costs
-        self._members: list[Evaluation] = []
+        self._members: list[tuple[Evaluation, ...]] = []
 
-    def add(self, evaluation: Evaluation) -> bool:
-        """Whether the evaluation belongs to the front now; what it dominates leaves."""
-        if evaluation.state != COMPLETE:
+    def add(self, *seeds: Evaluation) -> bool:
+        """Whether the architecture of these evaluations belongs to the front now; what it dominates leaves."""
+        if any(evaluation.state != COMPLETE for evaluation in seeds):
             return False
-        point = self._point(evaluation)
+        point = self._point(seeds)
         if any(dominates(self._point(member), point) for member in self._members):
             return False
         self._members = [member for member in self._members if not dominates(point, self._point(member))]
-        self._members.append(evaluation)
+        self._members.append(seeds)
         return True
 
     @property
     def architectures(self) -> set[str]:
-        return {member.architecture for member in self._members}
+        return {member[0].architecture for member in self._members}
 
     @property
     def frame(self) -> pd.DataFrame:
         """The rows of ``front_of``."""
-        return front_of(summarise(to_frame(self._members)), self.costs)
+        return front_of(summarise(to_frame([seed for member in self._members for seed in member])), self.costs)
 
     @property
     def words(self) -> str:
-        best = max((member.accuracy for member in self._members), default=None)
+        best = max((mean_of(member).accuracy for member in self._members), default=None)
         return "front 0" if best is None else f"front {len(self._members)}, best {best:.4f}"
 
-    def _point(self, evaluation: Evaluation) -> tuple[float, ...]:
-        return (-evaluation.accuracy, *(getattr(evaluation, cost) for cost in self.costs))
+    def _point(self, seeds: tuple[Evaluation, ...]) -> tuple[float, ...]:
+        return (-mean_of(seeds).accuracy, *(getattr(seeds[0], cost) for cost in self.costs))
+
+
+def by_architecture(evaluations: Iterable[Evaluation]) -> dict[str, list[Evaluation]]:
+    """The evaluations of each architecture: one for each seed."""
+    found: dict[str, list[Evaluation]] = {}
+    for evaluation in evaluations:
+        found.setdefault(evaluation.architecture, []).append(evaluation)
+    return found
+
+
+def mean_of(seeds: Sequence[Evaluation]) -> Evaluation:
+    """One architecture's evaluations as one: the mean accuracy; the last one's state, which is that of a failure too."""
+    return replace(seeds[-1], accuracy=float(np.mean([evaluation.accuracy for evaluation in seeds])))
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:

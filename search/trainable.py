@@ -22,6 +22,8 @@ import torch
 from ray.tune import Trainable
 
 from evaluators.base import EvaluationError, Evaluator, Report
+from evaluators.proxies import ProxyEvaluator
+from evaluators.supernet import SupernetEvaluator
 from evaluators.training import TrainingEvaluator, pick_device
 from search.store import COMPLETE, FAILED, STOPPED
 from spaces import Architecture
@@ -90,9 +92,9 @@ class EvaluationTrial(Trainable):
     """Evaluates ``config["architecture"]`` and is reused for the next trial, so that an empty trial costs about 0.1 s."""
 
     def setup(self, config: dict[str, Any], evaluator: Evaluator, plan: Mapping[str, Any]) -> None:
-        """``plan`` holds fidelity, the ``rungs`` to report at (none: the evaluation is one step), seed, threads, the folder for
-        weights (None: weights are not kept) and whether to send them to the driver instead, and ``overdue`` and ``time_limit``
-        in seconds (None: it may take any time)."""
+        """``plan`` holds fidelity, the ``rungs`` to report at (none: the evaluation is one step), seeds, threads, the folder for
+        weights (None: weights are not kept) and whether to send them to the driver instead, that for checkpoints (None: an
+        evaluation starts anew), and ``overdue`` and ``time_limit`` in seconds (None: it may take any time)."""
         self._evaluator = at_home(evaluator)
         self._plan = plan
         self._running: Pausing | None = None
@@ -138,9 +140,14 @@ class EvaluationTrial(Trainable):
                 pause(passed({**metrics, "state": STOPPED, "reason": reason, "fidelity": epoch}, done=False))
             return True
 
-        with self._time_limit() as overdue:
-            arch = Architecture.parse(self.config["architecture"])
-            outcome = failed(overdue) if overdue else self._evaluate(arch, report if pause else None)
+        arch = Architecture.parse(self.config["architecture"])
+        try:
+            with self._time_limit() as overdue:
+                outcome = failed(overdue) if overdue else self._evaluate(arch, report if pause else None)
+        except _Ended:
+            self._discard_checkpoints(arch)
+            raise
+        self._discard_checkpoints(arch)  # and not when the worker is stopped: the next one goes on from them
         return passed(outcome | {"fidelity": self._plan["fidelity"]}, done=True)
 
     @contextmanager
@@ -169,30 +176,57 @@ class EvaluationTrial(Trainable):
         finally:
             timer.cancel()
 
+    def _discard_checkpoints(self, arch: Architecture) -> None:
+        for seed in self._plan["seeds"]:
+            file = checkpoint_path(self._plan["checkpoints"], arch, seed)
+            if file is not None:
+                file.unlink(missing_ok=True)
+
     def _evaluate(self, arch: Architecture, report: Report | None) -> Outcome:
-        plan = self._plan
+        """The outcome over all seeds: ``by_seed`` holds (seed, accuracy, seconds) of each, ``accuracy`` is their mean.
+
+        Weights are kept of the first seed. One seed that fails is a failure.
+        """
+        plan, by_seed = self._plan, []
         send = bool(plan["weights"] and plan["send_weights"])
+        outcome: Outcome = {}
         try:
             with tempfile.TemporaryDirectory() if send else nullcontext(plan["weights"]) as folder:
                 keep = weights_path(Path(folder) if folder else None, arch)
-                metrics = self._evaluator.evaluate(
-                    arch, fidelity=plan["fidelity"], seed=plan["seed"], report=report, keep=keep
-                )
+                for number, seed in enumerate(plan["seeds"]):
+                    start = time.perf_counter()
+                    metrics = self._evaluator.evaluate(
+                        arch,
+                        fidelity=plan["fidelity"],
+                        seed=seed,
+                        report=report,
+                        keep=keep if number == 0 else None,
+                        checkpoint=checkpoint_path(plan["checkpoints"], arch, seed),
+                    )
+                    if not math.isfinite(metrics["accuracy"]):
+                        return failed(f"accuracy is {metrics['accuracy']}")
+                    seconds = metrics.get("seconds", time.perf_counter() - start)
+                    by_seed.append((seed, metrics["accuracy"], seconds))
+                    outcome |= metrics
                 if send and keep and keep.exists():
-                    metrics["weights"] = keep.read_bytes()
+                    outcome["weights"] = keep.read_bytes()
         except EvaluationError as error:
             return failed(str(error))
         except Exception as error:  # a bug in one module must not end a search of days; the reason is kept and shown
             return failed(f"{type(error).__name__}: {error}")
-        if not math.isfinite(metrics["accuracy"]):
-            return failed(f"accuracy is {metrics['accuracy']}")
-        return {**metrics, "state": COMPLETE, "reason": ""}
+        outcome["accuracy"] = sum(accuracy for _, accuracy, _ in by_seed) / len(by_seed)
+        outcome["seconds"] = sum(seconds for _, _, seconds in by_seed)
+        return {**outcome, "by_seed": by_seed, "state": COMPLETE, "reason": ""}
 
 
 def at_home(evaluator: Evaluator) -> Evaluator:
     """The evaluator on the device of the machine that it came to; the driver's may have been another."""
-    if isinstance(evaluator, TrainingEvaluator):
+    if isinstance(evaluator, TrainingEvaluator | ProxyEvaluator):
         return replace(evaluator, device=pick_device())
+    if isinstance(evaluator, SupernetEvaluator):
+        device = pick_device()
+        nets = {key: net.to(device) for key, net in evaluator.nets.items()}
+        return replace(evaluator, device=device, nets=nets)
     return evaluator
 
 
@@ -204,3 +238,8 @@ def failed(reason: str) -> Outcome:
 def weights_path(folder: Path | None, arch: Architecture, seed: int | None = None) -> Path | None:
     """Where trained weights lie, with a seed where it is not the search's own; None where they are not kept."""
     return folder / f"{arch.key}{'' if seed is None else f'-s{seed}'}.safetensors" if folder else None
+
+
+def checkpoint_path(folder: Path | None, arch: Architecture, seed: int) -> Path | None:
+    """Where an evaluation of several epochs keeps what it needs to go on; None where it would start anew."""
+    return folder / f"{arch.key}-s{seed}.pt" if folder else None

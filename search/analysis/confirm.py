@@ -26,7 +26,7 @@ from search.cluster import ray_session, trial_resources
 from search.config import Config
 from search.problem import Problem
 from search.results import Results, load
-from search.runner import create_evaluator, create_problem
+from search.runner import create_problem, create_trainer
 from search.statistics import next_seed
 from search.store import COMPLETE, CONFIRM, FAILED, RANDOM, TEST, Evaluation, Store
 from search.trainable import failed, weights_path
@@ -99,7 +99,7 @@ def confirm(folder: str | Path, seeds: int, *, baselines: Sequence[str] = ("unif
     results = load(folder)
     if results.summary.empty:
         raise UsageError(f"{folder} has no complete evaluation yet")
-    evaluator = create_evaluator(results.config)
+    evaluator = create_trainer(results.config)
     problem = create_problem(results.config, evaluator, results.folder)
     with Store(folder, kind=CONFIRM) as store, ray_session(results.config):
         crew = Crew(results, evaluator, problem, store)

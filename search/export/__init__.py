@@ -128,7 +128,7 @@ def _best_weights(results: Results, arch: Architecture) -> Weights:
 def _retrained(subject: Subject, epochs: int | None) -> Subject:
     """The same with weights trained now; kept in the run directory, so that asking again costs nothing."""
     from evaluators.training import save_weights
-    from search.runner import create_evaluator
+    from search.runner import create_trainer
 
     results = subject.results
     if results is None:
@@ -138,7 +138,7 @@ def _retrained(subject: Subject, epochs: int | None) -> Subject:
     path = results.folder / "weights" / f"{subject.arch.key}-s{seed}-e{fidelity}.safetensors"
     note = path.with_suffix(".json")
     if not (path.exists() and note.exists()):
-        trained = create_evaluator(results.config).train(subject.arch, fidelity=fidelity, seed=seed)
+        trained = create_trainer(results.config).train(subject.arch, fidelity=fidelity, seed=seed)
         save_weights(trained.model.state_dict(), path)
         note.write_text(json.dumps({"accuracy": trained.metrics["accuracy"]}))
     accuracy = float(json.loads(note.read_text())["accuracy"])

@@ -149,7 +149,7 @@ def test_unknown_proxy() -> None:
         ProxyEvaluator(load_data("digits"), "snipp")
 
 
-def test_table_of_a_run(tmp_path: Path) -> None:
+def test_table_of_a_run(data: Data, tmp_path: Path) -> None:
     rows = pd.DataFrame(
         {
             "architecture": [str(RICH)] * 3 + [str(PLAIN)],
@@ -161,7 +161,7 @@ def test_table_of_a_run(tmp_path: Path) -> None:
         }
     )
     rows.to_parquet(tmp_path / "evaluations.parquet")
-    table = TableEvaluator.read(tmp_path / "evaluations.parquet")
+    table = TableEvaluator.read(tmp_path / "evaluations.parquet", data)
     assert table.evaluate(RICH, fidelity=1, seed=1)["accuracy"] == 0.6
     assert table.evaluate(RICH, fidelity=1, seed=3)["accuracy"] == 0.6, "seed 3 takes the second of two"
     assert table.evaluate(RICH, fidelity=5, seed=0)["flops"] == 7
@@ -171,15 +171,15 @@ def test_table_of_a_run(tmp_path: Path) -> None:
         table.evaluate(PLAIN, fidelity=1, seed=0)
 
 
-def test_wide_table_and_its_mistakes(tmp_path: Path) -> None:
+def test_wide_table_and_its_mistakes(data: Data, tmp_path: Path) -> None:
     wide = pd.DataFrame({"architecture": [str(RICH)], "accuracy_0": [0.1], "accuracy_1": [0.2], "params": [5]})
     wide.to_csv(tmp_path / "wide.csv.gz", index=False)
-    table = TableEvaluator.read(tmp_path / "wide.csv.gz")
+    table = TableEvaluator.read(tmp_path / "wide.csv.gz", data)
     assert [table.evaluate(RICH, fidelity=1, seed=seed)["accuracy"] for seed in (0, 1)] == [0.1, 0.2]
     assert table.evaluate(RICH, fidelity=1, seed=0)["params"] == 5
     wide.drop(columns="architecture").to_csv(tmp_path / "bad.csv", index=False)
     with pytest.raises(UsageError, match=r"bad.csv has no column 'architecture'; it has: accuracy_0"):
-        TableEvaluator.read(tmp_path / "bad.csv")
+        TableEvaluator.read(tmp_path / "bad.csv", data)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))

@@ -38,13 +38,20 @@ def test_the_resolved_config_is_a_config_of_the_same_meaning() -> None:
         ("training.preset=shrt", ["preset", "short"]),
         ("nonsense", ["key=value"]),
         ("search.trials.x=1", ["trials"]),
+        ("evaluator=trainin", ["evaluator.name", "training", "supernet", "proxy", "table"]),
+        ("evaluator=table", ["table", "file", "parquet"]),
+        ("evaluator.sandwich=1", ["sandwich", "training", "supernet_epochs"]),
+        ("evaluator={name: proxy, proxy: snipp}", ["snipp", "snip"]),
+        ("evaluator.seeds=0", ["evaluator.seeds", "1"]),
+        ("evaluator={seeds: 2}", ["search.scheduler", "domination_asha", "seeds 2"]),
+        ("evaluator={name: supernet, calibration: 0}", ["evaluator.calibration", "1"]),
         ("search.trials=[", ["YAML"]),
     ],
 )
 def test_a_mistake_is_one_line(override: str, words: list[str]) -> None:
     base = Path("configs/default.yaml")
     with pytest.raises(UsageError) as refusal:
-        load_config(Path(__file__).parents[2] / base, [override])
+        load_config(Path(__file__).parents[2] / base, ["search.scheduler=domination_asha", override])
     assert "\n" not in str(refusal.value)
     for word in words:
         assert word in str(refusal.value)

@@ -18,7 +18,7 @@ from search.export.loader import load_source
 from search.export.source import model_source
 from search.export.subject import Subject, make_spec
 from search.results import load
-from search.runner import create_evaluator
+from search.runner import create_trainer
 from spaces import Architecture
 from spaces.attention import list_attentions
 from spaces.errors import UsageError
@@ -141,7 +141,7 @@ def test_retrained_weights_are_new_and_trained_once(known_run: Path, tmp_path: P
     assert first.accuracy == again.accuracy
     kept, exported = load_file(weights), load_file(tmp_path / "a" / WEIGHTS)
     assert all(torch.equal(kept[name], exported[name]) for name in exported)
-    evaluator = create_evaluator(load(known_run).config)
+    evaluator = create_trainer(load(known_run).config)
     model = evaluator.build(Architecture.parse(chosen))
     model.load_state_dict(exported)
     val = make_batches(evaluator.data.val, evaluator.data, 256, torch.device("cpu"))
