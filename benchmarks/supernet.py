@@ -26,7 +26,6 @@ from evaluators.training import Recipe
 from search.config import load_config
 from spaces import Architecture
 
-CONFIG = load_config(Path("configs/attune_bench.yaml"))
 RESAMPLES = 1000
 
 
@@ -61,13 +60,14 @@ def row(name: str, scores: np.ndarray, accuracy: np.ndarray, seconds: float, who
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--standalone", type=Path, default=Path("benchmarks/attune_bench.parquet"))
+    parser.add_argument("--config", type=Path, default=Path("configs/attune_bench.yaml"), help="their space and recipe")
     parser.add_argument("--seeds", type=int, default=3, help="of the standalone accuracies")
     parser.add_argument("--architectures", type=int, default=120, help="at most so many, drawn at random")
     parser.add_argument("--epochs", type=int, default=24, help="of the supernet")
     parser.add_argument("--batch-size", type=int, default=64, help="of the supernet")
     parser.add_argument("--lr", type=float, default=0.01, help="of the supernet")
     parser.add_argument("--sandwich", type=int, default=0)
-    parser.add_argument("--calibration", type=int, default=512)
+    parser.add_argument("--calibration", type=int, default=256)
     parser.add_argument("--no-proxies", action="store_true")
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
@@ -78,9 +78,10 @@ def main() -> None:
         print(f"only {len(table)} architectures have all {options.seeds} seeds: too few for a verdict (60)")
     archs = [Architecture.parse(text) for text in table.index]
     accuracy, whole = table["accuracy"].to_numpy(), float(table["seconds"].mean())
-    data, device, space = load_data(CONFIG.data), torch.device("cpu"), CONFIG.space.build()
+    config, device = load_config(options.config), torch.device("cpu")
+    data, space = load_data(config.data), config.space.build()
 
-    recipe = Recipe(**CONFIG.training.model_dump() | {"batch_size": options.batch_size, "lr": options.lr})
+    recipe = Recipe(**config.training.model_dump() | {"batch_size": options.batch_size, "lr": options.lr})
     supernet = SupernetEvaluator(
         data, space, recipe, sandwich=options.sandwich, calibration=options.calibration, device=device
     )
@@ -105,7 +106,7 @@ def main() -> None:
         lines.append(row(metric, np.array([getattr(cost, metric) for cost in costs]), accuracy, 0, whole))
     text = "\n".join(
         [
-            f"{len(archs)} random architectures of the {space.size} of `configs/attune_bench.yaml`; standalone accuracy is the "
+            f"{len(archs)} random architectures of the {space.size} of `{options.config.stem}`; standalone accuracy is the "
             f"mean of {options.seeds} seeds, {accuracy.min():.3f} to {accuracy.max():.3f}. CPU seconds: a standalone candidate "
             f"{whole:.1f} (all seeds), the supernet's one training {training:.0f} ({options.epochs} epochs, "
             + (f"sandwich of {options.sandwich} paths" if options.sandwich else "one fairly sampled path a step")

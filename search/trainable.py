@@ -92,8 +92,8 @@ class EvaluationTrial(Trainable):
     """Evaluates ``config["architecture"]`` and is reused for the next trial, so that an empty trial costs about 0.1 s."""
 
     def setup(self, config: dict[str, Any], evaluator: Evaluator, plan: Mapping[str, Any]) -> None:
-        """``plan`` holds fidelity, the ``rungs`` to report at (none: the evaluation is one step), seeds, threads, the folder for
-        weights (None: weights are not kept) and whether to send them to the driver instead, that for checkpoints (None: an
+        """``plan`` holds fidelity, the ``rungs`` to report at (none: the evaluation is one step), seeds, threads, the folder
+        for weights (None: weights are not kept) and whether to send them to the driver instead, that for checkpoints (None: an
         evaluation starts anew), and ``overdue`` and ``time_limit`` in seconds (None: it may take any time)."""
         self._evaluator = at_home(evaluator)
         self._plan = plan
