@@ -101,7 +101,7 @@ class EvaluatorConfig(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         valid = ["name", "seeds", *EVALUATOR_OPTIONS[self.name]]
-        valid += EVALUATOR_OPTIONS["supernet"] if self.start == "supernet" else []
+        valid += ["supernet_epochs", *EVALUATOR_OPTIONS["supernet"]] if self.start == "supernet" else []
         for key, field in type(self).model_fields.items():
             if getattr(self, key) != field.default and key not in valid:
                 raise unknown(f"option of the evaluator {self.name!r}", key, valid)
@@ -116,7 +116,7 @@ class EvaluatorConfig(Section):
 
 # Which keys mean something to which evaluator.
 EVALUATOR_OPTIONS: dict[str, list[str]] = {
-    "training": ["start", "supernet_epochs"],
+    "training": ["start"],
     "supernet": ["sandwich", "calibration"],
     "proxy": ["proxy"],
     "table": ["file"],
