@@ -358,6 +358,19 @@ def summary(rows: list[Row]) -> Iterator[str]:
         yield f"{setting} | {by(shape)} | {mean:.2f} | {most} | {slower or 'none'} | {larger or 'none'}"
 
 
+def missing(rows: list[Row]) -> Iterator[str]:
+    """What of the full benchmark has no row, for the threads and shapes that have some."""
+    have = {row.key for row in rows}
+    for threads in sorted({row.setting.threads for row in rows}):
+        for dtype in ("fp32", "bf16"):
+            setting = Setting(dtype, threads)
+            for shape in SHAPES:
+                names = [name for name in list_attentions() if (name, shape_for(name, shape), setting) not in have]
+                if names:
+                    which = "all types" if len(names) == len(list_attentions()) else ", ".join(names)
+                    yield f"Not measured: {setting}, {by(shape[1:])}: {which}; `--resume` adds it."
+
+
 def bound(row: Row) -> str:
     limit = f"{1 / row.products:.2f}" if row.products else "-"
     return (
@@ -388,9 +401,9 @@ def page(rows: list[Row]) -> str:
         "from spaces.attention import create_attention",
         "",
         'create_attention("cbam", channels=64, reduction=16, kernel=7, arrangement="parallel")  # (B,C,H,W) -> same',
-        'create_attention("eca+cbam", channels=64)         # the channel part of ECA, the spatial part of CBAM',
-        'create_attention("gam", 64, identity_init=True)   # starts as the exact identity and learns its way out',
-        'create_attention("non_local", 64, dims=3)         # volumes, (B,C,D,H,W)',
+        'create_attention("eca+cbam", channels=64)  # the channel part of ECA, the spatial part of CBAM',
+        'create_attention("gam", 64, identity_init=True)  # starts as the exact identity and learns its way out',
+        'create_attention("non_local", 64, dims=3)  # volumes, (B,C,D,H,W)',
         "```",
         "",
         "No type depends on the size of the map. `run_search.py list attentions --json` gives the same facts to programs.",
@@ -433,6 +446,7 @@ def page(rows: list[Row]) -> str:
             "setting | shape | mean: | least (quartiles) | slower | more memory",
             summary(cpu),
         ),
+        *(line for text in missing(cpu) for line in (text, "")),
         "### What bounds it",
         "",
         "*Products* is the share of the counterpart's step that goes into convolutions and matrix products, which every",
