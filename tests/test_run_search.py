@@ -129,19 +129,14 @@ def test_a_killed_driver_loses_nothing_and_repeats_nothing(config: Path, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("times", [1, 2])
-def test_ctrl_c_once_finishes_what_runs_and_twice_stops_now(config: Path, tmp_path: Path, times: int) -> None:
+def test_ctrl_c_finishes_what_runs_and_names_the_resume_command(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    process = start("search", config, "--run", folder, "--set", "training.epochs=3")
+    process = start("search", config, "--run", folder)
     wait_for_evaluations(folder, 2, process)
     process.send_signal(signal.SIGINT)
-    if times == 2:
-        time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=240)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert f"--resume {folder}" in err
-    assert ("stopped\n" in err) == (times == 2)
     assert (pd.read_parquet(folder / "evaluations.parquet")["state"] == "complete").all()
 
 
