@@ -22,8 +22,11 @@ setup: .venv/.synced  ## build .venv from the pinned, hashed requirements
 search: setup  ## search the embedded default task and print its Pareto front
 	$(BIN)/python run_search.py
 
-test: setup  ## run all tests, one process per core with one thread each; a file's tests stay together and share what they built
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+# One process more than there are cores, with one thread each, since the tests with a real Ray wait for its processes to start;
+# the tests of a file stay together and share what they built.
+test: setup  ## run all tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --durations 15 \
+		--numprocesses $$($(BIN)/python -c 'import os; print(min(8, 1 + (os.cpu_count() or 1)))')
 
 lint: setup  ## ruff and the type checker
 	$(BIN)/ruff check .

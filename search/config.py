@@ -13,6 +13,7 @@ from evaluators.memory import parse_memory
 from evaluators.proxies import PROXIES
 from evaluators.training import Recipe
 from spaces import SearchSpace
+from spaces.budget import parse_limits
 from spaces.errors import UsageError, unknown
 
 Metric = Literal["params", "macs", "flops", "activations", "latency"]
@@ -133,6 +134,13 @@ class SearchConfig(Section):
     budget: dict[Metric, int | float | str] = Field(default_factory=dict)
     latency: LatencyConfig = Field(default_factory=LatencyConfig)
     keep_weights: Literal["front", "all", "none"] = "front"
+
+    @field_validator("budget")
+    @classmethod
+    def _can_be_read(cls, limits: dict[Metric, int | float | str]) -> dict[Metric, int | float | str]:
+        """Refuse what is no limit now, before anything is counted or measured; what it comes to is known later."""
+        parse_limits({str(metric): limit for metric, limit in limits.items()}, dict.fromkeys(get_args(Metric), 1))
+        return limits
 
     @property
     def needs_latency(self) -> bool:
