@@ -25,6 +25,8 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler announces every m
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from benchmarks.plain_attention import counterpart
 from evaluators.counting import METRICS, count_module
@@ -222,17 +224,52 @@ def roofs(setting: Setting, shape: tuple[int, ...]) -> tuple[float, float]:
     return moved, max(product, convolved)
 
 
+class Traffic(TorchDispatchMode):
+    """Counts the bytes that operators read and write: each operand and each result once, a broadcast one by what it holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view and func.namespace == "aten" and "unsafe_view" not in func.name():
+            tensors = [value for value in tree_leaves((args, kwargs, result)) if isinstance(value, Tensor)]
+            for tensor in tensors:
+                held = prod(size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride)
+                self.bytes += held * tensor.element_size()
+        return result
+
+
+@cache
+def passes(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
+    """How often the operators of one step read or write a map in float32, ours and the counterpart's. Computes nothing."""
+    moved = []
+    with torch.device("meta"):
+        for module in (create_attention(name, shape[1]), counterpart(name, shape[1], shape[2])[1]):
+            x = torch.empty(shape, requires_grad=True)
+            with Traffic() as traffic:
+                module.train()(x).backward(torch.empty_like(x))
+            moved.append(traffic.bytes / (x.numel() * x.element_size()))
+    ours, theirs = moved
+    return ours, theirs
+
+
+def macs(name: str, shape: tuple[int, ...]) -> int:
+    """Multiply-adds of the forward pass of the whole batch."""
+    with torch.device("meta"):
+        counts = count_module(create_attention(name, shape[1]), torch.empty(1, *shape[1:])).total
+    return int(counts[METRICS.index("macs")]) * shape[0]
+
+
 def roof_ms(name: str, shape: tuple[int, ...], setting: Setting) -> float:
     """Milliseconds that no form can be below: five passes over maps, or three times the forward pass's products.
 
     The passes read x, write y, read x and the gradient of y, and write the gradient of x.
     """
     moved, computed = roofs(setting, shape)
-    with torch.device("meta"):
-        counts = count_module(create_attention(name, shape[1]), torch.empty(1, *shape[1:])).total
-    macs = int(counts[METRICS.index("macs")]) * shape[0]
     width = 2 if setting.dtype == "bf16" else 4
-    return 1e3 * max(5 * prod(shape) * width / moved, 3 * 2 * macs / computed)
+    return 1e3 * max(5 * prod(shape) * width / moved, 3 * 2 * macs(name, shape) / computed)
 
 
 def measure(name: str, shape: tuple[int, ...], setting: Setting, seconds: float) -> Row:
@@ -326,16 +363,11 @@ def described(name: str, rows: list[Row]) -> str:
     """A line of the library's table; its speed is that of the first setting of ``rows``, the only thing measured."""
     kind = attention_type(name)
     genes = ", ".join(f"{gene} {kind.default(gene) or 'by C'}" for gene in kind.genes)
-    with torch.device("meta"):
-        counts = count_module(create_attention(name, 256), torch.empty(1, 256, 14, 14)).total
-    macs = int(counts[METRICS.index("macs")])
+    counts = f"{kind.params(256):,} | {macs(name, (1, 256, 14, 14)):,}"
     own = {row.shape[1:]: row for row in rows if row.name == name and row.setting == rows[0].setting}
     speed = " / ".join(f"{own[shape[1:]].ratio:.2f}" if shape[1:] in own else "-" for shape in SHAPES)
     label = f" ({next(iter(own.values())).peer[0]})" if own else ""
-    return (
-        f"{name} | `{kind.equation}` | {genes or '-'} | {kind.formula} | {kind.params(256):,} | {macs:,} |"
-        f" {speed}{label} | {kind.paper}"
-    )
+    return f"{name} | `{kind.equation}` | {genes or '-'} | {kind.formula} | {counts} | {speed}{label} | {kind.paper}"
 
 
 def variants(name: str) -> str:
@@ -373,9 +405,14 @@ def missing(rows: list[Row]) -> Iterator[str]:
 
 def bound(row: Row) -> str:
     limit = f"{1 / row.products:.2f}" if row.products else "-"
+    flops = 3 * 2 * macs(row.name, row.shape)
+    ours, theirs = passes(row.name, row.shape)
+    one = prod(row.shape) * (2 if row.setting.dtype == "bf16" else 4)
     return (
         f"{row.name} | {row.setting} | {by(row.shape)} | {row.ratio:.2f} ({row.low:.2f}-{row.high:.2f}) |"
-        f" {percent(row.products)} | {limit} | {row.ours_ms / row.roof_ms:.1f} | {row.peer_ms / row.roof_ms:.1f}"
+        f" {percent(row.products)} | {limit} | {flops / 1e9:.1f} | {flops / row.ours_ms / 1e6:.0f} |"
+        f" {flops / row.peer_ms / 1e6:.0f} | {ours:.0f} | {theirs:.0f} | {ours * one / row.ours_ms / 1e6:.1f} |"
+        f" {theirs * one / row.peer_ms / 1e6:.1f} | {row.ours_ms / row.roof_ms:.1f} | {row.peer_ms / row.roof_ms:.1f}"
     )
 
 
@@ -457,7 +494,8 @@ def page(rows: list[Row]) -> str:
         "the same run. A copy of maps that fit the cache runs at the cache's bandwidth.",
         "",
         *table(
-            "type | setting | shape | speed (quartiles) | products: | limit: | ours over the roof: | theirs over the roof:",
+            "type | setting | shape | speed (quartiles) | products: | limit: | GFLOP: | GFLOP/s: | theirs: | passes: |"
+            " theirs: | GB/s: | theirs: | over the roof: | theirs:",
             (bound(row) for row in cpu if row.name in BARRED),
         ),
         "### Where it is not faster, or takes more",
