@@ -132,6 +132,7 @@ SHUFFLE = Part(
     params=lambda s: 3 * s.channels // s.groups,
     groups=lambda channels: fitting(channels // 2, 64),
     groups_fit=halves_fit,
+    groups_rule="2g divides C",
     formula="3C/g",
 )
 SGE = Part(
@@ -141,6 +142,7 @@ SGE = Part(
     params=lambda s: 2 * s.groups,
     groups=lambda channels: fitting(channels, 64),
     groups_fit=divides,
+    groups_rule="g divides C",
     dims=(2, 3),
     formula="2g",
 )
@@ -151,6 +153,7 @@ EMA = Part(
     params=lambda s: 10 * (s.channels // s.groups) ** 2 + 4 * (s.channels // s.groups),
     groups=lambda channels: fitting(channels, 32),
     groups_fit=divides,
+    groups_rule="g divides C",
     formula="10q² + 4q, q = C/g",
 )
 

@@ -259,6 +259,7 @@ GAM_SPATIAL = Part(
     kernel=7,
     groups=1,
     groups_fit=both_divisible,
+    groups_rule="g divides C and h",
     dims=(2, 3),
     formula="2Chk²/g + 3h + 3C",
 )

@@ -42,10 +42,10 @@ class Part:
     """One part: how to build and count it, and its genes with their published defaults.
 
     A gene is absent when its default is None; a default that is a function of C is adaptive (ECA's kernel).
-    `groups_fit` says why g groups do not fit (C, h), or "" when they do. `flags` are variants that published code
-    has and that are no genes: name -> valid values, the default first. `zero_init` tells that the published
-    initialisation makes the part the identity, and that `build` takes `zero_init=False` to start otherwise. `gated`
-    is False for a part that adds to x instead of gating it (DANet).
+    `groups_fit` says why g groups do not fit (C, h), or "" when they do; `groups_rule` says when they do. `flags` are
+    variants that published code has and that are no genes: name -> valid values, the default first. `zero_init` tells
+    that the published initialisation makes the part the identity, and that `build` takes `zero_init=False` to start
+    otherwise. `gated` is False for a part that adds to x instead of gating it (DANet).
     """
 
     id: str
@@ -59,6 +59,7 @@ class Part:
     kernels_only: bool = False
     groups: int | Callable[[int], int] | None = None
     groups_fit: Callable[[int, int, int], str] = lambda channels, hidden, groups: ""
+    groups_rule: str = ""
     flags: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, hash=False)
     dims: tuple[int, ...] = (2,)
     zero_init: bool = False
@@ -253,17 +254,10 @@ class AttentionType:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything about the type in JSON's own types."""
-        rules = {
-            "reduction": f"whole numbers from 1; usual: {', '.join(map(str, REDUCTIONS))}",
-            "kernel": "odd numbers; usual: "
-            + ", ".join(map(str, self._owners("kernel")[0].kernels if self._owners("kernel") else ())),
-            "groups": "divisors, see the paper; usual: " + ", ".join(map(str, GROUPS)),
-            "arrangement": ", ".join(ARRANGEMENTS),
-        }
         genes = {}
         for gene in self.genes:
             default = self.default(gene)
-            genes[gene] = {"default": "adaptive by C" if default is None else default, "valid": rules[gene]}
+            genes[gene] = {"default": "adaptive by C" if default is None else default, "valid": self._rule(gene)}
         return {
             "name": self.name,
             "formula": self.equation,
@@ -274,6 +268,17 @@ class AttentionType:
             "dims": list(self.dims),
             "flags": {name: list(values) for name, values in self.flags.items()},
         }
+
+    def _rule(self, gene: str) -> str:
+        """The valid values of a gene in words; `valid` lists the usual ones of them at C channels."""
+        if gene == "arrangement":
+            return ", ".join(ARRANGEMENTS)
+        part = self._owners(gene)[0]
+        usual = ", ".join(map(str, {"reduction": REDUCTIONS, "kernel": part.kernels, "groups": GROUPS}[gene]))
+        if gene == "kernel" and part.kernels_only:
+            return usual
+        every = {"reduction": "whole numbers from 1", "kernel": "odd numbers", "groups": part.groups_rule}[gene]
+        return f"{every}; usual: {usual}"
 
     def _built(self, channels: int, genes: Mapping[str, Any], dims: int = 2) -> tuple[tuple[Part, Sizes], ...]:
         """Every part with the sizes that the genes give it."""

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
+from timm.layers import SEModule
 from torch import nn
 
+from benchmarks.plain_attention import Times
 from evaluators.cost import METRICS, CostTable, count_cost
 from evaluators.counting import count_module
 from spaces.attention import attention_type, create_attention, list_attentions
@@ -106,6 +108,14 @@ def test_every_operator_of_every_attention_is_counted(name):
         with torch.device("meta"):
             meta = count_module(create_attention(name, 64, arrangement=arrangement), torch.empty(1, 64, 14, 10))
         assert meta.total.tolist() == real.total.tolist()
+
+
+def test_squeeze_excite_costs_the_same_in_whatever_way_it_is_written():
+    """Means and linear layers, timm's means and 1x1 convolutions, or a pooling layer."""
+    pooled = Times(nn.AdaptiveAvgPool2d(1), nn.Conv2d(64, 4, 1), nn.ReLU(), nn.Conv2d(4, 64, 1), nn.Sigmoid())
+    forms = create_attention("se", 64), SEModule(64, rd_channels=4), pooled
+    first, *others = (count_module(form, torch.zeros(1, 64, 14, 10)).total.tolist() for form in forms)
+    assert others == [first, first]
 
 
 @pytest.mark.parametrize(("height", "width"), [(14, 14), (3, 5)])

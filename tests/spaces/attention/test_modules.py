@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.attention import IdentityStart, attention_type, create_attention, list_attentions
+from spaces.attention.pairwise import attended
 
 C = 32
 NAMES = list_attentions()
@@ -166,6 +167,18 @@ def test_pooling_large_maps_in_half_precision_stays_finite(name: str) -> None:
     x_BCHW = torch.full((1, 64, 56, 56), 40.0, dtype=torch.float16)
     with torch.no_grad():
         assert create_attention(name, 64).eval().half()(x_BCHW).isfinite().all()
+
+
+@pytest.mark.parametrize("positions", [20, 300])
+def test_attention_in_half_precision_is_the_same_in_both_forms(positions: int) -> None:
+    """On a CPU, bfloat16 takes two products for few positions and the fused form for many."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 2, 4, positions, 8, generator=generator)
+    exact = torch.softmax(q @ k.transpose(2, 3) / 8**0.5, 3) @ v
+    torch.testing.assert_close(attended(q, k, v), exact, rtol=1e-5, atol=1e-5)
+    halved = attended(q.bfloat16(), k.bfloat16(), v.bfloat16())
+    assert halved.dtype == torch.bfloat16
+    torch.testing.assert_close(halved.float(), exact, rtol=0.05, atol=0.02)
 
 
 def test_batch_norm_takes_a_single_value_per_channel() -> None:

@@ -123,6 +123,12 @@ def test_volume_equals_the_formula(name: str) -> None:
         check(name, (1, 1, 1, 1), True, dims=3, **options)
 
 
+@pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
+def test_triplet_with_sides_too_long_to_fold(train: bool) -> None:
+    """Its convolutions are folded up to 8 kernels while training; beyond, and in eval mode, they are not."""
+    check("triplet", (2, 3, 25), train, kernel=3)
+
+
 def test_volumes_where_the_sources_use_them() -> None:
     wanted = ["se", "eca", "cbam", "bam", "gam", "aam", "double_attention", "non_local", "global_context", "simam"]
     assert all(attention_type(name).dims == (2, 3) for name in wanted)

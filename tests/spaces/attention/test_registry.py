@@ -210,3 +210,11 @@ def test_description_is_json_and_complete(name: str) -> None:
     assert described["formula"]
     assert described["paper"]
     assert described["parameters"]
+
+
+def test_rules_name_what_fits() -> None:
+    rules = {name: attention_type(name).to_dict()["genes"] for name in ("gam", "shuffle_attention", "lska", "cbam")}
+    assert rules["gam"]["groups"]["valid"].startswith("g divides C and h; ")
+    assert rules["shuffle_attention"]["groups"]["valid"].startswith("2g divides C; ")
+    assert rules["lska"]["kernel"]["valid"] == "7, 11, 23, 35"
+    assert rules["cbam"]["kernel"]["valid"] == "odd numbers; usual: 3, 5, 7, 9"
