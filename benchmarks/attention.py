@@ -410,8 +410,8 @@ def bound(row: Row) -> str:
     one = prod(row.shape) * (2 if row.setting.dtype == "bf16" else 4)
     return (
         f"{row.name} | {row.setting} | {by(row.shape)} | {row.ratio:.2f} ({row.low:.2f}-{row.high:.2f}) |"
-        f" {percent(row.products)} | {limit} | {flops / 1e9:.1f} | {flops / row.ours_ms / 1e6:.0f} |"
-        f" {flops / row.peer_ms / 1e6:.0f} | {ours:.0f} | {theirs:.0f} | {ours * one / row.ours_ms / 1e6:.1f} |"
+        f" {percent(row.products)} | {limit} | {flops / 1e9:.3g} | {flops / row.ours_ms / 1e6:.3g} |"
+        f" {flops / row.peer_ms / 1e6:.3g} | {ours:.0f} | {theirs:.0f} | {ours * one / row.ours_ms / 1e6:.1f} |"
         f" {theirs * one / row.peer_ms / 1e6:.1f} | {row.ours_ms / row.roof_ms:.1f} | {row.peer_ms / row.roof_ms:.1f}"
     )
 
@@ -487,11 +487,13 @@ def page(rows: list[Row]) -> str:
         "### What bounds it",
         "",
         "*Products* is the share of the counterpart's step that goes into convolutions and matrix products, which every",
-        "form must do; if all else were free, the speed would be 1 / products (*limit*). *Over the roof* is the time over",
-        "what the machine could do at best: the larger of five passes over the map (read x, write y, read x and the",
-        "gradient of y, write the gradient of x) at the bandwidth of a copy, and three times the forward pass's",
-        "multiply-adds at the rate of the better of a 1024 x 1024 matrix product and a 3 x 3 convolution, both measured in",
-        "the same run. A copy of maps that fit the cache runs at the cache's bandwidth.",
+        "form must do; if all else were free, the speed would be 1 / products (*limit*). *GFLOP* is what they multiply and",
+        "add in a step, three times the forward pass's, and *GFLOP/s* that over the whole step's time. *Passes* counts how",
+        "often the operators of a step read or write a map (every operand and result once), and *GB/s* what that comes to.",
+        "*Over the roof* is the time over what the machine could do at best: the larger of five passes (read x, write y,",
+        "read x and the gradient of y, write the gradient of x) at the bandwidth of a copy, and the GFLOP at the rate of the",
+        "better of a 1024 x 1024 matrix product and a 3 x 3 convolution, both measured in the same run. Maps of 3 and 6 MB",
+        "stay in the cache, and a copy runs at its bandwidth.",
         "",
         *table(
             "type | setting | shape | speed (quartiles) | products: | limit: | GFLOP: | GFLOP/s: | theirs: | passes: |"
@@ -500,17 +502,26 @@ def page(rows: list[Row]) -> str:
         ),
         "### Where it is not faster, or takes more",
         "",
-        "- *The noise.* pixel_attention, residual_attention and spatial_transformer run the operators of their plain forms one",
-        "  for one: what their speeds differ from 1 is what two runs of the same thing differ by here, up to a tenth.",
-        "- *gam* is two 7 x 7 convolutions, which no other way of writing it makes less.",
-        "- *double_attention* is four 1x1 convolutions and two products in both forms. As matrix products over transposed",
-        "  positions it is up to 1.2 times faster, and holds 1.1 to 1.3 times the memory: the lean form was kept.",
-        "- *triplet* takes three maxima over different axes and three 7 x 7 convolutions of two channels, of which those",
-        "  over (C, W) and (C, H) are as costly as for the plain form.",
+        "- *The noise.* double_attention, lska, pixel_attention, residual_attention and spatial_transformer run the operators",
+        "  of their plain forms one for one: what their speeds differ from 1 is what two runs of the same thing differ by",
+        "  here, up to a tenth.",
+        "- *gam* is two 7 x 7 convolutions, 75 to 98 % of the step, which no other way of writing it makes less: even if all",
+        "  else were free, it could be 1.02 to 1.34 times faster. At 14 x 14 it runs at the best rate of the machine.",
+        "- *double_attention* is four 1x1 convolutions and two products in both forms, 75 to 97 % of the step: at most 1.03 to",
+        "  1.33 times faster. As matrix products over transposed positions it is up to 1.2 times faster, and holds 1.1 to 1.3",
+        "  times the memory: the lean form was kept.",
+        "- *triplet* folds the side of its planes into the channels while training, as the 7 x 7 convolution of two planes to",
+        "  one leaves most of a vector unit idle: it is 1.9 to 3.1 times faster. What is left are maxima and means over three",
+        "  axes, each with its gradient: 53 to 63 passes where the plain form makes 88 to 96.",
+        "- *coordinate* is bound by memory: the convolutions are 3 to 21 % of the step. It makes 25 to 30 passes where the",
+        "  plain form makes 31 to 35. In bfloat16 on short rows both are bound by torch's broadcasting: one processor",
+        "  multiplies a 7 x 7 map by a gate for each row at 1.6 GB/s (14 x 14: 2.0, 56 x 56: 4.2), without its vector units,",
+        "  where it copies 24 GB/s; in float32 at 6.9 GB/s (15.6, 10.7).",
+        "- *ela* in bfloat16 is the same: two such gates, and 0.9 to 1.0 times the speed on short rows.",
         "- *self_attention* and *non_local* use torch's fused attention, whose gradient holds those of queries, keys and",
-        "  values at once: a little more than the plain form at 7 x 7 or 14 x 14, a hundredth of it at 56 x 56. In bf16, on",
-        "  processors without matrix units (AMX), it is slower at 14 x 14 than three separate products.",
-        "- *dual_attention* in bf16: with keys and values of different widths torch's fused attention works in float32.",
+        "  values at once: at 7 x 7, 65 MiB where the plain form holds 55 (and takes 1.2 times as long), at 14 x 14, 37 MiB",
+        "  where timm's non-local block holds 35 (and takes 1.6 times as long); at 56 x 56, a hundredth. Written out, the",
+        "  products hold more still. In bf16 on a CPU, where the fused form is slow, they are written out up to P = 4 d.",
         "- *fca* makes its basis for the size of the map in each step, where published code fixes the size when it is built.",
         "",
         "### On a GPU",
