@@ -3,7 +3,8 @@
     python -m benchmarks.latency [--markdown docs/latency.md] [--eager] [--only TEXT]
 
 Random architectures over a space of attention types are built and measured whole, on one thread of the CPU or, where there is
-one, on the GPU; the estimate adds up the plain network and each attention module measured alone.
+one, on the GPU, in turn with the plain network, and then all of them once more: how far two measurements of a network differ,
+and how well the second orders what the first ordered, is as much as any estimate could reach.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from evaluators.latency import CALIBRATION, LatencyTable, Setting
 from evaluators.training import pick_device
@@ -28,60 +30,89 @@ class Case:
     image: int
     batch: int
     compile: bool = False
+    repeats: int = 20
     architectures: int = 20
     calibration: int = CALIBRATION
     types: tuple[str, ...] = TYPES
+    sites: tuple[str, ...] = ("slot", "block")
 
 
 CASES = (
     Case("attune_tiny", 32, 1),
-    Case("attune_tiny", 32, 32),
-    Case("resnet18", 96, 1),
     Case("mobilenetv2_100", 96, 1),
-    # compiling takes seconds for every module and network, so there are few of them
-    Case("attune_tiny", 32, 1, True, 5, 3, ("none", "se", "cbam")),
-    Case("resnet18", 96, 4),
-    Case("mobilenetv2_100", 96, 4),
-    Case("attune_tiny", 32, 32, True, 5, 3, ("none", "se", "cbam")),
+    Case("resnet18", 96, 1),
+    Case("attune_tiny", 32, 32),
+    Case("mobilenetv2_100", 96, 32, repeats=5),
+    Case("resnet18", 80, 32, repeats=4, architectures=12, calibration=4, sites=("slot",)),
+    Case("resnet18", 96, 4, repeats=8, architectures=16),
+    # compiling takes seconds for every network, so there are few of them
+    *(
+        Case(
+            "attune_tiny",
+            32,
+            batch,
+            compile=True,
+            architectures=6,
+            calibration=2,
+            types=("none", "se", "cbam"),
+            sites=("slot",),
+        )
+        for batch in (1, 32)
+    ),
 )
 HEAD = (
     "backbone",
     "batch",
     "compiled",
     "networks",
+    "choices measured",
+    "seconds",
     "plain, ms",
     "range, ms",
-    "plain sum",
+    "factor",
     "median error",
     "90 % within",
     "bias",
+    "by the clock",
     "rank",
+    "measured again",
+    "rank again",
 )
 
 
 def row(case: Case, device: str) -> tuple[object, ...]:
     """One line of the table: the estimate's errors over random architectures of the case."""
-    repeats = 20 if case.batch == 1 else 10
-    setting = Setting(batch=case.batch, device=device, threads=1, compile=case.compile, repeats=repeats)
-    table = LatencyTable(case.backbone, image_size=case.image, num_classes=10, setting=setting)
-    space = SearchSpace.build(case.backbone, case.types, sites=("slot", "block"))
+    setting = Setting(batch=case.batch, device=device, threads=1, compile=case.compile, repeats=case.repeats)
+    space = SearchSpace.build(case.backbone, case.types, sites=case.sites)
     archs = [space.architecture(indices) for indices in space.sample(np.random.default_rng(0), case.architectures)]
-    raw = table.error(archs)
+    start = time.perf_counter()
+    table = LatencyTable(case.backbone, image_size=case.image, num_classes=10, setting=setting)
+    for stage, placements in enumerate(space.choices):
+        table.stage_costs(stage, placements)
     others = space.sample(np.random.default_rng(1), case.calibration)
     table.calibrate([space.architecture(indices) for indices in others])
-    error = table.against(archs, raw.measured)
+    seconds = time.perf_counter() - start
+    first, again = ([table.compare(arch) for arch in archs] for _ in range(2))
+    ratios, ratios_again = (np.array([pair.ratio for pair in pairs]) for pairs in (first, again))
+    error = table.error(archs, [table.base / 1e9 * ratio for ratio in ratios])
+    clock = [pair.second.seconds for pair in first]
     return (
         f"{case.backbone}, {case.image} px",
         case.batch,
         "yes" if case.compile else "no",
         len(archs),
+        sum(space.sizes) - len(space.sizes),
+        f"{seconds:.0f}",
         f"{table.base / 1e6:.2f}",
-        f"{1e3 * min(error.measured):.2f} to {1e3 * max(error.measured):.2f}",
-        f"{raw.median:.1%}",
+        f"{1e3 * min(clock):.2f} to {1e3 * max(clock):.2f}",
+        f"{table.factor:.2f}",
         f"{error.median:.1%}",
         f"{error.high:.1%}",
         f"{error.bias:+.1%}",
+        f"{table.error(archs, clock).median:.1%}",
         f"{error.rank:.3f}",
+        f"{np.median(np.abs(ratios_again / ratios - 1)):.1%}",
+        f"{spearmanr(ratios, ratios_again).statistic:.3f}",
     )
 
 
@@ -89,13 +120,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--markdown", type=Path, help="a page; its table is replaced, its text stays")
     parser.add_argument("--only", default="", help="cases whose backbone contains this")
+    parser.add_argument("--batch", type=int, help="cases of this batch alone")
     parser.add_argument("--eager", action="store_true", help="leave out torch.compile, which takes minutes")
     options = parser.parse_args()
     device = str(pick_device())
     lines = ["| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]
     start = time.perf_counter()
     for case in CASES:
-        if options.only in case.backbone and not (options.eager and case.compile):
+        wanted = options.only in case.backbone and options.batch in (None, case.batch)
+        if wanted and not (options.eager and case.compile):
             lines.append("| " + " | ".join(map(str, row(case, device))) + " |")
             print(lines[-1], flush=True)
             where = f"{Setting(device=device).machine}, one thread; {time.perf_counter() - start:.0f} s."

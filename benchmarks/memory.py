@@ -1,9 +1,10 @@
 """The estimate of a training's peak memory against the peak measured in a process of its own.
 
-    python -m benchmarks.memory [--markdown docs/memory.md]
+    python -m benchmarks.memory [--markdown docs/memory.md] [--check]
 
-Measured is what the process holds at most during a training of some steps with validation, less what it held before: on the CPU
-the kernel's high-water mark of resident memory, on a GPU what torch's allocator reserved.
+Measured is what the process holds at most during a training of some steps with validation and a checkpoint, less what it held
+before: on the CPU the kernel's high-water mark of resident memory, on a GPU what torch's allocator reserved. The estimate's
+margin was chosen on FITTED; CHECK are other backbones, attention, batches and optimizers.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import multiprocessing
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -32,9 +34,11 @@ class Case:
     architecture: str
     batch: int
     image: int = 32
+    optimizer: str = "sgd"
+    ema: float | None = None
 
 
-CASES = (
+FITTED = (
     *(Case("attune_tiny:none,none,none", batch) for batch in (32, 256)),
     *(Case("attune_tiny:cbam,coordinate,se@block", batch) for batch in (32, 256)),
     *(Case("attune_tiny:non_local@stage,none,gam", batch) for batch in (32, 128)),
@@ -43,7 +47,21 @@ CASES = (
     Case("resnet18:self_attention@stage,none,none,coordinate", 32),
     Case("mobilenetv2_100:none,se,se,coordinate,cbam", 16, 64),
 )
-HEAD = ("architecture", "pixels", "batch", "measured, MiB", "estimate, MiB", "measured / estimate")
+CHECK = (
+    Case("resnet18:none,none,none,none", 128),
+    Case("resnet50:se,cbam,none,coordinate", 16, 32, "adamw", 0.99),
+    Case("mobilenetv3_large_100:none,eca@block,none,triplet@block,none", 32, 64, "sgd", 0.99),
+    Case("efficientnet_b0:none,none,none,none,none", 16, 64, "adamw", 0.99),
+    Case("densenet121:none,cbam@block,none,none", 16, 32, "adam"),
+    Case("convnext_atto:se@block,none,scse@block,none", 32, 64, "adamw", 0.99),
+    Case("regnety_002:ela@block,none,bam@stage,none", 64, 64),
+    Case("vgg11_bn:none,none,simam@block,none,none", 32, 32, "sgd", 0.99),
+    Case("shufflenet_v2_x1_0:none,se@block,none", 64, 64, "adam"),
+    Case("resnet18:none,self_attention,double_attention@stage,none", 32, 32, "adamw"),
+    Case("resnet18:none,dual_attention@stage,augmented_conv@stage,none", 16, 32, "adam", 0.99),
+    Case("attune_tiny:gather_excite,sge@block,gam", 128, 32, "adamw", 0.99),
+)
+HEAD = ("architecture", "pixels", "batch", "optimizer", "measured, MiB", "estimate, MiB", "measured / estimate")
 
 
 def measured(case: Case, queue: multiprocessing.Queue[tuple[float, float]]) -> None:
@@ -51,9 +69,9 @@ def measured(case: Case, queue: multiprocessing.Queue[tuple[float, float]]) -> N
     torch.set_num_threads(1)
     device = pick_device()
     data = random_data(case)
-    recipe = Recipe(epochs=1, batch_size=case.batch, crop=0)
+    recipe = Recipe(epochs=1, batch_size=case.batch, optimizer=case.optimizer, lr=1e-3, ema=case.ema)
     evaluator = TrainingEvaluator(data, recipe, memory=free_memory(device), device=device)
-    small = TrainingEvaluator(random_data(Case("", 2), 4), Recipe(epochs=1, batch_size=2, crop=0), device=device)
+    small = TrainingEvaluator(random_data(Case("", 2), 4), recipe.model_copy(update={"batch_size": 2}), device=device)
     small.evaluate(Architecture.plain("attune_tiny"), fidelity=1, seed=0)  # what the process loads in any case
     estimate = training_memory(
         Architecture.parse(case.architecture),
@@ -61,10 +79,14 @@ def measured(case: Case, queue: multiprocessing.Queue[tuple[float, float]]) -> N
         image_size=case.image,
         num_classes=10,
         identity_init=True,
+        optimizer_states=1 if case.optimizer == "sgd" else 2,
+        average=case.ema is not None,
         validation_batch=min(VALIDATION_BATCH, len(data.val)),
     )
     before = resident(device, reset=True)
-    evaluator.evaluate(Architecture.parse(case.architecture), fidelity=1, seed=0)
+    with TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "checkpoint.pt"
+        evaluator.evaluate(Architecture.parse(case.architecture), fidelity=1, seed=0, checkpoint=checkpoint)
     queue.put(((resident(device, reset=False) - before) / 2**20, estimate / 2**20))
 
 
@@ -96,17 +118,28 @@ def resident(device: torch.device, *, reset: bool) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--markdown", type=Path, help="a page; its table is replaced, its text stays")
+    parser.add_argument("--check", action="store_true", help="only what the margin was not chosen on")
     options = parser.parse_args()
     start = time.perf_counter()
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # every process starts from one that has only imported
+    context.set_forkserver_preload([__spec__.name])
     lines = ["| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]
-    for case in CASES:
+    for case in CHECK if options.check else (*FITTED, *CHECK):
         queue = context.Queue()
         process = context.Process(target=measured, args=(case, queue))
         process.start()
         peak, estimate = queue.get(timeout=600)
         process.join()
-        cells = (case.architecture, case.image, case.batch, f"{peak:.0f}", f"{estimate:.0f}", f"{peak / estimate:.2f}")
+        how = case.optimizer + (", average" if case.ema else "")
+        cells = (
+            case.architecture,
+            case.image,
+            case.batch,
+            how,
+            f"{peak:.0f}",
+            f"{estimate:.0f}",
+            f"{peak / estimate:.2f}",
+        )
         lines.append("| " + " | ".join(map(str, cells)) + " |")
         print(lines[-1], flush=True)
     if options.markdown:

@@ -88,6 +88,7 @@ def count_cost(
     return Cost(str(arch), **_named(counts.total), uncounted_ops=counts.uncounted, stages=tuple(stages))
 
 
+@lru_cache(maxsize=8)  # a plain network is counted for the table and for everything that replaces some of it
 def _count_network(arch: Architecture, image_size: int, num_classes: int, in_chans: int, native: str) -> Counts:
     with torch.device("meta"):
         model = build_model(arch, num_classes, in_chans, image_size=image_size, native=native)

@@ -1,4 +1,4 @@
-"""Measured latency on the device at hand, and an additive estimate of it per site.
+"""Measured latency on the device at hand, and an additive estimate of it per stage.
 
 Unlike the counts of ``evaluators.cost`` these are measurements: of one machine, with a spread, and only nearly additive.
 ``docs/latency.md`` has the measured error of the estimate.
@@ -9,22 +9,29 @@ from __future__ import annotations
 import platform
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import theilslopes
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from spaces.attention import attention_type, create_attention
-from spaces.backbone import Site, build_model, describe_backbone, site_shapes, takes_native_out
-from spaces.backbones.insertion import attach
+from spaces.attention import attention_type
+from spaces.backbone import build_model, describe_backbone, insert_attention
 from spaces.errors import UsageError
-from spaces.placement import Architecture, Placement
+from spaces.placement import NONE, Architecture, Placement
+
+CALIBRATION = 8  # whole networks that a search measures to fit its estimates
+_MEASURED = ("plain", "factor", "shares")  # what a table keeps
+WARM_UP_CALLS, WARM_UP_SECONDS = 3, 0.1  # the first calls choose kernels, and the allocator learns sizes
 
 
 @dataclass(frozen=True)
@@ -35,41 +42,53 @@ class Latency:
     spread: float
     repeats: int
 
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Latency:
+        low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
+        return cls(median, high - low, len(seconds))
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-CALIBRATION = 8  # whole networks that a search measures to fit its estimates
-WARM_UP = 0.1  # seconds: the first calls choose kernels, and the allocator learns sizes
+@dataclass(frozen=True)
+class Comparison:
+    """Two networks called in turn: the latency of each, and the median over the turns of the second's by the first's.
+
+    A machine's pace changes within seconds (other processes, clock rates), for both alike: the ratio is steadier than either.
+    """
+
+    first: Latency
+    second: Latency
+    ratio: float
 
 
-def measure(module: nn.Module, x: Tensor, *, repeats: int = 20, warm_up: int = 5, compile: bool = False) -> Latency:
-    """Time a module on the device of ``x`` in eval mode without gradients, after ``warm_up`` calls and ``WARM_UP`` seconds.
+def measure(module: nn.Module, x: Tensor, *, repeats: int = 20, compile: bool = False) -> Latency:
+    """Time a module on the device of ``x`` in eval mode without gradients, after ``WARM_UP_CALLS`` and ``WARM_UP_SECONDS``.
 
     ``compile``: under torch.compile, whose compilation falls into the warm-up. Raises UsageError for fewer than 2 repeats.
     """
-    if repeats < 2:
-        raise UsageError(f"latency needs at least 2 repeats, not {repeats}")
     training = module.training
-    function: Any = module.eval()
-    if compile:
-        torch.compiler.reset()  # modules share code: after a few of them the compiler would give up and run them as they are
-        function = torch.compile(module)
     try:
-        with torch.inference_mode():
-            for _ in range(warm_up):
-                function(x)
-            start = time.perf_counter()
-            while time.perf_counter() - start < WARM_UP:
-                _once(function, x)
-            seconds = [_once(function, x) for _ in range(repeats)]
+        return Latency.of(_turns([_callable(module.eval(), compile)], x, repeats)[0])
     finally:
         module.train(training)
-    low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
-    return Latency(median, high - low, repeats)
 
 
-def _once(function: Any, x: Tensor) -> float:
+def _turns(functions: Sequence[Callable[[Tensor], Tensor]], x: Tensor, repeats: int) -> list[list[float]]:
+    """Seconds of every call, by function: they are called in turn, ``repeats`` times each."""
+    if repeats < 2:
+        raise UsageError(f"latency needs at least 2 repeats, not {repeats}")
+    with torch.inference_mode():
+        start, calls = time.perf_counter(), 0
+        while calls < WARM_UP_CALLS or time.perf_counter() - start < WARM_UP_SECONDS:
+            for function in functions:
+                _once(function, x)
+            calls += 1
+        return [list(row) for row in zip(*([_once(f, x) for f in functions] for _ in range(repeats)), strict=True)]
+
+
+def _once(function: Callable[[Tensor], Tensor], x: Tensor) -> float:
     if x.is_cuda:
         torch.cuda.synchronize(x.device)
     start = time.perf_counter()
@@ -77,6 +96,21 @@ def _once(function: Any, x: Tensor) -> float:
     if x.is_cuda:
         torch.cuda.synchronize(x.device)
     return time.perf_counter() - start
+
+
+def _callable(module: nn.Module, compile: bool) -> Callable[[Tensor], Tensor]:
+    """The module, or under torch.compile in code of its own.
+
+    All modules of a class share their code, and after a few of them the compiler would give up and run them as they are.
+    """
+    if not compile:
+        return module
+
+    def call(x: Tensor) -> Tensor:
+        return module(x)
+
+    own = FunctionType(call.__code__.replace(), call.__globals__, closure=call.__closure__)
+    return torch.compile(own, dynamic=False)
 
 
 @dataclass(frozen=True)
@@ -101,9 +135,20 @@ class Setting:
 
     def measure(self, module: nn.Module, shape: Sequence[int]) -> Latency:
         """The latency of a module on random maps of ``shape`` (C, H, W)."""
-        x_BCHW = torch.randn(self.batch, *shape, device=self.device)
         with _threads(self.threads):
-            return measure(module.to(self.device), x_BCHW, repeats=self.repeats, compile=self.compile)
+            return measure(module.to(self.device), self._images(shape), repeats=self.repeats, compile=self.compile)
+
+    def compare(
+        self, first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Tensor], shape: Sequence[int]
+    ) -> Comparison:
+        """Call two networks in turn on random images of ``shape`` (C, H, W); they are on the device and in eval mode."""
+        with _threads(self.threads):
+            seconds = _turns([first, second], self._images(shape), self.repeats)
+        ratio = statistics.median(b / a for a, b in zip(*seconds, strict=True))
+        return Comparison(Latency.of(seconds[0]), Latency.of(seconds[1]), ratio)
+
+    def _images(self, shape: Sequence[int]) -> Tensor:
+        return torch.randn(self.batch, *shape, device=self.device)
 
 
 @contextmanager
@@ -134,35 +179,24 @@ def measure_latency(
 class EstimateError:
     """The estimate against whole networks: relative errors (positive: too high), and Spearman's rank correlation."""
 
-    measured: tuple[float, ...]  # seconds
     median: float
     high: float  # 90 % of the absolute errors are within
     bias: float  # the median of the signed errors
     rank: float
 
 
-class _Host(nn.Module):
-    """A place for one attention module: it is called there as it is in a network."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.site = nn.Identity()
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        return self.site(x_BCHW)
-
-
 class LatencyTable:
-    """An additive estimate: the plain network's latency plus that of every attention module alone at its site's shape.
+    """An additive estimate: the plain network's latency plus what every placement adds to it.
 
-    ``native`` as in ``build_model``: what is removed is not in the plain network, and what is replaced is subtracted as
-    measured alone. Of every module what its empty place takes is left out. Caches and overlap make whole networks differ
-    from the sum: ``calibrate`` fits the sum to some measured networks, ``error`` says what is left. Costs are integer
-    nanoseconds, so that a latency can be a limit in ``spaces.budget``. ``known`` is the ``to_dict`` of an earlier table,
-    whose numbers are taken instead of measuring again.
+    What a placement adds is measured where it will stand: the network with attention in this one stage and the plain one are
+    called in turn. (Alone, on a map of the same shape, attention finds its code and maps in the caches, and takes less
+    than in a network.) ``native`` as in ``build_model``: what is removed is not in the plain network, and a placement
+    that replaces it adds the less. What placements of several stages add to each other ``calibrate`` fits to some whole
+    networks; ``error`` says what is left. Costs are integer nanoseconds, so that a latency can be a limit in
+    ``spaces.budget``. ``known`` is the ``to_dict`` of an earlier table, whose numbers are taken instead of measuring again.
 
-    Raises UsageError where ``known`` was measured for other networks or another setting, or, when something is missing
-    in it, on another machine.
+    Raises UsageError where ``known`` was measured for other networks, in another setting or by another method, or, when
+    something is missing in it, on another machine.
     """
 
     def __init__(
@@ -186,31 +220,28 @@ class LatencyTable:
         }
         self.machine = self.setting.machine
         self._stages = describe_backbone(backbone).stages
-        self._shapes = site_shapes(backbone, image_size=image_size, in_chans=in_chans)
-        self._plain: nn.Module | None = None
-        self._found: dict[str, Latency] = {}
-        self._line: tuple[float, float]
+        self._factor = 1.0
+        self._shares: dict[str, float] = {}  # what placements add alone, as shares of the plain network's latency
+        self._plain_seconds: list[float] = []
         if known is not None:
             self._take(known)
         else:
-            self._line = (1.0, float(_nanoseconds(self._latency("plain network"))))
-
-    @property
-    def base(self) -> int:
-        """Estimated nanoseconds of the plain network."""
-        return round(self._line[1])
+            self._plain_seconds.append(self.setting.measure(self._plain, self._shape).seconds)
+            self.base = _nanoseconds(self._plain_seconds[0])
 
     def calibrate(self, archs: Sequence[Architecture]) -> None:
-        """Fit ``slope x (sum of the modules) + intercept`` to measured whole networks and the plain one (Theil and Sen).
+        """Fit a factor to whole networks: of what their placements add together, by the sum of what each adds alone.
 
-        A line that is far from the plain sum is the noise of a busy machine, and is not taken.
+        The factor is the one of least absolute error; one outside 0.5 to 2 is noise of a busy machine and not taken. The
+        plain network's latency becomes the median over all moments at which it was measured so far.
         """
-        points = [Architecture.plain(self._network["backbone"]), *archs]
-        added_N = [sum(self._alone(stage, p) for stage, p in enumerate(arch.placements)) for arch in points]
-        measured_N = [_nanoseconds(self.measure(arch)) for arch in points]
-        slope, intercept, _, _ = theilslopes(measured_N, added_N)
-        if 0.5 < slope < 2 and 0.75 < intercept / self.base < 1.33:
-            self._line = (float(slope), float(intercept))
+        alone_N = np.array([sum(self._share(s, p) for s, p in enumerate(arch.placements)) for arch in archs])
+        together_N = np.array([self.compare(arch).ratio - 1 for arch in archs])
+        some = alone_N > 0
+        if some.any():
+            factor = _weighted_median(together_N[some] / alone_N[some], weights=alone_N[some])
+            self._factor = factor if 0.5 < factor < 2 else 1.0
+        self.base = _nanoseconds(statistics.median(self._plain_seconds))
 
     def stage_costs(self, stage: int, placements: Sequence[Placement]) -> np.ndarray:
         """Estimated nanoseconds that each canonical placement adds at a stage (from 0): (n, 1) integers."""
@@ -220,96 +251,98 @@ class LatencyTable:
         """Estimated nanoseconds of a whole network."""
         return self.base + sum(self._added(stage, placement) for stage, placement in enumerate(arch.placements))
 
-    def error(self, archs: Sequence[Architecture]) -> EstimateError:
-        """Measure whole networks and compare."""
-        return self.against(archs, [self.measure(arch).seconds for arch in archs])
+    def compare(self, arch: Architecture) -> Comparison:
+        """Measure a whole network in turn with the plain one, as the table's own numbers were measured."""
+        weights = {id(tensor): tensor for tensor in chain(self._plain.parameters(), self._plain.buffers())}
+        network = deepcopy(self._plain, weights)  # which are shared
+        insert_attention(network, arch, native=self._network["native"])
+        network = network.to(self.setting.device).eval()
+        comparison = self.setting.compare(self._call, _callable(network, self.setting.compile), self._shape)
+        self._plain_seconds.append(comparison.first.seconds)
+        return comparison
 
-    def against(self, archs: Sequence[Architecture], seconds: Sequence[float]) -> EstimateError:
-        """Compare with what whole networks took."""
+    def error(self, archs: Sequence[Architecture], seconds: Sequence[float] | None = None) -> EstimateError:
+        """Compare with what whole networks take: ``seconds``, else measured at the pace that ``base`` was measured at."""
+        if seconds is None:
+            seconds = [self.base / 1e9 * self.compare(arch).ratio for arch in archs]
         measured = np.array(seconds)
         estimated = np.array([self.total(arch) / 1e9 for arch in archs])
         errors = estimated / measured - 1
-        ranks = np.corrcoef(_ranks(measured), _ranks(estimated))[0, 1]
         low, high = np.quantile(np.abs(errors), [0.5, 0.9])
-        return EstimateError(tuple(measured.tolist()), float(low), float(high), float(np.median(errors)), float(ranks))
-
-    def measure(self, arch: Architecture) -> Latency:
-        """The measured latency of a whole network, as the table's own numbers were measured."""
-        options = {key: value for key, value in self._network.items() if key != "backbone"}
-        return measure_latency(arch, **options, setting=self.setting)
+        rank = spearmanr(measured, estimated).statistic
+        return EstimateError(float(low), float(high), float(np.median(errors)), float(rank))
 
     def to_dict(self) -> dict[str, Any]:
-        """What was measured, of what, where and how: the file that a run keeps. Medians and spreads in nanoseconds."""
+        """What was measured, of what, where and how: the file that a run keeps. ``plain`` is in nanoseconds."""
         return {
             "machine": self.machine,
             "setting": asdict(self.setting),
             "network": self._network,
-            "line": self._line,
-            "nanoseconds": {
-                key: [_nanoseconds(latency), round(latency.spread * 1e9)] for key, latency in self._found.items()
-            },
+            "plain": self.base,
+            "factor": self._factor,
+            "shares": self._shares,
         }
 
     def _take(self, known: Mapping[str, Any]) -> None:
         for what, mine, theirs in (
             ("network", self._network, known["network"]),
             ("setting", asdict(self.setting) | {"device": ""}, {**known["setting"], "device": ""}),
+            ("method", list(_MEASURED), [key for key in _MEASURED if key in known]),
         ):
             if mine != theirs:
                 raise UsageError(f"the latency table was measured with another {what}: {theirs}, not {mine}")
-        self.machine = known["machine"]
-        self._line = tuple(known["line"])
-        self._found = {
-            key: Latency(median / 1e9, spread / 1e9, self.setting.repeats)
-            for key, (median, spread) in known["nanoseconds"].items()
-        }
+        self.machine, self.base, self._factor = known["machine"], known["plain"], known["factor"]
+        self._shares = dict(known["shares"])
 
     def _added(self, stage: int, placement: Placement) -> int:
-        return round(self._line[0] * self._alone(stage, placement))
+        return round(self.base * self._factor * self._share(stage, placement))
 
-    def _alone(self, stage: int, placement: Placement) -> int:
-        """The sum over the stage's sites of what each module takes alone, less what it replaces."""
-        empty = _nanoseconds(self._latency("nothing"))
-        total = 0
-        for site in () if placement.is_none else self._stages[stage].sites[placement.site or ""]:
-            shape = self._shapes[site]
-            content = (placement.type, *attention_type(placement.type).effective(shape[0], **placement.genes))
-            total += max(0, _nanoseconds(self._latency(f"{shape} {content}", shape, placement)) - empty)
-        for slot in self._stages[stage].sites.get("slot", ()):
-            if self._network["native"] == "replace" and takes_native_out("replace", slot, placement):
-                own = self._latency(f"{self._shapes[slot]} {slot.path}", self._shapes[slot], slot.path)
-                total -= max(0, _nanoseconds(own) - empty)
-        return total
-
-    def _latency(self, key: str, shape: tuple[int, ...] = (), what: Placement | str = "") -> Latency:
-        if key not in self._found:
+    def _share(self, stage: int, placement: Placement) -> float:
+        """What a placement adds when all other stages get none, as a share of the plain network's latency."""
+        if placement.is_none:
+            return 0.0
+        genes = attention_type(placement.type).effective
+        channels = dict.fromkeys(site.channels for site in self._stages[stage].sites[placement.site or ""])
+        content = [genes(count, **placement.genes) for count in channels]
+        key = f"stage {stage + 1}, {placement.site}: {placement.type} {content}"  # equal modules are measured once
+        if key not in self._shares:
             if self.machine != self.setting.machine:
                 raise UsageError(
-                    f"the latency of {key} was not measured on {self.machine}, and this is {self.setting.machine}"
+                    f"the latency of {placement} in stage {stage + 1} was not measured on {self.machine}, "
+                    f"and this is {self.setting.machine}"
                 )
-            if key == "plain network":
-                self._found[key] = self.measure(Architecture.plain(self._network["backbone"]))
-            elif key == "nothing":
-                self._found[key] = replace(self.setting, compile=False).measure(_Host(), (1, 1, 1))
-            elif isinstance(what, Placement):
-                host = _Host()
-                attach(host, Site("site", shape[0]), create_attention(what.type, shape[0], **what.genes))
-                self._found[key] = self.setting.measure(host, shape)
-            else:
-                self._found[key] = self.setting.measure(self._own().get_submodule(what), shape)
-        return self._found[key]
+            only = (placement if number == stage else NONE for number in range(len(self._stages)))
+            # less than nothing, by noise, stays: sums would be too high if only noise of the other sign counted
+            self._shares[key] = self.compare(Architecture(self._network["backbone"], tuple(only))).ratio - 1
+        return self._shares[key]
 
-    def _own(self) -> nn.Module:
-        """The plain network with the attention of its own."""
-        if self._plain is None:
-            plain = Architecture.plain(self._network["backbone"])
-            self._plain = build_model(plain, 10, self._network["in_chans"], image_size=self._network["image_size"])
-        return self._plain
+    @cached_property
+    def _plain(self) -> nn.Module:
+        """The plain network on the device."""
+        options = {key: value for key, value in self._network.items() if key != "backbone"}
+        model = build_model(Architecture.plain(self._network["backbone"]), **options)
+        return model.to(self.setting.device).eval()
+
+    @cached_property
+    def _call(self) -> Callable[[Tensor], Tensor]:
+        return _callable(self._plain, self.setting.compile)
+
+    @property
+    def factor(self) -> float:
+        """What placements of several stages add together, by the sum of what each adds alone."""
+        return self._factor
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        size = self._network["image_size"]
+        return self._network["in_chans"], size, size
 
 
-def _nanoseconds(latency: Latency) -> int:
-    return round(latency.seconds * 1e9)
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * 1e9)
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
-    return values.argsort().argsort().astype(float)
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    order = values.argsort()
+    reached = weights[order].cumsum()
+    return float(values[order][reached.searchsorted(reached[-1] / 2)])

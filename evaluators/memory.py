@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -29,6 +30,18 @@ MARGIN, FIXED = 1.5, 96 * 2**20
 
 _BYTES = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _FACTORS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+class _Fused(TorchFunctionMode):
+    """Dot-product attention by the fused kernel that the CPU takes, which keeps no scores; on meta tensors torch would."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = dict(kwargs or {})
+        if func is nn.functional.scaled_dot_product_attention and options.keys() <= {"scale"} and len(args) == 3:
+            q, k, v = args
+            if q.ndim == 4 and q.shape[-1] == v.shape[-1]:  # else the kernel does not take them either
+                return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, **options)[0]
+        return func(*args, **options)
 
 
 class _Live(TorchDispatchMode):
@@ -85,7 +98,7 @@ def training_memory(
         weights = _bytes(model.parameters())
         held = _bytes(model.buffers()) + weights * (1 + optimizer_states + average)
         images = 4 * in_chans * image_size**2
-        with _Live() as step:
+        with _Fused(), _Live() as step:
             x_BCHW = torch.empty(batch, in_chans, image_size, image_size)
             loss = nn.functional.cross_entropy(model(x_BCHW), torch.zeros(batch, dtype=torch.long))
             loss.backward()
@@ -94,7 +107,7 @@ def training_memory(
             2 * weights,
         ]  # the batch before augmentation; gradients as the step changes them
         if validation_batch:
-            with torch.no_grad(), _Live() as validation:
+            with torch.no_grad(), _Fused(), _Live() as validation:
                 model.eval()(torch.empty(validation_batch, in_chans, image_size, image_size))
             peaks.append(validation.peak + validation_batch * images)
     return round(MARGIN * (held + max(peaks))) + FIXED

@@ -1,14 +1,15 @@
 """Latency: what can be said without a clock."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from evaluators.latency import Latency, LatencyTable, Setting, measure, measure_latency
-from spaces.backbone import build_model
+from evaluators.latency import Comparison, Latency, LatencyTable, Setting, _callable, measure, measure_latency
+from spaces.backbone import NATIVE, build_model
 from spaces.errors import UsageError
 from spaces.placement import Architecture
 
@@ -28,7 +29,7 @@ class Counting(nn.Module):
 
 def test_measuring_warms_up_repeats_and_leaves_the_mode():
     module = Counting().train()
-    latency = measure(module, torch.zeros(1), repeats=7, warm_up=3)
+    latency = measure(module, torch.zeros(1), repeats=7)
     assert module.calls >= 10
     assert module.training
     assert latency.repeats == 7
@@ -53,37 +54,70 @@ def test_the_table_adds_up():
     assert measure_latency(arch, image_size=16, num_classes=10, setting=Setting(batch=4, repeats=3)).seconds > 0
 
 
-def test_attention_that_is_replaced_or_removed_is_not_paid_for(monkeypatch):
-    """A clock that charges a microsecond for every parameter: the sums are then those of the parameters."""
+def params(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that charges a microsecond for every parameter: sums of latencies are then those of parameters."""
 
     def charge(self, module, shape):
-        return Latency(1e-6 * sum(p.numel() for p in module.parameters()), 0.0, self.repeats)
+        return Latency(1e-6 * params(module), 0.0, self.repeats)
+
+    def compare(self, first, second, shape):
+        pair = charge(self, first, shape), charge(self, second, shape)
+        return Comparison(*pair, pair[1].seconds / pair[0].seconds)
 
     monkeypatch.setattr(Setting, "measure", charge)
+    monkeypatch.setattr(Setting, "compare", compare)
+
+
+@pytest.mark.parametrize("native", NATIVE)
+def test_attention_that_is_replaced_or_removed_is_not_paid_for(clock, native):
     name = "mobilenetv3_small_050"
-    text = f"{name}:se-r16,se-r16@block,none,coordinate-r32"
-    for native in ("keep", "replace", "remove"):
-        table = LatencyTable(name, image_size=64, num_classes=10, native=native, setting=FAST)
-        for arch in (Architecture.parse(text), Architecture.plain(name)):
-            params = sum(p.numel() for p in build_model(arch, 10, image_size=64, native=native).parameters())
-            assert table.total(arch) == 1000 * params
+    table = LatencyTable(name, image_size=64, num_classes=10, native=native, setting=FAST)
+    for arch in (Architecture.parse(f"{name}:se-r16,se-r16@block,none,coordinate-r32"), Architecture.plain(name)):
+        built = build_model(arch, 10, image_size=64, native=native)
+        assert table.total(arch) == pytest.approx(1000 * params(built), abs=2)
 
 
-def test_calibration_fits_the_sum_to_whole_networks(monkeypatch):
-    """On a machine where a module in a network takes half as long again as alone, and the network itself 5 us more."""
+def test_measuring_leaves_the_plain_network_plain(clock):
     table = LatencyTable("attune_tiny", **TINY)
-    archs = [Architecture.parse(f"attune_tiny:{words}") for words in ("se,none,none", "se,cbam,none", "se,cbam,eca")]
+    arch = Architecture.parse("attune_tiny:se-r4,none,cbam-r4")
+    assert table.compare(arch).ratio > 1
+    assert table.compare(Architecture.plain("attune_tiny")).ratio == 1
+
+
+def test_calibration_fits_what_placements_add_to_whole_networks(monkeypatch, clock):
+    """On a machine where attention in several stages takes half as long again as the sum of each alone."""
+    table = LatencyTable("attune_tiny", **TINY)
+    words = ("none,none,none", "se,cbam,none", "se,cbam,eca", "none,cbam,cbam@block")
+    archs = [Architecture.parse(f"attune_tiny:{text}") for text in words]
     base, alone = table.base, [table.total(arch) - table.base for arch in archs]
-    truth = {arch: base + 5_000 + int(1.5 * added) for arch, added in zip(archs, alone, strict=True)}
-    truth[Architecture.plain("attune_tiny")] = base + 5_000
-    monkeypatch.setattr(table, "measure", lambda arch: Latency(truth[arch] / 1e9, 0.0, 3))
+    truth = {arch: base + 1.5 * added for arch, added in zip(archs, alone, strict=True)}
+    monkeypatch.setattr(
+        table, "compare", lambda arch: Comparison(Latency(1, 0, 2), Latency(1, 0, 2), truth[arch] / base)
+    )
     table.calibrate(archs)
-    assert table.base == pytest.approx(base + 5_000, abs=2)
     assert [table.total(arch) for arch in archs] == pytest.approx([truth[arch] for arch in archs], abs=10)
     assert table.error(archs).high < 1e-3
-    truth = {arch: 9 * seconds for arch, seconds in truth.items()}  # now the machine is busy with something else
+    truth = {
+        arch: 9 * nanoseconds for arch, nanoseconds in truth.items()
+    }  # now the machine is busy with something else
     table.calibrate(archs)
-    assert table.base == pytest.approx(base + 5_000, abs=2)
+    assert [table.total(arch) - base for arch in archs] == alone
+    table.calibrate([Architecture.plain("attune_tiny")])  # nothing to be learnt
+    assert [table.total(arch) - base for arch in archs] == alone
+
+
+def test_every_compiled_network_has_code_of_its_own(monkeypatch):
+    """Functions of one code share what was compiled for it, up to a limit; then they would run as they are."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # without generating code
+    calls = [_callable(nn.Linear(2, count), compile=True) for count in (1, 2)]
+    with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
+        for count, call in enumerate(calls, start=1):
+            assert call(torch.zeros(1, 2)).shape == (1, count)
 
 
 def test_a_table_is_kept_and_read_without_measuring_again(monkeypatch):
@@ -93,12 +127,14 @@ def test_a_table_is_kept_and_read_without_measuring_again(monkeypatch):
     kept = json.loads(json.dumps(table.to_dict()))
     assert kept["setting"] == {"batch": 1, "device": "cpu", "threads": 1, "compile": False, "repeats": 3}
     assert kept["machine"]
-    monkeypatch.setattr("evaluators.latency.measure", None)  # whoever measures again fails
+    monkeypatch.setattr("evaluators.latency._turns", None)  # whoever measures again fails
     again = LatencyTable("attune_tiny", **TINY, known=kept)
     assert (again.base, again.stage_costs(0, placements).tolist()) == (table.base, costs)
     elsewhere = LatencyTable("attune_tiny", **TINY, known={**kept, "machine": "another machine"})
     assert elsewhere.stage_costs(0, placements).tolist() == costs
     with pytest.raises(UsageError, match="not measured on another machine"):
         elsewhere.stage_costs(1, placements)
+    with pytest.raises(UsageError, match="another method"):
+        LatencyTable("attune_tiny", **TINY, known={key: value for key, value in kept.items() if key != "shares"})
     with pytest.raises(UsageError, match="another setting"):
         LatencyTable("attune_tiny", image_size=16, num_classes=10, setting=Setting(batch=2, repeats=3), known=kept)
