@@ -248,7 +248,7 @@ def space(
     if problem.latency:
         plan = problem.latency.setting
         how = f"{plan.device}, batch {plan.batch}, threads {plan.threads}, {'compiled' if plan.compile else 'not compiled'}"
-        print(f"latency      estimated from modules measured on {problem.latency.machine} ({how})")
+        print(f"latency      estimated from networks measured on {problem.latency.machine} ({how})")
 
 
 @app.command(name="list")

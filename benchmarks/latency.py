@@ -40,11 +40,11 @@ class Case:
 CASES = (
     Case("attune_tiny", 32, 1),
     Case("mobilenetv2_100", 96, 1),
-    Case("resnet18", 96, 1),
+    Case("resnet18", 96, 1, repeats=12),
     Case("attune_tiny", 32, 32),
     Case("mobilenetv2_100", 96, 32, repeats=5),
-    Case("resnet18", 80, 32, repeats=4, architectures=12, calibration=4, sites=("slot",)),
-    Case("resnet18", 96, 4, repeats=8, architectures=16),
+    Case("resnet18", 72, 32, repeats=3, architectures=12, calibration=4, sites=("slot",)),
+    Case("resnet18", 96, 4, repeats=6, architectures=16),
     # compiling takes seconds for every network, so there are few of them
     *(
         Case(

@@ -36,7 +36,10 @@ WARM_UP_CALLS, WARM_UP_SECONDS = 3, 0.1  # the first calls choose kernels, and t
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds per call: the median of ``repeats`` and the interquartile range as the spread."""
+    """Seconds per call: the median of ``repeats`` and the interquartile range as the spread.
+
+    On one thread of the CPU these are the thread's own seconds, which other processes do not lengthen.
+    """
 
     seconds: float
     spread: float
@@ -79,23 +82,27 @@ def _turns(functions: Sequence[Callable[[Tensor], Tensor]], x: Tensor, repeats: 
     """Seconds of every call, by function: they are called in turn, ``repeats`` times each."""
     if repeats < 2:
         raise UsageError(f"latency needs at least 2 repeats, not {repeats}")
+    # what other processes take of a single thread's core is not its latency
+    single = x.device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.thread_time if single else time.perf_counter
     with torch.inference_mode():
         start, calls = time.perf_counter(), 0
         while calls < WARM_UP_CALLS or time.perf_counter() - start < WARM_UP_SECONDS:
             for function in functions:
-                _once(function, x)
+                _once(function, x, clock)
             calls += 1
-        return [list(row) for row in zip(*([_once(f, x) for f in functions] for _ in range(repeats)), strict=True)]
+        turns = [[_once(function, x, clock) for function in functions] for _ in range(repeats)]
+    return [list(seconds) for seconds in zip(*turns, strict=True)]
 
 
-def _once(function: Callable[[Tensor], Tensor], x: Tensor) -> float:
+def _once(function: Callable[[Tensor], Tensor], x: Tensor, clock: Callable[[], float]) -> float:
     if x.is_cuda:
         torch.cuda.synchronize(x.device)
-    start = time.perf_counter()
+    start = clock()
     function(x)
     if x.is_cuda:
         torch.cuda.synchronize(x.device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def _callable(module: nn.Module, compile: bool) -> Callable[[Tensor], Tensor]:

@@ -201,7 +201,7 @@ def create_rungs(config: Config) -> Rungs | None:
 
 
 def measure_latencies(config: Config, evaluator: Evaluator, folder: Path | None) -> LatencyTable:
-    """The additive latency table of a run; the attention modules of the space are measured when their costs are asked for."""
+    """The additive latency table of a run; placements are measured when their costs are asked for."""
     plan = config.search.latency
     device = plan.device or str(pick_device())
     file = folder / LATENCY_TABLE if folder else None
@@ -209,7 +209,7 @@ def measure_latencies(config: Config, evaluator: Evaluator, folder: Path | None)
     if known is None:
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise UsageError(f"search.latency.device = {device!r}: this machine has no GPU; valid: cpu")
-        log.warning("measuring the latency of the space's attention modules on %s", device)
+        log.warning("measuring the latency of the space's placements on %s", device)
     table = LatencyTable(
         config.space.backbone,
         image_size=evaluator.image_size,
