@@ -9,14 +9,16 @@ to the digit; with fresh gates it begins far below, and the question is whether 
 from __future__ import annotations
 
 import argparse
-import tempfile
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.samplers import write
 from evaluators.data import Data, load_data
 from evaluators.data.batches import make_batches
 from evaluators.training import VALIDATION_BATCH, Recipe, TrainingEvaluator, pick_device, validate
@@ -33,15 +35,15 @@ ARMS = {
 
 
 def backbone(num_classes: int, in_chans: int) -> TinyResNet:
-    """attune_tiny, four times as wide."""
-    return TinyResNet(num_classes, in_chans, widths=(64, 128, 256))
+    """attune_tiny, twice as wide."""
+    return TinyResNet(num_classes, in_chans, widths=(32, 64, 128))
 
 
-def train_plain(data: Data, recipe: Recipe, file: Path) -> float:
+def train_plain(data: Data, recipe: Recipe, file: Path) -> list[float]:
     """Accuracy of the network without attention; its weights go to `file`."""
     evaluator = TrainingEvaluator(data, recipe, device=pick_device())
     plain = Architecture.parse(f"{BACKBONE}:none,none,none")
-    return float(evaluator.evaluate(plain, fidelity=recipe.epochs, seed=0, keep=file)["accuracy"])
+    return [float(evaluator.evaluate(plain, fidelity=recipe.epochs, seed=0, keep=file)["accuracy"])]
 
 
 def curve(data: Data, recipe: Recipe, placements: str, identity_init: bool, seed: int) -> list[float]:
@@ -59,6 +61,20 @@ def curve(data: Data, recipe: Recipe, placements: str, identity_init: bool, seed
 
     evaluator.evaluate(arch, fidelity=recipe.epochs, seed=seed, report=report)
     return found
+
+
+def remembered(journal: Path, key: str, measure: Callable[[], list[float]]) -> list[float]:
+    """What the journal holds under `key`, or a new line of it: an interrupted benchmark goes on where it was."""
+    lines = journal.read_text().splitlines() if journal.is_file() else []
+    known = {row["key"]: row for row in map(json.loads, lines)}
+    if key not in known:
+        started = time.process_time()
+        values = measure()
+        known[key] = {"key": key, "values": values, "seconds": time.process_time() - started}
+        with journal.open("a") as out:
+            out.write(json.dumps(known[key]) + "\n")
+        print(key, *(f"{value:.3f}" for value in values), flush=True)
+    return list(known[key]["values"])
 
 
 def table(curves: Mapping[str, np.ndarray]) -> str:
@@ -94,32 +110,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", required=True, help="data that the backbone learns first")
     parser.add_argument("--target", required=True, help="data that it is fine-tuned on")
-    parser.add_argument("--epochs", type=int, default=6, help="of the fine-tuning")
+    parser.add_argument("--epochs", type=int, default=4, help="of the fine-tuning")
+    parser.add_argument("--source-epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--image-size", type=int, default=48, help="of the target")
-    parser.add_argument("--train-size", type=int, default=4000, help="images of the target")
+    parser.add_argument("--image-size", type=int, default=32, help="of the target")
+    parser.add_argument("--source-size", type=int, default=10000, help="images of the source")
+    parser.add_argument("--train-size", type=int, default=3000, help="images of the target")
+    parser.add_argument("--folder", type=Path, default=Path("runs/bench-fine-tuning"), help="what is measured already")
     parser.add_argument(
         "--markdown", type=Path, help="also write the table there, and the picture into images/ beside it"
     )
     options = parser.parse_args()
-    started = time.process_time()
-    source = load_data(options.source, train_size=20000, val_size=1000)
+    torch.set_num_threads(1)
+    source = load_data(options.source, train_size=options.source_size, val_size=1000)
     target = load_data(options.target, image_size=options.image_size, train_size=options.train_size, val_size=1000)
-    with tempfile.TemporaryDirectory() as folder:
-        first, plain = Path(folder) / "source.safetensors", Path(folder) / "plain.safetensors"
-        on_source = train_plain(source, Recipe(epochs=4, batch_size=64, lr=0.1), first)
-        adapt = Recipe(epochs=options.epochs, batch_size=64, lr=0.05, weights=str(first), layer_decay=0.7)
-        floor = train_plain(target, adapt, plain)
-        print(f"source {on_source:.3f}, target without attention {floor:.3f}", flush=True)
-        recipe = Recipe(epochs=options.epochs, batch_size=64, lr=0.05, weights=str(plain), layer_decay=0.7)
-        curves = {
-            name: np.array([curve(target, recipe, *arm, seed) for seed in range(options.seeds)])
-            for name, arm in ARMS.items()
-        }
+    sizes = (options.source_size, options.source_epochs, options.train_size, options.image_size, options.epochs)
+    folder = options.folder / "-".join(map(str, sizes))
+    folder.mkdir(parents=True, exist_ok=True)
+    journal, first, plain = folder / "journal.jsonl", folder / "source.safetensors", folder / "plain.safetensors"
+    learn = Recipe(epochs=options.source_epochs, batch_size=64, lr=0.1)
+    [on_source] = remembered(journal, "source", lambda: train_plain(source, learn, first))
+    adapt = Recipe(epochs=options.epochs, batch_size=64, lr=0.05, weights=str(first), layer_decay=0.7)
+    [floor] = remembered(journal, "plain", lambda: train_plain(target, adapt, plain))
+    recipe = adapt.model_copy(update={"weights": str(plain)})
+    curves = {
+        name: np.array(
+            [
+                remembered(journal, f"{name}, seed {seed}", partial(curve, target, recipe, *arm, seed))
+                for seed in range(options.seeds)
+            ]
+        )
+        for name, arm in ARMS.items()
+    }
+    seconds = sum(json.loads(line)["seconds"] for line in journal.read_text().splitlines())
     text = "\n".join(
         [
-            f"The network (attune_tiny, four times as wide) learned {len(source.train)} images of "
-            f"`{source.name.rpartition('/')[2]}` for 4 epochs (accuracy {on_source:.3f}), then {len(target.train)} of "
+            f"The network (attune_tiny, twice as wide) learned {len(source.train)} images of "
+            f"`{source.name.rpartition('/')[2]}` for {options.source_epochs} epochs "
+            f"(accuracy {on_source:.3f}), then {len(target.train)} of "
             f"`{target.name.rpartition('/')[2]}` at {target.image_size} pixels for {options.epochs} epochs without attention: "
             f"**{floor:.3f}, the floor**. Then `{ATTENTION}` went in and everything was trained for {options.epochs} more "
             f"epochs, {options.seeds} seeds, layer-wise learning rates (0.7 a stage). Validation accuracy, mean ± standard "
@@ -127,14 +155,13 @@ def main() -> None:
             "",
             table(curves),
             "",
-            f"{pick_device().type}, {(time.process_time() - started) / 60:.0f} CPU minutes in all.",
+            f"{pick_device().type}, {seconds / 60:.1f} CPU minutes in all.",
         ]
     )
     print(text)
     if options.markdown:
         draw(curves, floor, options.markdown.parent / "images" / "fine_tuning.png")
-        picture = "![Accuracy against epochs of fine-tuning](images/fine_tuning.png)"
-        options.markdown.write_text(f"# Fine-tuning: identity start against fresh gates\n\n{text}\n\n{picture}\n")
+        write(options.markdown, "measured", text + "\n")
 
 
 if __name__ == "__main__":

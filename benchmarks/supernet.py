@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks.samplers import write
 from evaluators.base import Evaluator
 from evaluators.cost import METRICS, CostTable
 from evaluators.data import load_data
@@ -22,22 +23,22 @@ from evaluators.proxies import PROXIES, ProxyEvaluator
 from evaluators.statistics import kendall, spearman
 from evaluators.supernet import SupernetEvaluator
 from evaluators.table import read_rows
-from evaluators.training import Recipe
-from search.config import load_config
+from evaluators.training import TrainingEvaluator
+from search.config import EvaluatorConfig, load_config
 from spaces import Architecture
 
 RESAMPLES = 1000
 
 
 def standalone(file: Path, seeds: int) -> pd.DataFrame:
-    """Index: architectures with all their seeds. Columns: `accuracy` (mean over the seeds) and `seconds` (of all of them)."""
+    """Index: architectures with all their seeds. Column: `accuracy` (mean over the seeds)."""
     rows = read_rows(file)
     by_seed = [f"accuracy_{seed}" for seed in range(seeds)]
     if by_seed[0] in rows:
         table = rows.set_index("architecture")
-        return pd.DataFrame({"accuracy": table[by_seed].mean(axis=1), "seconds": table["seconds"] * seeds})
+        return pd.DataFrame({"accuracy": table[by_seed].mean(axis=1)})
     groups = rows[rows["seed"] < seeds].groupby("architecture", sort=False)
-    table = groups.agg(accuracy=("accuracy", "mean"), seconds=("seconds", "sum"), seeds=("seed", "nunique"))
+    table = groups.agg(accuracy=("accuracy", "mean"), seeds=("seed", "nunique"))
     return table[table["seeds"] == seeds]
 
 
@@ -58,18 +59,23 @@ def row(name: str, scores: np.ndarray, accuracy: np.ndarray, seconds: float, who
 
 
 def main() -> None:
+    plan = EvaluatorConfig(name="supernet")  # the benchmark is of what a configuration gets
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--standalone", type=Path, default=Path("benchmarks/attune_bench.parquet"))
+    parser.add_argument("--standalone", type=Path, default=Path("benchmarks/standalone_attune_bench.csv"))
     parser.add_argument("--config", type=Path, default=Path("configs/attune_bench.yaml"), help="their space and recipe")
     parser.add_argument("--seeds", type=int, default=3, help="of the standalone accuracies")
     parser.add_argument("--architectures", type=int, default=120, help="at most so many, drawn at random")
-    parser.add_argument("--epochs", type=int, default=24, help="of the supernet")
-    parser.add_argument("--batch-size", type=int, default=64, help="of the supernet")
-    parser.add_argument("--lr", type=float, default=0.01, help="of the supernet")
-    parser.add_argument("--sandwich", type=int, default=0)
-    parser.add_argument("--calibration", type=int, default=256)
+    parser.add_argument("--epochs", type=int, default=plan.supernet_epochs, help="of the supernet")
+    parser.add_argument("--supernet-seed", type=int, default=0)
+    parser.add_argument("--sandwich", type=int, default=plan.sandwich)
+    parser.add_argument("--calibration", type=int, default=plan.calibration)
+    parser.add_argument("--validation", type=int, default=plan.validation)
+    parser.add_argument("--timed", type=int, default=3, help="candidates trained now, for the CPU seconds of one")
+    parser.add_argument(
+        "--keep", type=Path, default=Path("runs/bench-supernet"), help="where the trained supernet is kept"
+    )
     parser.add_argument("--no-proxies", action="store_true")
-    parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--markdown", type=Path, help="write the table between the marks of this page")
     options = parser.parse_args()
     torch.set_num_threads(1)
     table = standalone(options.standalone, options.seeds)
@@ -77,17 +83,33 @@ def main() -> None:
     if len(table) < 60:
         print(f"only {len(table)} architectures have all {options.seeds} seeds: too few for a verdict (60)")
     archs = [Architecture.parse(text) for text in table.index]
-    accuracy, whole = table["accuracy"].to_numpy(), float(table["seconds"].mean())
+    accuracy = table["accuracy"].to_numpy()
     config, device = load_config(options.config), torch.device("cpu")
     data, space = load_data(config.data), config.space.build()
 
-    recipe = Recipe(**config.training.model_dump() | {"batch_size": options.batch_size, "lr": options.lr})
-    supernet = SupernetEvaluator(
-        data, space, recipe, sandwich=options.sandwich, calibration=options.calibration, device=device
-    )
+    standalone_evaluator = TrainingEvaluator(data, config.training, device=device)
+    standalone_evaluator.evaluate(archs[0], fidelity=1, seed=0)  # pays for imports and kernels
     started = time.process_time()
-    supernet.net(options.epochs, 0)
-    training = time.process_time() - started
+    for arch in archs[: options.timed]:
+        standalone_evaluator.evaluate(arch, fidelity=config.training.epochs, seed=0)
+    whole = options.seeds * (time.process_time() - started) / options.timed
+
+    supernet = SupernetEvaluator(
+        data,
+        space,
+        config.training,
+        sandwich=options.sandwich,
+        calibration=options.calibration,
+        validation=options.validation,
+        device=device,
+    )
+    options.keep.mkdir(parents=True, exist_ok=True)
+    note = options.keep / f"seconds-s{options.supernet_seed}-e{options.epochs}.txt"
+    started = time.process_time()
+    supernet.prepare(options.keep, fidelity=options.epochs, seeds=[options.supernet_seed])
+    if not note.is_file():  # else it was trained by an earlier run
+        note.write_text(str(time.process_time() - started))
+    training = float(note.read_text())
     cost_table = CostTable(
         space.backbone, image_size=data.image_size, num_classes=data.num_classes, in_chans=data.in_chans
     )
@@ -99,7 +121,9 @@ def main() -> None:
     lines = []
     for name, (evaluator, fidelity, metric) in rungs.items():
         started = time.process_time()
-        scores = np.array([evaluator.evaluate(arch, fidelity=fidelity, seed=0)[metric] for arch in archs])
+        scores = np.array(
+            [evaluator.evaluate(arch, fidelity=fidelity, seed=options.supernet_seed)[metric] for arch in archs]
+        )
         lines.append(row(name, scores, accuracy, (time.process_time() - started) / len(archs), whole))
         print(lines[-1], flush=True)
     for metric in METRICS:
@@ -119,7 +143,7 @@ def main() -> None:
     )
     print(text)
     if options.markdown:
-        options.markdown.write_text(f"# Supernet and proxies against standalone training\n\n{text}\n")
+        write(options.markdown, options.config.stem, text + "\n")
 
 
 if __name__ == "__main__":

@@ -60,7 +60,9 @@ def synflow(model: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> float:
             weight.abs_()
     model.zero_grad(set_to_none=True)
     model(torch.ones_like(x_BCHW[:1], dtype=torch.float64)).sum().backward()
-    total = sum(float((weight * weight.grad).abs().sum()) for weight in model.parameters() if weight.grad is not None)
+    total = sum(
+        float((weight.detach() * weight.grad).abs().sum()) for weight in model.parameters() if weight.grad is not None
+    )
     with torch.no_grad():
         for name, weight in model.named_parameters():
             weight.mul_(signs[name])

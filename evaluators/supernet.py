@@ -1,15 +1,16 @@
 """The supernet: one backbone that holds every choice of every stage, trained once; then an evaluation is a forward pass.
 
 Single paths: Guo et al., Single Path One-Shot Neural Architecture Search, 2020. Fair sampling: Chu et al., FairNAS, 2021.
-Sandwich rule: Yu et al., BigNAS, 2020. Attention weights belong to a (site, placement) pair and are made when they are first
-needed, so the size of the space does not matter. Legend: S stages.
+Sandwich rule: Yu et al., BigNAS, 2020. What is judged is the average of the weights over the last steps, at a rate that does
+not fall (Izmailov et al., Averaging Weights Leads to Wider Optima, 2018). Attention weights belong to a (site, placement)
+pair and are made when they are first needed, so the size of the space does not matter. Legend: S stages.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 from evaluators.base import EvaluationError, Metrics, OnData, Report
 from evaluators.data import Data
 from evaluators.data.batches import Batches, make_batches
+from evaluators.data.splits import part
+from evaluators.speed import keep_freed_memory, use_matrix_products
 from evaluators.training import (
     VALIDATION_BATCH,
     Recipe,
@@ -42,6 +45,9 @@ from spaces.backbones.insertion import attach
 from spaces.errors import UsageError
 from spaces.placement import NONE, Architecture, Placement
 from spaces.space import SearchSpace
+
+EPOCHS = 48  # of the shared training where nothing else is asked for; docs/supernet.md
+DECAY = 0.998  # of the average of the weights where the recipe names no `ema`: about the last 500 steps
 
 
 class Switch(nn.Module):
@@ -105,6 +111,8 @@ class Supernet(nn.Module):
                 module = switch.select(placement)
                 if module is not None:
                     module.to(like.device).train(self.training)
+                    if like.device.type == "cpu":
+                        use_matrix_products(module)
                     made.extend(module.parameters())
         return made
 
@@ -170,6 +178,33 @@ def largest_path(space: SearchSpace) -> Architecture:
     return Architecture(space.backbone, best)
 
 
+class Average:
+    """A running average of weights that may grow in number: the decay rises to `decay`, so that first steps are forgotten."""
+
+    def __init__(self, weights: Iterable[nn.Parameter], decay: float) -> None:
+        self.decay, self.steps = decay, 0
+        self.weights: list[Tensor] = []
+        self.averages: list[Tensor] = []
+        self.add(weights)
+
+    def add(self, weights: Iterable[nn.Parameter]) -> None:
+        """Average these as well, from their present values on."""
+        for weight in weights:
+            self.weights.append(weight.detach())
+            self.averages.append(weight.detach().clone())
+
+    def update(self) -> None:
+        """average += (1 - d) (weight - average), after an optimizer's step."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        torch._foreach_lerp_(self.averages, self.weights, 1 - decay)
+
+    def store(self) -> None:
+        """Put the averages into the weights' place."""
+        for weight, average in zip(self.weights, self.averages, strict=True):
+            weight.copy_(average)
+
+
 def train_supernet(
     space: SearchSpace,
     data: Data,
@@ -181,14 +216,20 @@ def train_supernet(
     identity_init: bool = True,
     sandwich: int = 0,
 ) -> Supernet:
-    """Train all paths of a space together, one fairly sampled path a step.
+    """Train all paths of a space together, one fairly sampled path a step; the weights' average over the last steps.
 
+    The recipe's rate stays where its warm-up has brought it: a choice is trained in a few of all steps only, and must not
+    learn less for being drawn late. Its `schedule` and `min_lr` are those of single candidates.
     sandwich: n > 0 adds up the gradients of the plain backbone, the largest path and n sampled ones in every step.
     """
+    recipe = recipe.model_copy(update={"schedule": "constant"})
     with seeded(seed, device):
         net = Supernet(
             space.backbone, data.num_classes, data.in_chans, image_size=data.image_size, identity_init=identity_init
         )
+        if device.type == "cpu":
+            keep_freed_memory()
+            use_matrix_products(net)
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         net = net.to(device).to(memory_format=layout)  # type: ignore[call-overload]  # missing in torch's stubs
         generator = torch.Generator().manual_seed(seed)
@@ -198,6 +239,7 @@ def train_supernet(
         )
         optimizer = make_optimizer(net, recipe)
         schedule = make_schedule(optimizer, recipe, len(train), epochs)
+        average = Average(net.parameters(), recipe.ema or DECAY)
         paths = fair_paths(space, np.random.default_rng(seed))
         plain = Architecture(space.backbone, (NONE,) * len(net.stages))
         ends = (plain, largest_path(space)) if sandwich else ()
@@ -210,14 +252,20 @@ def train_supernet(
                 schedule.step_update(step)
                 x_BCHW, target = mix(x_BCHW, y_B, data.num_classes, augment, generator)
                 for arch in (*ends, *(next(paths) for _ in range(max(1, sandwich)))):
-                    add_parameters(optimizer, net.select(arch), recipe)
+                    made = net.select(arch)
+                    add_parameters(optimizer, made, recipe)
+                    average.add(made)
                     loss, micro_batch = backward(net, x_BCHW, target, recipe, micro_batch)
                     total_loss += loss
+                if recipe.clip is not None:
+                    nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
+                average.update()
                 step += 1
             if not float(total_loss) < float("inf"):
                 raise EvaluationError(f"the supernet's training loss became {float(total_loss)} in epoch {epoch}")
+        average.store()
     return net.eval()
 
 
@@ -237,7 +285,7 @@ class SupernetEvaluator(OnData):
     """Evaluates by a forward pass through shared weights. fidelity: epochs of the supernet's one training.
 
     The first evaluation at a fidelity and seed trains the supernet; each later one recalibrates the BatchNorm statistics
-    on `calibration` training images and runs over validation.
+    on `calibration` training images and runs over `validation` images of that split (None: all), by class in proportion.
     """
 
     data: Data
@@ -245,7 +293,8 @@ class SupernetEvaluator(OnData):
     recipe: Recipe = field(default_factory=Recipe)
     identity_init: bool = True
     sandwich: int = 0
-    calibration: int = 512
+    calibration: int = 256
+    validation: int | None = 1000
     device: torch.device = field(default_factory=pick_device)
     nets: dict[tuple[int, int], Supernet] = field(default_factory=dict, repr=False)
 
@@ -254,12 +303,14 @@ class SupernetEvaluator(OnData):
         start = "identity" if self.identity_init else "fresh"
         choices = hashlib.blake2b(repr(self.space.choices).encode(), digest_size=6).hexdigest()
         return (
-            f"supernet {self.data.identity} {self.recipe.digest} {start} {self.sandwich} {self.calibration} {choices}"
+            f"averaged supernet {self.data.identity} {self.recipe.digest} {start} {self.sandwich} {self.calibration} "
+            f"{self.validation} {choices}"
         )
 
     @cached_property
     def _val(self) -> Batches:
-        return make_batches(self.data.val, self.data, VALIDATION_BATCH, self.device, workers=self.recipe.workers)
+        val = part(self.data.val, self.validation)
+        return make_batches(val, self.data, VALIDATION_BATCH, self.device, workers=self.recipe.workers)
 
     def net(self, fidelity: int, seed: int) -> Supernet:
         """The supernet of this fidelity and seed, trained when it is first asked for."""
@@ -295,7 +346,10 @@ class SupernetEvaluator(OnData):
             )
         net = self._new()
         net.load(content["weights"])
-        return net.to(self.device).eval()
+        if self.device.type == "cpu":
+            use_matrix_products(net)
+        layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
+        return net.to(self.device).to(memory_format=layout).eval()  # type: ignore[call-overload]  # missing in torch's stubs
 
     def _new(self) -> Supernet:
         data = self.data

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from evaluators.memory import parse_memory
 from evaluators.proxies import PROXIES
+from evaluators.supernet import EPOCHS
 from evaluators.training import Recipe
 from spaces import SearchSpace
 from spaces.budget import parse_limits
@@ -86,11 +87,16 @@ class EvaluatorConfig(Section):
     start: Literal["scratch", "supernet"] = Field(
         default="scratch", description="training: weights to begin with; supernet: those that one has learned"
     )
-    supernet_epochs: int = Field(default=10, ge=1, description="training from a supernet: epochs of the supernet")
+    supernet_epochs: int = Field(default=EPOCHS, ge=1, description="supernet, or a start from one: its epochs")
     sandwich: int = Field(
         default=0, ge=0, description="supernet: sampled paths a step beside the smallest and the largest"
     )
-    calibration: int = Field(default=512, ge=1, description="supernet: images for the statistics of a candidate")
+    calibration: int = Field(default=256, ge=1, description="supernet: images for the statistics of a candidate")
+    validation: int | None = Field(
+        default=1000,
+        ge=1,
+        description="supernet: images that a candidate is judged on; None: the whole validation split",
+    )
     proxy: str = Field(default="params", description="proxy: which one")
     file: str | None = Field(default=None, description="table: parquet, CSV or JSON lines of past evaluations")
 
@@ -102,7 +108,7 @@ class EvaluatorConfig(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         valid = ["name", "seeds", *EVALUATOR_OPTIONS[self.name]]
-        valid += ["supernet_epochs", *EVALUATOR_OPTIONS["supernet"]] if self.start == "supernet" else []
+        valid += ["supernet_epochs", "sandwich"] if self.start == "supernet" else []
         for key, field in type(self).model_fields.items():
             if getattr(self, key) != field.default and key not in valid:
                 raise unknown(f"option of the evaluator {self.name!r}", key, valid)
@@ -118,7 +124,7 @@ class EvaluatorConfig(Section):
 # Which keys mean something to which evaluator.
 EVALUATOR_OPTIONS: dict[str, list[str]] = {
     "training": ["start"],
-    "supernet": ["sandwich", "calibration"],
+    "supernet": ["supernet_epochs", "sandwich", "calibration", "validation"],
     "proxy": ["proxy"],
     "table": ["file"],
 }
@@ -202,6 +208,11 @@ class Config(Section):
     def seeds(self) -> range:
         """The seeds that an evaluation is the mean over."""
         return range(self.seed, self.seed + self.evaluator.seeds)
+
+    @property
+    def fidelity(self) -> int:
+        """That of the search's evaluations, in epochs: of a candidate's training, or of the supernet's."""
+        return self.evaluator.supernet_epochs if self.evaluator.name == "supernet" else self.training.epochs
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -117,7 +117,7 @@ def run_search(config: Config, folder: str | Path, *, resume: bool = False) -> O
         if problem.latency:  # a run that goes on has to see the same costs
             (folder / LATENCY_TABLE).write_text(json.dumps(problem.latency.to_dict(), indent=1))
         if isinstance(evaluator, Preparing):
-            evaluator.prepare(folder, fidelity=config.training.epochs, seeds=config.seeds)
+            evaluator.prepare(folder, fidelity=config.fidelity, seeds=config.seeds)
         return _Run(config, folder, store, problem, evaluator).go()
 
 
@@ -144,7 +144,13 @@ def create_evaluator(config: Config) -> Evaluator:
     if plan.name == "training" and plan.start == "scratch":
         return create_trainer(config, data)
     supernet = SupernetEvaluator(
-        data, config.space.build(), config.training, identity_init, plan.sandwich, plan.calibration
+        data,
+        config.space.build(),
+        config.training,
+        identity_init,
+        plan.sandwich,
+        plan.calibration,
+        plan.validation,
     )
     if plan.name == "supernet":
         return supernet
@@ -245,7 +251,7 @@ class _Run:
         self.config, self.folder, self.store = config, folder, store
         self.problem, self.evaluator = problem, evaluator
         self.task = evaluator.identity
-        self.fidelity = config.training.epochs
+        self.fidelity = config.fidelity
         self.weights = folder / "weights" if config.search.keep_weights != "none" else None
         self.front = RunningFront(config.search.costs)
         # What `export` may be asked for: the fronts of each single cost, besides that of the search.

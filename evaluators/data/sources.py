@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,16 +171,28 @@ def open_cub(folder: Path, split: str) -> Source:
     def read(name: str) -> dict[str, str]:
         if not (folder / name).is_file():
             raise UsageError(f"{folder} looks like CUB-200-2011, but {name} is missing")
-        lines = (folder / name).read_text().splitlines()
-        return dict(line.split(maxsplit=1) for line in lines if line.strip())
+        lines = [line.split(maxsplit=1) for line in (folder / name).read_text().splitlines() if line.strip()]
+        broken = next((line for line in lines if len(line) < 2), None)
+        if broken:
+            raise UsageError(f"{folder / name}: line {broken[0]!r} is not a number and what it stands for")
+        return {number: text.strip() for number, text in lines}
+
+    def lookup(table: dict[str, str], key: str, name: str) -> str:
+        if key not in table:
+            raise UsageError(f"{folder / name} has no line for {key}")
+        return table[key]
 
     paths, classes, is_train = read("images.txt"), read("image_class_labels.txt"), read("train_test_split.txt")
     names = read("classes.txt")
-    chosen = [key for key in paths if (is_train[key] == "1") == (split == "train")]
+    chosen = [key for key in paths if (lookup(is_train, key, "train_test_split.txt") == "1") == (split == "train")]
+    labels = [lookup(classes, key, "image_class_labels.txt") for key in chosen]
+    wrong = next((label for label in labels if not label.isdigit()), None)
+    if wrong is not None:
+        raise UsageError(f"{folder / 'image_class_labels.txt'}: class {wrong!r} is not a number")
     return FileSource(
         tuple(folder / "images" / paths[key] for key in chosen),
-        np.array([int(classes[key]) - 1 for key in chosen]),
-        tuple(names[str(index + 1)] for index in range(len(names))),
+        np.array([int(label) - 1 for label in labels]),
+        tuple(lookup(names, str(index + 1), "classes.txt") for index in range(len(names))),
     )
 
 
@@ -269,8 +282,11 @@ class TorchvisionSource:
             raise UsageError(f"corrupt image {self.where(index)}: {error}") from error
 
     def where(self, index: int) -> str:
-        files = getattr(self.dataset, "_image_files", None) or getattr(self.dataset, "_images", None)
-        return str(files[index]) if files else f"row {index} of {self.name}"
+        kept = (getattr(self.dataset, name, None) for name in ("_image_files", "_images", "_samples"))
+        files = next((found for found in kept if found), None)
+        if files is None:
+            return f"row {index} of {self.name}"
+        return str(files[index][0] if isinstance(files[index], tuple) else files[index])
 
 
 def open_torchvision(name: str, split: str, root: Path) -> Source:
@@ -279,8 +295,12 @@ def open_torchvision(name: str, split: str, root: Path) -> Source:
 
     how = TORCHVISION[name]
     arguments = {how.argument: how.train if split == "train" else how.test}
+    build = partial(getattr(datasets, how.build), root=str(root), **arguments)
     try:
-        dataset = getattr(datasets, how.build)(root=str(root), download=True, **arguments)
+        try:
+            dataset = build(download=False)
+        except (OSError, RuntimeError):  # not there; StanfordCars refuses to be asked for a download where it is
+            dataset = build(download=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise UsageError(f"{name} is not in {root} and cannot be downloaded: {str(error).splitlines()[0]}") from error
     labels = getattr(dataset, how.labels)

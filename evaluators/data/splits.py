@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -148,6 +148,17 @@ def subset(labels: np.ndarray, rows: np.ndarray, size: int | None, seed: int) ->
     if size < 1:
         raise UsageError(f"a subset of {size} images is empty; valid: 1 to {len(rows)}")
     return rows[cut(labels[rows], size, seed)[1]]
+
+
+def part(split: Split, size: int | None) -> Split:
+    """At most `size` images of a split, by class in proportion, always the same ones; all of them with None."""
+    rows = subset(split.labels_N.numpy(), np.arange(len(split)), size, seed=0)
+    if len(rows) == len(split):
+        return split
+    if isinstance(split, StreamSplit):
+        return replace(split, rows=split.rows[rows])
+    kept = torch.from_numpy(rows)
+    return ArraySplit(split.images_NCHW[kept], split.labels_N[kept])
 
 
 def check_labels(labels: np.ndarray, num_classes: int, where: Callable[[int], str]) -> None:

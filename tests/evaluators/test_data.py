@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import pickle
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from evaluators.data import ArraySplit, StreamSplit, embedded, load_data
-from evaluators.data.splits import cut, moments
+from evaluators.data.sources import TORCHVISION
+from evaluators.data.splits import cut, moments, part
 from spaces.errors import UsageError
 
 
@@ -158,6 +161,129 @@ def test_cub_layout(tmp_path: Path) -> None:
     assert (len(data.train), len(data.val), len(data.test)) == (3, 1, 1)
     assert data.class_names == ("001.Albatross", "002.Gull")
     assert data.test.labels_N.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("image_class_labels.txt", "1 1\n", "image_class_labels.txt has no line for 2"),
+        ("image_class_labels.txt", "1 1\n2 gull\n", "class 'gull' is not a number"),
+        ("image_class_labels.txt", "1 1\n2 9\n", "label 8 out of range in .*b.png; valid: 0 to 1"),
+        ("train_test_split.txt", "1\n", "train_test_split.txt: line '1' is not a number and"),
+        ("classes.txt", None, "looks like CUB-200-2011, but classes.txt is missing"),
+    ],
+)
+def test_broken_lists_of_cub(tmp_path: Path, file: str, content: str | None, message: str) -> None:
+    lists = {
+        "images.txt": "1 a.png\n2 b.png\n",
+        "image_class_labels.txt": "1 1\n2 2\n",
+        "train_test_split.txt": "1 1\n2 1\n",
+        "classes.txt": "1 tern\n2 gull\n",
+    }
+    for name, text in {**lists, file: content}.items():
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError, match=message) as caught:
+        load_data(f"folder:{tmp_path}", val_size=1)
+    assert "\n" not in str(caught.value)
+
+
+def write_torchvision(name: str, root: Path, labels: list[int]) -> None:
+    """A set in the layout of torchvision's class for it, with these labels for train and for test; class names c0, c1, c2."""
+    from scipy.io import savemat
+
+    def jpegs(folder: Path, names: list[str]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, file in enumerate(names):
+            picture(index, (14, 12)).save(folder / file)
+
+    arrays = np.stack([np.asarray(picture(index)) for index in range(len(labels))])  # (N, 12, 12, 3)
+    if name == "fashion_mnist":
+        raw = root / "FashionMNIST" / "raw"
+        raw.mkdir(parents=True)
+        for half in ("train", "t10k"):
+            head = struct.pack(">4i", 2051, len(labels), 12, 12)
+            (raw / f"{half}-images-idx3-ubyte").write_bytes(head + arrays[..., 0].tobytes())
+            (raw / f"{half}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, len(labels)) + bytes(labels))
+    elif name == "svhn":
+        for half in ("train", "test"):
+            savemat(root / f"{half}_32x32.mat", {"X": arrays.transpose(1, 2, 3, 0), "y": np.array(labels)[:, None]})
+    elif name == "flowers102":
+        jpegs(root / "flowers-102" / "jpg", [f"image_{index + 1:05d}.jpg" for index in range(2 * len(labels))])
+        savemat(root / "flowers-102" / "imagelabels.mat", {"labels": np.array(labels * 2) + 1})
+        numbers = np.arange(len(labels)) + 1
+        savemat(root / "flowers-102" / "setid.mat", {"trnid": numbers, "tstid": numbers + len(labels), "valid": []})
+    elif name == "oxford_pets":
+        names = [f"c{label}_{index}" for index, label in enumerate(labels)]
+        jpegs(root / "oxford-iiit-pet" / "images", [f"{file}.jpg" for file in names])
+        (root / "oxford-iiit-pet" / "annotations").mkdir()
+        lines = "".join(f"{file} {label + 1} 1 1\n" for file, label in zip(names, labels, strict=True))
+        for half in ("trainval", "test"):
+            (root / "oxford-iiit-pet" / "annotations" / f"{half}.txt").write_text(lines)
+    elif name == "aircraft":
+        folder = root / "fgvc-aircraft-2013b" / "data"
+        jpegs(folder / "images", [f"{index}.jpg" for index in range(len(labels))])
+        (folder / "variants.txt").write_text("c0\nc1\nc2\n")
+        lines = "".join(f"{index} c{label}\n" for index, label in enumerate(labels))
+        for half in ("trainval", "test"):
+            (folder / f"images_variant_{half}.txt").write_text(lines)
+    elif name == "stanford_cars":
+        folder = root / "stanford_cars"
+        kind = [("fname", object), ("class", np.int64)]
+        cells = np.array([(f"{index}.jpg", label + 1) for index, label in enumerate(labels)], dtype=kind)
+        (folder / "devkit").mkdir(parents=True)
+        savemat(folder / "devkit" / "cars_meta.mat", {"class_names": np.array(["c0", "c1", "c2"], dtype=object)})
+        for half, file in (("train", "devkit/cars_train_annos.mat"), ("test", "cars_test_annos_withlabels.mat")):
+            jpegs(folder / f"cars_{half}", [f"{index}.jpg" for index in range(len(labels))])
+            savemat(folder / file, {"annotations": cells})
+    else:
+        folder = root / ("cifar-10-batches-py" if name == "cifar10" else "cifar-100-python")
+        folder.mkdir(parents=True)
+        planes = np.stack([np.asarray(picture(index, (32, 32))) for index in range(len(labels))]).transpose(0, 3, 1, 2)
+        key, names = ("labels", "label_names") if name == "cifar10" else ("fine_labels", "fine_label_names")
+        batch = {"data": planes.reshape(len(labels), -1), key: labels}
+        parts = [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"] if name == "cifar10" else ["train", "test"]
+        for half in parts:
+            (folder / half).write_bytes(pickle.dumps(batch))
+        meta = "batches.meta" if name == "cifar10" else "meta"
+        (folder / meta).write_bytes(pickle.dumps({names: ["c0", "c1", "c2"]}))
+
+
+@pytest.mark.parametrize("name", sorted(TORCHVISION))
+def test_torchvision_sets_from_their_own_files(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision's own classes read files of the published layout; only their checksums cannot be those of the real sets."""
+    from torchvision import datasets
+
+    labels = [0, 1, 2] * 5
+    write_torchvision(name, tmp_path, labels)
+    for module in (datasets.cifar, datasets.svhn, datasets.flowers102):
+        monkeypatch.setattr(module, "check_integrity", lambda path, md5=None: Path(path).is_file())
+    if name == "flowers102":
+        monkeypatch.setattr(datasets.Flowers102, "classes", ["c0", "c1", "c2"])
+    if name == "fashion_mnist":
+        monkeypatch.setattr(datasets.FashionMNIST, "classes", ["c0", "c1", "c2"])
+    data = load_data(name, root=str(tmp_path), image_size=10, val_size=3)
+    names = [name.lower() for name in data.class_names]  # of the pets, torchvision makes titles
+    assert names == (["0", "1", "2"] if name == "svhn" else ["c0", "c1", "c2"])
+    assert (len(data.train), len(data.val)) == ((72, 3) if name == "cifar10" else (12, 3))  # CIFAR-10 has five files
+    assert torch.bincount(data.val.labels_N).tolist() == [1, 1, 1]
+    assert data.test.labels_N.tolist() == labels
+    assert (data.in_chans, data.image_size) == (1 if name == "fashion_mnist" else 3, 10)
+    broken = next(tmp_path.rglob("*.jpg"), None)
+    if broken is not None:
+        for file in tmp_path.rglob("*.jpg"):
+            file.write_bytes(b"no image")
+        with pytest.raises(UsageError, match=r"^corrupt image .*\.jpg: "):
+            load_data(name, root=str(tmp_path), image_size=10, val_size=3)
+
+
+def test_a_part_of_a_split_keeps_the_classes_in_proportion(tmp_path: Path) -> None:
+    write_parquet(tmp_path, [0] * 20 + [1] * 10 + [2] * 10)
+    for stream in (False, True):
+        val = load_data(f"hf:{tmp_path}", val_size=20, image_size=12, stream=stream).val
+        assert torch.bincount(part(val, 8).labels_N).tolist() == [4, 2, 2]
+        assert part(val, 8).digest == part(val, 8).digest
+        assert part(val, None) is part(val, 20) is val
 
 
 def test_npz(tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ from evaluators.base import EvaluationError
 from evaluators.data import Data, load_data
 from evaluators.proxies import PROXIES, ProxyEvaluator, naswot, snip, synflow
 from evaluators.statistics import kendall, spearman, summarize
-from evaluators.supernet import Supernet, SupernetEvaluator, fair_paths, largest_path, train_supernet
+from evaluators.supernet import Average, Supernet, SupernetEvaluator, fair_paths, largest_path, train_supernet
 from evaluators.table import TableEvaluator
 from evaluators.training import Recipe, TrainingEvaluator
 from spaces import Architecture, SearchSpace
+from spaces.attention import list_attentions
 from spaces.backbone import build_model
 from spaces.errors import UsageError
 
@@ -70,6 +71,37 @@ def test_fair_paths_use_every_choice_equally_often(space: SearchSpace) -> None:
         counts = Counter(str(path.placements[stage]) for path in paths)
         assert set(counts) == {str(choice) for choice in choices}
         assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_a_space_of_a_billion_makes_only_what_its_paths_need() -> None:
+    genes = {"reductions": (4, 8, 16), "kernels": (3, 5, 7), "groups": (1, 2, 4), "sites": ("slot", "stage")}
+    space = SearchSpace.build("resnet18", tuple(list_attentions()), **genes)
+    assert space.size > 10**9
+    net = Supernet("resnet18", 10, 3, image_size=16).eval()
+    paths = list(islice(fair_paths(space, np.random.default_rng(0)), 3))
+    for path in paths:
+        net.select(path)
+        assert torch.isfinite(net(torch.randn(2, 3, 16, 16))).all()
+    placed = [pair for path in paths for pair in zip(net.stages, path.placements, strict=True)]
+    sites = sum(len(kinds[placement.site]) for kinds, placement in placed if placement.site)
+    assert 0 < sum(len(switch.choices) for switch in net.switches) <= sites
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=30), st.floats(0.1, 0.99))
+@settings(max_examples=30, deadline=None)
+def test_the_average_of_weights_follows_them(values: list[float], decay: float) -> None:
+    weight, late = nn.Parameter(torch.zeros(1, dtype=torch.float64)), nn.Parameter(torch.ones(1, dtype=torch.float64))
+    average = Average([weight], decay)
+    expected = 0.0
+    for step, value in enumerate(values, start=1):
+        weight.data.fill_(value)
+        average.update()
+        keep = min(decay, (1 + step) / (10 + step))
+        expected = keep * expected + (1 - keep) * value
+    average.add([late])
+    average.store()
+    assert weight.item() == pytest.approx(expected, abs=1e-9)
+    assert late.item() == 1
 
 
 def test_largest_path_has_no_larger_neighbour(space: SearchSpace) -> None:

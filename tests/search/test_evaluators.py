@@ -65,7 +65,7 @@ def test_a_table_answers_a_search_with_all_its_seeds(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_supernet_is_trained_once_and_scores_a_search(tmp_path: Path) -> None:
-    config = configuration({"name": "supernet", "calibration": 64})
+    config = configuration({"name": "supernet", "calibration": 64, "supernet_epochs": 1})
     outcome = run_search(config, tmp_path / "run")
     assert (outcome.finished, outcome.failed) == (6, 0)
     file = tmp_path / "run" / "supernet-s0-e1.pt"
@@ -75,7 +75,7 @@ def test_a_supernet_is_trained_once_and_scores_a_search(tmp_path: Path) -> None:
     for row in load(tmp_path / "run").summary.itertuples():
         again = evaluator.evaluate(Architecture.parse(row.architecture), fidelity=1, seed=0)
         assert again["accuracy"] == pytest.approx(row.accuracy, abs=0.02), "the kept supernet is the one that scored"
-    other = create_evaluator(configuration("supernet", lr=0.01))
+    other = create_evaluator(configuration({"name": "supernet", "calibration": 64}, lr=0.01))
     with pytest.raises(UsageError, match=r"supernet-s0-e1.pt was trained with other data or another recipe"):
         other.prepare(tmp_path / "run", fidelity=1, seeds=[0])  # type: ignore[attr-defined]
 
