@@ -31,6 +31,17 @@ def to_map(y_BPC: Tensor, x_BCHW: Tensor) -> Tensor:
     return y_BPC.transpose(1, 2).unflatten(2, x_BCHW.shape[2:]).to(x_BCHW.dtype)
 
 
+def features(layer: PointConv, x_BCHW: Tensor, as_product: bool) -> Tensor:
+    """A 1x1 convolution of a map, (B, out, P), if wanted as one matrix product for each image."""
+    if as_product:
+        assert layer.bias is not None
+        # In the dtype of x before it is expanded: autocast would copy it for each image.
+        weight_BoC = layer.weight.flatten(1).to(x_BCHW.dtype).expand(x_BCHW.shape[0], -1, -1)
+        return torch.baddbmm(layer.bias[:, None], weight_BoC, x_BCHW.flatten(2))
+    y_BoP: Tensor = layer(x_BCHW).flatten(2)
+    return y_BoP
+
+
 def weighted(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """softmax(scale Q K^T) V as two products, (..., P, d), the weights of all pairs of positions written out."""
     weights = (q @ k.transpose(-2, -1)).mul_(scale).softmax(-1)
@@ -62,11 +73,15 @@ class DoubleAttention(nn.Module):
         self.project = conv(dims, hidden, channels)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        a_BmP = self.conv_a(x_BCHW).flatten(2)
-        g_Bmn = a_BmP @ self.conv_b(x_BCHW).flatten(2).softmax(2).transpose(1, 2)
-        z_BmP = g_Bmn @ self.conv_v(x_BCHW).flatten(2).softmax(1)
-        added: Tensor = self.project(z_BmP.unflatten(2, x_BCHW.shape[2:]))
-        return x_BCHW + added.to(x_BCHW.dtype)
+        # Products hold a gradient of the weights for each image, and take less time and memory where those are smaller
+        # than the map. While training only: exported and counted networks have the published convolutions.
+        size = x_BCHW.shape[2:]
+        product = self.training and x_BCHW.is_contiguous() and x_BCHW.shape[1] < size.numel()
+        a_BmP = features(self.conv_a, x_BCHW, product)
+        g_Bmn = a_BmP @ features(self.conv_b, x_BCHW, product).softmax(2).transpose(1, 2)
+        z_BmP = g_Bmn @ features(self.conv_v, x_BCHW, product).softmax(1)
+        added_BCP = features(self.project, z_BmP.unflatten(2, size), product)
+        return x_BCHW + added_BCP.unflatten(2, size).to(x_BCHW.dtype)
 
 
 class NonLocal(nn.Module):
