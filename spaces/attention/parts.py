@@ -145,8 +145,9 @@ class ParallelMax(ParallelSum):
 class IdentityStart(nn.Module):
     """`x + g * (f(x) - x)` with a learnable scalar g that starts at 0: the identity, whatever f is.
 
-    Equal to its input in every element as long as f(x) is finite. The gradient of g at the first step is
-    <dL/dy, f(x) - x>, so f must not be the identity itself: types that publish a zero initialisation are built without.
+    Equal to its input in every element as long as f(x) is finite (a negative zero may come back as zero). The gradient
+    of g at the first step is <dL/dy, f(x) - x>, so f must not be the identity itself: types that publish a zero
+    initialisation are built without.
     """
 
     def __init__(self, inner: nn.Module) -> None:
