@@ -68,6 +68,15 @@ class Preparing(Protocol):
         ...
 
 
+@runtime_checkable
+class Movable(Protocol):
+    """An evaluator that computes on a device, and may come to a machine with another one."""
+
+    def at_home(self) -> Evaluator:
+        """The same on the device of this machine."""
+        ...
+
+
 class OnData:
     """What every evaluator that works on a data set says about its task."""
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
@@ -154,6 +154,10 @@ class ProxyEvaluator(OnData):
     def identity(self) -> str:
         start = "identity" if self.identity_init else "fresh"
         return f"proxy {self.proxy} {self.batch_size} {self.data.identity} {start} {self.native}"
+
+    def at_home(self) -> Self:
+        """The same on the device of this machine."""
+        return replace(self, device=pick_device())
 
     def evaluate(
         self,

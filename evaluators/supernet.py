@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -306,6 +307,11 @@ class SupernetEvaluator(OnData):
             f"averaged supernet {self.data.identity} {self.recipe.digest} {start} {self.sandwich} {self.calibration} "
             f"{self.validation} {choices}"
         )
+
+    def at_home(self) -> Self:
+        """The same on the device of this machine, with what was trained."""
+        device = pick_device()
+        return replace(self, device=device, nets={key: net.to(device) for key, net in self.nets.items()})
 
     @cached_property
     def _val(self) -> Batches:

@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -472,6 +472,10 @@ class TrainingEvaluator(OnData):
     def identity(self) -> str:
         start = "identity" if self.identity_init else "fresh"
         return f"training {self.data.identity} {self.recipe.digest} {start} {self.native}"
+
+    def at_home(self) -> Self:
+        """The same on the device of this machine."""
+        return replace(self, device=pick_device())
 
     def evaluate(
         self,

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -21,10 +20,7 @@ import ray
 import torch
 from ray.tune import Trainable
 
-from evaluators.base import EvaluationError, Evaluator, Report
-from evaluators.proxies import ProxyEvaluator
-from evaluators.supernet import SupernetEvaluator
-from evaluators.training import TrainingEvaluator, pick_device
+from evaluators.base import EvaluationError, Evaluator, Movable, Report
 from search.store import COMPLETE, FAILED, STOPPED
 from spaces import Architecture
 
@@ -95,7 +91,7 @@ class EvaluationTrial(Trainable):
         """``plan`` holds fidelity, the ``rungs`` to report at (none: the evaluation is one step), seeds, threads, the folder
         for weights (None: weights are not kept) and whether to send them to the driver instead, that for checkpoints (None: an
         evaluation starts anew), and ``overdue`` and ``time_limit`` in seconds (None: it may take any time)."""
-        self._evaluator = at_home(evaluator)
+        self._evaluator = evaluator.at_home() if isinstance(evaluator, Movable) else evaluator
         self._plan = plan
         self._running: Pausing | None = None
 
@@ -217,17 +213,6 @@ class EvaluationTrial(Trainable):
         outcome["accuracy"] = sum(accuracy for _, accuracy, _ in by_seed) / len(by_seed)
         outcome["seconds"] = sum(seconds for _, _, seconds in by_seed)
         return {**outcome, "by_seed": by_seed, "state": COMPLETE, "reason": ""}
-
-
-def at_home(evaluator: Evaluator) -> Evaluator:
-    """The evaluator on the device of the machine that it came to; the driver's may have been another."""
-    if isinstance(evaluator, TrainingEvaluator | ProxyEvaluator):
-        return replace(evaluator, device=pick_device())
-    if isinstance(evaluator, SupernetEvaluator):
-        device = pick_device()
-        nets = {key: net.to(device) for key, net in evaluator.nets.items()}
-        return replace(evaluator, device=device, nets=nets)
-    return evaluator
 
 
 def failed(reason: str) -> Outcome:

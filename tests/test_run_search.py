@@ -6,12 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from wsgiref.util import setup_testing_defaults
 
 import pandas as pd
 import pytest
 import yaml
+
+import run_search
+from search.store import read_journal
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,7 +29,8 @@ SMALL = {
 
 def start(*args: object, **kwargs: object) -> subprocess.Popen[str]:
     command = [sys.executable, str(ROOT / "run_search.py"), *map(str, args)]
-    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)  # type: ignore[call-overload]
+    pipes: dict[str, object] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | kwargs
+    return subprocess.Popen(command, cwd=ROOT, text=True, **pipes)  # type: ignore[call-overload]
 
 
 def run(*args: object, code: int = 0) -> tuple[str, str]:
@@ -33,6 +38,25 @@ def run(*args: object, code: int = 0) -> tuple[str, str]:
     out, err = process.communicate(timeout=300)
     assert process.returncode == code, f"exit code {process.returncode}, not {code}\n{out}\n{err}"
     return out, err
+
+
+Here = Callable[..., tuple[str, str]]
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Here:
+    """The same as ``run`` in this process, which has imported torch and timm already."""
+
+    def run_here(*args: object, code: int = 0) -> tuple[str, str]:
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "argv", ["run_search.py", *map(str, args)])
+        capsys.readouterr()
+        found = run_search.main()
+        out, err = capsys.readouterr()
+        assert found == code, f"exit code {found}, not {code}\n{out}\n{err}"
+        return out, err
+
+    return run_here
 
 
 @pytest.fixture
@@ -44,12 +68,16 @@ def config(tmp_path: Path) -> Path:
 
 def wait_for_evaluations(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
     journal = folder / "evaluations.jsonl"
+    wait_until(lambda: journal.exists() and journal.read_text().count("\n") >= count, process)
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     for _ in range(1200):
-        if journal.exists() and journal.read_text().count("\n") >= count:
+        if condition():
             return
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
-    raise AssertionError(f"no {count} evaluations in two minutes")
+    raise AssertionError("not in two minutes")
 
 
 def dashboard_parameters(database: Path) -> set[str]:
@@ -65,7 +93,9 @@ def dashboard_parameters(database: Path) -> set[str]:
 
 
 @pytest.mark.slow
-def test_a_search_leaves_a_front_that_can_be_read_analysed_and_exported(config: Path, tmp_path: Path) -> None:
+def test_a_search_leaves_a_front_that_can_be_read_analysed_and_exported(
+    config: Path, tmp_path: Path, here: Here
+) -> None:
     folder = tmp_path / "run"
     out, _ = run(
         "search",
@@ -93,22 +123,22 @@ def test_a_search_leaves_a_front_that_can_be_read_analysed_and_exported(config: 
     assert list(pd.read_csv(folder / "front.csv")["architecture"]) == [row["architecture"] for row in front]
     assert {"architecture", "accuracy", "accuracy_std", "seeds", "flops", "macs", "params"} <= set(front[0])
 
-    out, _ = run("front", folder, "--json")
+    out, _ = here("front", folder, "--json")
     assert json.loads(out) == front
     cheapest = front[0]
-    out, _ = run("front", folder, "--max", f"flops={cheapest['flops']}", "--json")
+    out, _ = here("front", folder, "--max", f"flops={cheapest['flops']}", "--json")
     assert json.loads(out) == [cheapest]
-    out, _ = run("cost", cheapest["architecture"], "--image-size", 32, "--classes", 10, "--channels", 1, "--json")
+    out, _ = here("cost", cheapest["architecture"], "--image-size", 32, "--classes", 10, "--channels", 1, "--json")
     assert json.loads(out)["uncounted_ops"] == []
 
-    out, _ = run("analyze", folder)
+    out, _ = here("analyze", folder)
     assert Path(out.strip()).read_text().lstrip().lower().startswith("<!doctype html>")
-    run("export", folder, "--max", "flops=1.2x", "--to", tmp_path / "best")
+    here("export", folder, "--max", "flops=1.2x", "--to", tmp_path / "best")
     spec = json.loads((tmp_path / "best" / "architecture.json").read_text())
     assert spec["architecture"] == front[-1]["architecture"]
     assert (tmp_path / "best" / "weights.safetensors").stat().st_size > 1000
 
-    _, err = run("search", config, "--run", folder, code=2)
+    _, err = here("search", config, "--run", folder, code=2)
     assert "--resume" in err
 
 
@@ -141,10 +171,29 @@ def test_ctrl_c_finishes_what_runs_and_names_the_resume_command(config: Path, tm
 
 
 @pytest.mark.slow
-def test_a_search_for_low_latency(config: Path, tmp_path: Path) -> None:
+def test_ctrl_c_twice_stops_in_the_middle_of_evaluations(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = start("search", config, "--run", folder, "--set", "training.epochs=100000", stdout=subprocess.DEVNULL)
+    assert process.stderr is not None
+    wait_until(lambda: any((folder / "checkpoints").glob("*.pt")), process)  # an epoch is over
+    process.send_signal(signal.SIGINT)
+    for line in process.stderr:
+        if line.startswith("interrupted: running trials finish"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "stopped\n" in err
+    assert f"--resume {folder}" in err
+    assert not read_journal(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
+def test_a_search_for_low_latency(config: Path, tmp_path: Path, here: Here) -> None:
     folder = tmp_path / "run"
     options = ["--set", "search.costs=[latency]", "--set", "search.trials=3", "--set", "search.latency.batch=2"]
-    out, _ = run("search", config, "--run", folder, *options, "--json")
+    out, _ = here("search", config, "--run", folder, *options, "--json")
     front = json.loads(out)["front"]
     table = json.loads((folder / "latency_table.json").read_text())
     assert table["setting"]["batch"] == 2
@@ -152,19 +201,20 @@ def test_a_search_for_low_latency(config: Path, tmp_path: Path) -> None:
     assert table["plain"] > 0
     assert rows["latency"].notna().all()
     assert [row["latency"] for row in front] == sorted(row["latency"] for row in front)
-    out, _ = run("front", folder, "--max", "latency=1s", "--json")
+    out, _ = here("front", folder, "--max", "latency=1s", "--json")
     assert json.loads(out) == front
-    run("analyze", folder)
+    here("analyze", folder)
     kept = (folder / "latency_table.json").read_text()
-    run("search", "--resume", folder)  # finished as it is: reads its table, and measures nothing
+    here("search", "--resume", folder)  # finished as it is: reads its table, and measures nothing
     assert (folder / "latency_table.json").read_text() == kept
 
 
 @pytest.mark.slow
-def test_a_trial_that_cannot_fit_is_refused_and_recorded(config: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("ray_here")
+def test_a_trial_that_cannot_fit_is_refused_and_recorded(config: Path, tmp_path: Path, here: Here) -> None:
     folder = tmp_path / "run"
     options = ["--set", "resources.memory=1M", "--set", "search.trials=2"]
-    _, err = run("search", config, "--run", folder, *options, code=1)
+    _, err = here("search", config, "--run", folder, *options, code=1)
     assert "all 2 evaluations failed" in err
     rows = pd.read_parquet(folder / "evaluations.parquet")
     assert set(rows["state"]) == {"failed"}
@@ -194,21 +244,26 @@ def test_the_cost_of_the_contract() -> None:
         (["search", "--set", "search.budget.latency=12"], ["12", "12ms"]),
         (["search", "--set", "resources.memory=lots"], ["resources.memory", "lots", "1.5G"]),
         (["front", "nowhere"], ["nowhere"]),
-        (["serch"], ["serch"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else None,
 )
-def test_a_mistake_is_one_line_and_exit_code_2(args: list[str], words: list[str], tmp_path: Path) -> None:
+def test_a_mistake_is_one_line_and_exit_code_2(args: list[str], words: list[str], tmp_path: Path, here: Here) -> None:
     args = [*args, "--run", str(tmp_path / "run")] if args[0] == "search" else args
-    _, err = run(*args, code=2)
+    _, err = here(*args, code=2)
     lines = [line for line in err.splitlines() if line.strip()]
     assert len(lines) == 1, err
     for word in words:
         assert word in lines[0]
 
 
-def test_the_space_is_counted_before_anything_is_trained(config: Path) -> None:
-    out, _ = run("space", config, "--set", "search.budget.flops=1.02x", "--json")
+def test_a_mistake_in_a_process_of_its_own_is_one_line_and_exit_code_2() -> None:
+    _, err = run("serch", code=2)
+    assert err.count("\n") == 1
+    assert "serch" in err
+
+
+def test_the_space_is_counted_before_anything_is_trained(config: Path, here: Here) -> None:
+    out, _ = here("space", config, "--set", "search.budget.flops=1.02x", "--json")
     space = json.loads(out)
     assert space["size"] == 6**3
     assert 1 <= space["feasible"] < space["size"]
@@ -217,8 +272,8 @@ def test_the_space_is_counted_before_anything_is_trained(config: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["attentions", "datasets", "samplers", "evaluators"])
-def test_lists_are_json(what: str) -> None:
-    out, _ = run("list", what, "--json")
+def test_lists_are_json(what: str, here: Here) -> None:
+    out, _ = here("list", what, "--json")
     rows = json.loads(out)
     assert rows
     assert all(row["name"] for row in rows)
