@@ -1,15 +1,16 @@
-"""Kills at random instants: a search whose driver and workers are killed again and again, and what it lost or repeated.
+"""Kills at random instants: searches whose driver and workers are killed again and again, and what they lost or repeated.
 
-    python -m benchmarks.faults [--kills 20] [--trials 150] [--seed 0] [--markdown FILE]
+    python -m benchmarks.faults [--searches 4] [--kills 5] [--trials 40] [--minutes 10] [--markdown FILE]
 
 Every second kill is SIGKILL for the driver, which is then resumed; the others are SIGKILL for a worker in the middle of
-an evaluation. lost: evaluations that were in the journal before a kill and are not after it. repeated: evaluations that began
-although the journal had them.
+an evaluation. lost: evaluations that were in the journal before a kill and are not after it, or are missing at the end.
+repeated: evaluations that began although the journal had them. The account of each finished search is kept in `--runs`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import signal
@@ -32,6 +33,8 @@ from search.store import FAILED, read_journal
 from spaces import Architecture
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+RUNS = Path("runs/benchmarks/faults.jsonl")
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ class Torture:
         starts = begun(self.run.with_name("log"))
         return {
             "evaluations": len(evaluations),
-            "lost": self.lost,
+            "lost": self.lost + self.trials - len(evaluations),
             "repeated": sum(when > known.get(text, np.inf) for when, _, text in starts)
             + len(evaluations)
             - len({evaluation.key for evaluation in evaluations}),
@@ -137,31 +140,48 @@ class Torture:
         return subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
 
+def torture(trials: int, kills: int, seed: int) -> dict[str, float]:
+    """One search, and how many kills of which kind it went through, what it lost, and the seconds it took."""
+    start = time.monotonic()
+    done = {"kills of the driver": 0, "kills of workers": 0}
+    with tempfile.TemporaryDirectory() as folder:
+        search = Torture(Path(folder), trials, seed)
+        for number in range(kills):
+            driver = number % 2 == seed % 2
+            if not search.kill(driver):
+                raise SystemExit(f"the search ended after {sum(done.values())} kills; ask for more --trials")
+            done["kills of the driver" if driver else "kills of workers"] += 1
+            print(f"search {seed}, kill {number + 1}: {'driver' if driver else 'worker'}", file=sys.stderr, flush=True)
+        return {**done, **search.account(), "seconds": round(time.monotonic() - start)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--trials", type=int, default=150)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--searches", type=int, default=4)
+    parser.add_argument("--kills", type=int, default=5, help="in each search")
+    parser.add_argument("--trials", type=int, default=40, help="of each search")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="where the accounts of finished searches are kept")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no new search after so long")
     parser.add_argument("--drive", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--markdown", type=Path, help="write the table between the marks of this file")
     options = parser.parse_args()
     if options.drive:
         drive(options.drive, options.trials)
         return
-    start = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        torture = Torture(Path(folder), options.trials, options.seed)
-        kills = {"driver": 0, "worker": 0}
-        for number in range(options.kills):
-            driver = number % 2 == 0
-            if not torture.kill(driver):
-                raise SystemExit(f"the search ended after {sum(kills.values())} kills; ask for more --trials")
-            kills["driver" if driver else "worker"] += 1
-            print(f"kill {number + 1}: {'driver' if driver else 'worker'}", file=sys.stderr, flush=True)
-        counts = torture.account()
+    options.runs.parent.mkdir(parents=True, exist_ok=True)
+    kept = [json.loads(line) for line in options.runs.read_text().splitlines()] if options.runs.exists() else []
+    until = time.monotonic() + 60 * options.minutes
+    for seed in range(options.searches):
+        key = [options.trials, options.kills, seed]
+        if time.monotonic() < until and not any(run["key"] == key for run in kept):
+            kept.append({"key": key, "account": torture(options.trials, options.kills, seed)})
+            with options.runs.open("a") as file:
+                file.write(json.dumps(kept[-1]) + "\n")
+    accounts = [run["account"] for run in kept if run["key"][:2] == [options.trials, options.kills]]
+    if not accounts:
+        raise SystemExit("no search is finished yet")
+    counts = {"searches": len(accounts)} | {name: sum(one[name] for one in accounts) for name in accounts[0]}
     lines = [
-        f"{kills['driver']} kills of the driver and {kills['worker']} of workers in {time.monotonic() - start:.0f} s.",
-        "",
         "| " + " | ".join(counts) + " |",
         "|" + "---|" * len(counts),
         "| " + " | ".join(map(str, counts.values())) + " |",
@@ -169,7 +189,7 @@ def main() -> None:
     print("\n".join(lines))
     if options.markdown:
         write(options.markdown, "faults", "\n".join(lines) + "\n")
-    if counts["lost"] or counts["repeated"] or counts["failed"] or counts["evaluations"] != options.trials:
+    if counts["lost"] or counts["repeated"] or counts["failed"]:
         raise SystemExit("evaluations were lost, repeated or failed")
 
 
