@@ -4,7 +4,7 @@ BIN    := .venv/bin
 # Ray's uv hook would rebuild the environment for every worker; the project always runs its own interpreter.
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
 
-.PHONY: $(shell grep -oE '^[a-z-]+:' $(MAKEFILE_LIST) | tr -d :) bench-default-task bench-samplers bench-peers bench-suggestion bench-early-stopping bench-orchestration bench-faults bench-end-to-end bench-throughput bench-fine-tuning bench-gpu bench-supernet bench-backbones bench-costs bench-latency bench-memory
+.PHONY: $(shell grep -oE '^[a-z-]+:' $(MAKEFILE_LIST) | tr -d :) bench-default-task bench-samplers bench-attune bench-peers bench-suggestion bench-early-stopping bench-orchestration bench-faults bench-end-to-end bench-throughput bench-fine-tuning bench-gpu bench-supernet bench-backbones bench-costs bench-latency bench-memory
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 18
@@ -53,6 +53,10 @@ bench-samplers: setup  ## our samplers and Optuna's on tables, hypervolume again
 bench-peers: setup  ## the same against BoTorch, SMAC, pymoo, MO-BANANAS and Optuna's GP (group `peers`); hours
 	$(BIN)/python -m benchmarks.samplers --table macro --samplers known_cost gp pymoo botorch smac banana \
 		--mark peers --markdown docs/samplers.md
+
+bench-attune: setup  ## our samplers, Optuna's and the peers that are installed on Attune-Bench
+	$(BIN)/python -m benchmarks.samplers --table attune_bench --mark attune --markdown docs/samplers.md \
+		--samplers known_cost random nsga2 nsga3 tpe gp evolution pymoo botorch smac banana
 
 bench-suggestion: setup  ## seconds of one suggestion at 500 finished trials
 	$(BIN)/python -m benchmarks.samplers --suggestion --mark suggestion --markdown docs/samplers.md
