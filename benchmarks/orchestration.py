@@ -47,11 +47,13 @@ class EmptyEvaluator:
 
 
 def configuration(trials: int) -> Config:
+    """A space of 343 architectures, or of thousands where so many are asked for."""
+    space = {"backbone": "attune_tiny", "attentions": ["none", "se", "eca", "cbam", "bam", "gam", "scse"]}
     return validate(
         {
             "name": "empty",
             "data": "digits",
-            "space": {"backbone": "attune_tiny", "attentions": ["none", "se", "eca", "cbam", "bam", "gam", "scse"]},
+            "space": space | ({"reductions": [4, 8, 16], "kernels": [3, 7]} if trials > 300 else {}),
             "search": {"sampler": "random", "trials": trials, "keep_weights": "none"},
         },
         "benchmark",

@@ -221,8 +221,8 @@ def test_a_trial_that_cannot_fit_is_refused_and_recorded(config: Path, tmp_path:
     assert rows["reason"].str.fullmatch(r"not started: .* needs about [0-9,]+ MiB, but there are 1 MiB").all()
 
 
-def test_the_cost_of_the_contract() -> None:
-    out, _ = run("cost", "resnet50:none,none,none,none", "--json")
+def test_the_cost_of_the_contract(here: Here) -> None:
+    out, _ = here("cost", "resnet50:none,none,none,none", "--json")
     cost = json.loads(out)
     assert cost["params"] == 25557032
     assert cost["architecture"] == "resnet50:none,none,none,none"
