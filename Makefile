@@ -16,7 +16,7 @@ setup: .venv/.synced  ## build .venv from the pinned, hashed requirements
 		{ echo "Attune needs Python >= 3.11; choose one with PYTHON=python3.12 make ..." >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements.txt
+	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python $(BIN)/python requirements.txt
 	@touch $@
 
 search: setup  ## search the embedded default task and print its Pareto front

@@ -28,5 +28,5 @@ def ray_here() -> Iterator[None]:
     from search.cluster import ray_session
     from search.config import validate
 
-    with ray_session(validate({}, "test")):
+    with ray_session(validate({"data": "digits"}, "test")):
         yield
