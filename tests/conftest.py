@@ -1,7 +1,6 @@
 """What tests share: one thread per process (the machine is shared), and the folder of real data."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
@@ -20,13 +19,3 @@ def data_folder() -> Path:
     if not folder:
         pytest.skip("set ATTUNE_DATA to a folder of Hugging Face style parquet data sets to run this test")
     return Path(folder)
-
-
-@pytest.fixture(scope="module")
-def ray_here() -> Iterator[None]:
-    """One Ray on this machine for all searches of a file: its start takes longer than most of them."""
-    from search.cluster import ray_session
-    from search.config import validate
-
-    with ray_session(validate({"data": "digits"}, "test")):
-        yield

@@ -189,7 +189,6 @@ def test_ctrl_c_twice_stops_in_the_middle_of_evaluations(config: Path, tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_here")
 def test_a_search_for_low_latency(config: Path, tmp_path: Path, here: Here) -> None:
     folder = tmp_path / "run"
     options = ["--set", "search.costs=[latency]", "--set", "search.trials=3", "--set", "search.latency.batch=2"]
@@ -210,7 +209,6 @@ def test_a_search_for_low_latency(config: Path, tmp_path: Path, here: Here) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_here")
 def test_a_trial_that_cannot_fit_is_refused_and_recorded(config: Path, tmp_path: Path, here: Here) -> None:
     folder = tmp_path / "run"
     options = ["--set", "resources.memory=1M", "--set", "search.trials=2"]

@@ -79,7 +79,6 @@ def use(monkeypatch: pytest.MonkeyPatch, evaluator: CurveEvaluator) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_here")
 def test_what_is_dominated_stops_keeps_its_epochs_and_is_on_no_front(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,7 +98,6 @@ def test_what_is_dominated_stops_keeps_its_epochs_and_is_on_no_front(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_here")
 def test_rungs_and_stopped_trials_survive_a_kill(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, CurveEvaluator(data, tmp_path / "log", pause=0.05))
     folder = tmp_path / "run"

@@ -42,7 +42,6 @@ def configuration(evaluator: str | dict[str, Any], **training: Any) -> Config:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_here")
 def test_a_table_answers_a_search_with_all_its_seeds(tmp_path: Path) -> None:
     space = configuration("training").space.build()
     texts = [str(space.architecture(row)) for row in space.all_indices()]
@@ -65,7 +64,6 @@ def test_a_table_answers_a_search_with_all_its_seeds(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_here")
 def test_a_supernet_is_trained_once_and_scores_a_search(tmp_path: Path) -> None:
     config = configuration({"name": "supernet", "calibration": 64, "supernet_epochs": 1})
     outcome = run_search(config, tmp_path / "run")
@@ -118,7 +116,6 @@ class Dying(TrainingEvaluator):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_here")
 def test_an_evaluation_whose_worker_dies_goes_on_at_its_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = configuration("training", epochs=3)
     config = config.model_copy(update={"search": config.search.model_copy(update={"trials": 1})})

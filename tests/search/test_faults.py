@@ -78,7 +78,6 @@ def types(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_here")
 def test_every_fault_is_a_result_with_its_reason_and_a_second_search_repeats_nothing(log: Path, tmp_path: Path) -> None:
     outcome = runner.run_search(configuration(), tmp_path / "first")
     found = types(tmp_path / "first")
@@ -107,7 +106,6 @@ def test_every_fault_is_a_result_with_its_reason_and_a_second_search_repeats_not
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_here")
 def test_a_full_disk_ends_the_run_with_one_clear_line(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
