@@ -2,7 +2,8 @@
 
 `python -m benchmarks.gpu --cifar hf:FOLDER` (or `make bench-gpu`). Packing: the number of processes that gives the most
 candidates an hour is what `resources.gpus: 1/N` should say. CIFAR-10: resnet18 with a small-image stem and a short recipe;
-the second part needs a GPU, and says so where there is none.
+without a GPU that part is left out, unless `--train-size` makes it small: `--at-once 1 --each 1 --train-size 64 --epochs 1`
+runs everything on a CPU, to see that it works.
 """
 
 from __future__ import annotations
@@ -50,10 +51,11 @@ def packing(counts: list[int], each: int, warm_up: float) -> list[str]:
     return rows
 
 
-def to_accuracy(cifar: str) -> list[str]:
+def to_accuracy(cifar: str, epochs: int, train_size: int | None) -> list[str]:
     """Seconds of training (the data are on the device, as decoded uint8) to the first epoch at 90 % and 93 % of validation."""
     device = pick_device()
-    evaluator = TrainingEvaluator(load_data(cifar, val_size=5000), RECIPE, device=device)
+    sizes = {"val_size": 5000} if train_size is None else {"val_size": 100, "train_size": train_size}
+    evaluator = TrainingEvaluator(load_data(cifar, **sizes), RECIPE, device=device)
     arch = Architecture.parse("resnet18:none,none,none,none")
     evaluator.evaluate(arch, fidelity=1, seed=0)
     reached: dict[float, float] = {}
@@ -64,12 +66,12 @@ def to_accuracy(cifar: str) -> list[str]:
                 reached.setdefault(goal, metrics["seconds"])
         return True
 
-    final = evaluator.evaluate(arch, fidelity=RECIPE.epochs, seed=1, report=report)
+    final = evaluator.evaluate(arch, fidelity=epochs, seed=1, report=report)
     rows = [
         f"| {goal:.0%} | {reached[goal]:.1f} |" if goal in reached else f"| {goal:.0%} | not reached |"
         for goal in (0.90, 0.93)
     ]
-    last = f"| {final['accuracy']:.2%} after {RECIPE.epochs} epochs | {final['seconds']:.1f} |"
+    last = f"| {final['accuracy']:.2%} after {epochs} epochs | {final['seconds']:.1f} |"
     return ["| validation accuracy | seconds |", "|---|---|", *rows, last]
 
 
@@ -78,20 +80,25 @@ def main() -> None:
     parser.add_argument("--cifar", help="CIFAR-10: hf:FOLDER or cifar10")
     parser.add_argument("--each", type=int, default=4, help="candidates a process")
     parser.add_argument("--warm-up", type=float, default=30, help="seconds until all processes are ready")
+    parser.add_argument("--at-once", type=int, nargs="+", help="numbers of processes to try")
+    parser.add_argument("--epochs", type=int, default=RECIPE.epochs, help="of the training on CIFAR-10")
+    parser.add_argument("--train-size", type=int, help="images of CIFAR-10; default all")
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
     gpu = torch.cuda.is_available()
     name = torch.cuda.get_device_name() if gpu else f"a CPU with {os.cpu_count()} cores"
-    counts = [1, 2, 4, 8, 16] if gpu else sorted({1, os.cpu_count() or 1, 2 * (os.cpu_count() or 1)})
+    counts = options.at_once or [1, 2, 4, 8, 16] if gpu else [1, 2, 4]
     parts = [
         f"# One device\n\nOn {name}.",
         "## Candidates at once",
         "\n".join(packing(counts, options.each, options.warm_up)),
     ]
-    if gpu and options.cifar:
-        parts += ["## CIFAR-10", "\n".join(to_accuracy(options.cifar))]
+    if options.cifar and (gpu or options.train_size):
+        parts += ["## CIFAR-10", "\n".join(to_accuracy(options.cifar, options.epochs, options.train_size))]
     else:
-        parts.append("Seconds to 90 % and 93 % on CIFAR-10 were not measured: that needs a GPU and `--cifar`.")
+        parts.append(
+            "Seconds to 90 % and 93 % on CIFAR-10 were not measured: that needs `--cifar`, and a GPU or `--train-size`."
+        )
     text = "\n\n".join(parts)
     print(text)
     if options.markdown:
