@@ -87,7 +87,7 @@ def main() -> None:
     options = parser.parse_args()
     gpu = torch.cuda.is_available()
     name = torch.cuda.get_device_name() if gpu else f"a CPU with {os.cpu_count()} cores"
-    counts = options.at_once or [1, 2, 4, 8, 16] if gpu else [1, 2, 4]
+    counts = options.at_once or ([1, 2, 4, 8, 16] if gpu else [1, 2, 4])
     parts = [
         f"# One device\n\nOn {name}.",
         "## Candidates at once",
