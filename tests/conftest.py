@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+os.environ.setdefault("RAY_worker_niceness", "0")  # 15 otherwise: beside other tests, workers would wait for minutes
 
 import hypothesis
 import pytest
