@@ -15,6 +15,9 @@ from torch.nn.functional import linear
 # Multiply-adds up to which a pointwise convolution costs less as a matrix product: below, the set-up of a convolution
 # outweighs its arithmetic (such a layer of the embedded task's network is 2 times faster, a whole step 7 to 10 %).
 POINTWISE_MACS = 4_000_000
+# From so many channels on, and up to so many pixels of a map, a convolution with the channels first is 1.1 to 1.5 times faster
+# than with the channels last (512 channels at 4x4, forward and backward, batch 64, one thread: 134 against 188 ms).
+SMALL_MAP_CHANNELS, SMALL_MAP_PIXELS = 256, 64
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # of mallopt(3)
 
 
@@ -30,11 +33,28 @@ class PointwiseConv(nn.Conv2d):
         return linear(x_BHWC, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
-def use_matrix_products(model: nn.Module) -> None:
-    """Turn the plain 1x1 convolutions of a model into PointwiseConv, in place; weights, names and hooks stay."""
+class SmallMapConv(nn.Conv2d):
+    """A convolution of many channels, which puts them first where the map is small; its weights have them first."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, O, H', W')."""
+        small = input.shape[-2] * input.shape[-1] <= SMALL_MAP_PIXELS
+        return super().forward(input.contiguous() if small else input)
+
+
+def use_fast_convolutions(model: nn.Module) -> None:
+    """Let the plain convolutions of a model on the CPU compute in the way that is fastest there, in place.
+
+    Weights, names and hooks stay.
+    """
     for module in model.modules():
-        if type(module) is nn.Conv2d and is_pointwise(module):
+        if type(module) is not nn.Conv2d:
+            continue
+        if is_pointwise(module):
             module.__class__ = PointwiseConv
+        elif has_many_channels(module):
+            module.__class__ = SmallMapConv
+            module.weight.data = module.weight.data.contiguous()
 
 
 def is_pointwise(conv: nn.Conv2d) -> bool:
@@ -42,6 +62,12 @@ def is_pointwise(conv: nn.Conv2d) -> bool:
     return (
         conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.padding in ((0, 0), "valid") and conv.groups == 1
     )
+
+
+def has_many_channels(conv: nn.Conv2d) -> bool:
+    """Whether a convolution over several pixels has so many channels that it gains from a layout of its own."""
+    fewest = min(conv.in_channels, conv.out_channels) // conv.groups
+    return conv.kernel_size != (1, 1) and fewest >= SMALL_MAP_CHANNELS
 
 
 @cache

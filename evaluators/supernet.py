@@ -24,7 +24,7 @@ from evaluators.base import EvaluationError, Metrics, OnData, Report
 from evaluators.data import Data
 from evaluators.data.batches import Batches, make_batches
 from evaluators.data.splits import part
-from evaluators.speed import keep_freed_memory, use_matrix_products
+from evaluators.speed import keep_freed_memory, use_fast_convolutions
 from evaluators.training import (
     VALIDATION_BATCH,
     Recipe,
@@ -113,7 +113,7 @@ class Supernet(nn.Module):
                 if module is not None:
                     module.to(like.device).train(self.training)
                     if like.device.type == "cpu":
-                        use_matrix_products(module)
+                        use_fast_convolutions(module)
                     made.extend(module.parameters())
         return made
 
@@ -228,11 +228,11 @@ def train_supernet(
         net = Supernet(
             space.backbone, data.num_classes, data.in_chans, image_size=data.image_size, identity_init=identity_init
         )
-        if device.type == "cpu":
-            keep_freed_memory()
-            use_matrix_products(net)
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         net = net.to(device).to(memory_format=layout)  # type: ignore[call-overload]  # missing in torch's stubs
+        if device.type == "cpu":
+            keep_freed_memory()
+            use_fast_convolutions(net)
         generator = torch.Generator().manual_seed(seed)
         augment = make_augment(recipe, data)
         train = make_batches(
@@ -352,10 +352,11 @@ class SupernetEvaluator(OnData):
             )
         net = self._new()
         net.load(content["weights"])
-        if self.device.type == "cpu":
-            use_matrix_products(net)
         layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
-        return net.to(self.device).to(memory_format=layout).eval()  # type: ignore[call-overload]  # missing in torch's stubs
+        net = net.to(self.device).to(memory_format=layout).eval()  # type: ignore[call-overload]  # missing in torch's stubs
+        if self.device.type == "cpu":
+            use_fast_convolutions(net)
+        return net
 
     def _new(self) -> Supernet:
         data = self.data

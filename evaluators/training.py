@@ -27,7 +27,7 @@ from evaluators.base import EvaluationError, Metrics, OnData, Report
 from evaluators.data import Data
 from evaluators.data.batches import Augment, Batches, make_batches, mix
 from evaluators.memory import check_memory, free_memory
-from evaluators.speed import keep_freed_memory, use_matrix_products
+from evaluators.speed import keep_freed_memory, use_fast_convolutions
 from spaces.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def train_model(
         model = build().to(device).to(memory_format=layout)  # type: ignore[call-overload]  # missing in torch's stubs
         if device.type == "cpu" and not recipe.compile:
             keep_freed_memory()
-            use_matrix_products(model)
+            use_fast_convolutions(model)
         forward = torch.compile(model) if recipe.compile else model
         average = deepcopy(model).requires_grad_(False) if recipe.ema else None
         judged = average if average is not None else model
