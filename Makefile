@@ -73,8 +73,8 @@ bench-faults: setup  ## 20 kills of driver and workers: evaluations lost and rep
 bench-end-to-end: setup  ## the default against random and plain Ray Tune with Optuna at equal wall time
 	$(BIN)/python -m benchmarks.end_to_end --markdown docs/engine.md
 
-bench-throughput: setup  ## seconds of the training evaluator against a DataLoader loop
-	$(BIN)/python -m benchmarks.throughput --markdown docs/throughput.md
+bench-throughput: setup  ## the training evaluator against a DataLoader loop; resnet18 needs ATTUNE_DATA
+	$(BIN)/python -m benchmarks.throughput $(if $(ATTUNE_DATA),--cifar hf:$(ATTUNE_DATA)/cifar10_jpeg)
 
 bench-fine-tuning: setup  ## identity start against fresh gates; needs ATTUNE_DATA
 	$(BIN)/python -m benchmarks.fine_tuning --source hf:$(ATTUNE_DATA)/tiny_imagenet100_32 \
