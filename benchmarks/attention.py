@@ -521,7 +521,7 @@ def page(rows: list[Row]) -> str:
         "  plain form makes 31 to 35. In bfloat16 on short rows both are bound by torch's broadcasting: one processor",
         "  multiplies a 7 x 7 map by a gate for each row at 1.6 GB/s (14 x 14: 2.0, 56 x 56: 4.2), without its vector units,",
         "  where it copies 24 GB/s; in float32 at 6.9 GB/s (15.6, 10.7).",
-        "- *ela* is the same in bfloat16: two such gates and their gradients, 0.85 to 1.0 times the speed of the plain form on",
+        "- *ela* is the same in bfloat16: two such gates and their gradients, 0.8 to 1.0 times the speed of the plain form on",
         "  short rows. Its means are sums, whose gradients are added to that of the map by broadcasting too; as means, which",
         "  write them out, it was 0.85 to 1.0 times as fast, and slower on long rows.",
         "- *self_attention* and *non_local* use torch's fused attention, whose gradient holds those of queries, keys and",
