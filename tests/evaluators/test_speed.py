@@ -5,10 +5,18 @@ from copy import deepcopy
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from evaluators.speed import PointwiseConv, SmallMapConv, keep_freed_memory, use_fast_convolutions
 from spaces import Architecture, build_model
+
+
+def output_and_gradients(module: nn.Module, x: Tensor) -> list[Tensor]:
+    """The output for x, and the gradients of its mean square: of x and of every parameter."""
+    x_in = x.clone().requires_grad_(True)
+    y = module(x_in)
+    y.square().mean().backward()
+    return [y.detach(), *(value.grad for value in (x_in, *module.parameters()) if value.grad is not None)]
 
 
 @pytest.mark.parametrize("size", [1, 8, 200])
@@ -19,13 +27,8 @@ def test_a_pointwise_convolution_is_a_matrix_product(size: int, layout: torch.me
     plain, fast = nn.Conv2d(6, 20, 1, bias=bias), PointwiseConv(6, 20, 1, bias=bias)
     fast.load_state_dict(plain.state_dict())
     x = torch.randn(4, 6, size, size).to(memory_format=layout)
-    found = []
-    for conv in (plain, fast):
-        x_in = x.clone().requires_grad_(True)
-        y = conv(x_in)
-        y.square().mean().backward()
-        assert x_in.grad is not None
-        found.append([y.detach(), x_in.grad, *(weight.grad for weight in conv.parameters())])
+    found = [output_and_gradients(conv, x) for conv in (plain, fast)]
+    assert len(found[0]) == 2 + len(list(plain.parameters()))
     for expected, got in zip(*found, strict=True):
         assert torch.allclose(expected, got, atol=1e-5)
 
@@ -39,13 +42,8 @@ def test_a_small_map_is_convolved_with_its_channels_first(size: int, stride: int
     use_fast_convolutions(fast)
     assert type(fast[0]) is SmallMapConv
     x = torch.randn(2, 256, size, size).to(memory_format=torch.channels_last)
-    found = []
-    for conv in (plain, fast):
-        x_in = x.clone().requires_grad_(True)
-        y = conv(x_in)
-        y.square().sum().backward()
-        assert x_in.grad is not None
-        found.append([y.detach(), x_in.grad, *(weight.grad for weight in conv.parameters())])
+    found = [output_and_gradients(conv, x) for conv in (plain, fast)]
+    assert len(found[0]) == 2 + len(list(plain.parameters()))
     for expected, got in zip(*found, strict=True):
         assert torch.allclose(expected, got, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
     if size == 8 and stride == 1:
