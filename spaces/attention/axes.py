@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spaces.attention.parts import BatchNorm, Gate, GroupNorm, mean, peak
+from spaces.attention.parts import BatchNorm, Gate, GroupNorm, mean_along, peak
 from spaces.attention.registry import AttentionType, Part, register
 
 FOLDED = 8  # the side, in kernels, up to which `conv_folded` is the faster one
@@ -37,7 +37,7 @@ class Coordinate(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         height, width = x_BCHW.shape[-2:]
         # A row's descriptor is the mean over W (axis 3), a column's the mean over H (axis 2).
-        pooled = [mean(x_BCHW, 3 if axis == "h" else 2) for axis in self.directions]
+        pooled = [mean_along(x_BCHW, 3 if axis == "h" else 2) for axis in self.directions]
         lengths = [height if axis == "h" else width for axis in self.directions]
         shared_BmL = F.hardswish(self.norm(self.conv1(torch.cat(pooled, 2))))
         # One gate after the other, so that the gradient of one is done with before that of the other begins.
@@ -81,7 +81,7 @@ class Triplet(nn.Module):
 
     def gate(self, axes: str, x_BCHW: Tensor, left_out: int) -> Tensor:
         """The gate over the two axes that are not left out, the planes as they come: CW, CH (its kernel is HC) or HW."""
-        pooled_B2LS = torch.stack((peak(x_BCHW, left_out), mean(x_BCHW, left_out)), 1)
+        pooled_B2LS = torch.stack((peak(x_BCHW, left_out), mean_along(x_BCHW, left_out)), 1)
         conv = self.convs[axes]
         assert isinstance(conv, nn.Conv2d)
         weight_12kk = conv.weight.transpose(2, 3) if axes == "hc" else conv.weight
@@ -114,8 +114,8 @@ class StripPooling(Gate):
         self.fuse = nn.Conv2d(channels, channels, 1)
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
-        rows_BCH = self.norm_h(self.conv_h(mean(x_BCHW, 3)))
-        columns_BCW = self.norm_w(self.conv_w(mean(x_BCHW, 2)))
+        rows_BCH = self.norm_h(self.conv_h(mean_along(x_BCHW, 3)))
+        columns_BCW = self.norm_w(self.conv_w(mean_along(x_BCHW, 2)))
         logits_BCHW: Tensor = self.fuse(torch.relu(rows_BCH.unsqueeze(3) + columns_BCW.unsqueeze(2)))
         return logits_BCHW
 
@@ -135,7 +135,7 @@ class EfficientLocal(nn.Module):
         return torch.sigmoid(self.norm(self.conv(mean_BCL))).to(mean_BCL.dtype)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        gate_BCH, gate_BCW = self.gate(mean(x_BCHW, 3)), self.gate(mean(x_BCHW, 2))
+        gate_BCH, gate_BCW = self.gate(mean_along(x_BCHW, 3)), self.gate(mean_along(x_BCHW, 2))
         return x_BCHW * gate_BCH.unsqueeze(3) * gate_BCW.unsqueeze(2)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spaces.attention.parts import BatchNorm, Gate, conv, like, mean, peak, space
+from spaces.attention.parts import BatchNorm, Gate, conv, like, mean, peak, slow_half, space
 from spaces.attention.registry import AttentionType, Part, Sizes, register
 
 
@@ -120,7 +120,10 @@ class FrequencyChannel(Gate):
         height, width = x_BCHW.shape[2:]
         rows_CH, columns_CW = self.basis(self.frequencies_2C[0], height), self.basis(self.frequencies_2C[1], width)
         basis_CHW = (rows_CH[:, :, None] * columns_CW[:, None]).to(x_BCHW.dtype)
-        coefficients_BC = torch.einsum("bchw,chw->bc", x_BCHW, basis_CHW)
+        if slow_half(x_BCHW):
+            coefficients_BC = (x_BCHW * basis_CHW).sum((2, 3))
+        else:
+            coefficients_BC = torch.einsum("bchw,chw->bc", x_BCHW, basis_CHW)
         return like(self.fc2(torch.relu(self.fc1(coefficients_BC))), x_BCHW)
 
 

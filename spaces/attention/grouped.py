@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.attention.pairs import channel_shuffle
-from spaces.attention.parts import Gate, GroupNorm, conv, keep_format, mean
+from spaces.attention.parts import Gate, GroupNorm, conv, keep_format, mean, mean_along
 from spaces.attention.registry import AttentionType, Part, register
 
 
@@ -102,7 +102,7 @@ class EfficientMultiScale(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         height, width = x_BCHW.shape[2:]
         x_NqHW = x_BCHW.reshape(-1, x_BCHW.shape[1] // self.groups, height, width)
-        pooled_NqL = torch.cat((mean(x_NqHW, 3), mean(x_NqHW, 2)), 2)
+        pooled_NqL = torch.cat((mean_along(x_NqHW, 3), mean_along(x_NqHW, 2)), 2)
         # Each part has its own sigmoid: torch 2.13's CPU compiler takes a wrong gradient of one sigmoid before a split.
         rows_NqH, columns_NqW = (torch.sigmoid(part) for part in self.conv1(pooled_NqL).split((height, width), 2))
         x1_NqP = self.norm(x_NqHW * rows_NqH.unsqueeze(3) * columns_NqW.unsqueeze(2)).flatten(2)

@@ -10,14 +10,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spaces.attention.parts import conv, keep_format, like
+from spaces.attention.parts import conv, keep_format, like, slow_half
 from spaces.attention.registry import SUM, AttentionType, Part, Sizes, register
 
 PointConv = nn.Conv2d | nn.Conv3d  # with a kernel of 1
 
 
-def at_positions(layer: PointConv, x_BPC: Tensor) -> Tensor:
-    """A 1x1 convolution as one matrix product over all positions, (B, P, out): the layout that attention works in."""
+def at_positions(layer: PointConv, x_BPC: Tensor, by_image: bool = False) -> Tensor:
+    """A 1x1 convolution as one matrix product over all positions, (B, P, out): the layout that attention works in.
+
+    That holds a copy of a map, whose positions are not rows. One product for each image does not, but its gradient
+    holds one of the weights for each image.
+    """
+    if by_image:
+        assert layer.bias is not None
+        weight_BCo = layer.weight.flatten(1).to(x_BPC.dtype).t().expand(x_BPC.shape[0], -1, -1)
+        return torch.baddbmm(layer.bias, x_BPC, weight_BCo)
     return F.linear(x_BPC, layer.weight.flatten(1), layer.bias)
 
 
@@ -49,13 +57,17 @@ def weighted(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
 
 
 def attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(Q K^T / sqrt(d)) V for (B, heads, P, d), by the faster of torch's fused form and two products.
+    """softmax(Q K^T / sqrt(d)) V for (B, heads, P, d), by the better of torch's fused form and two products.
 
-    The fused form holds no weights. On a CPU, it takes twice the time in bfloat16 that it takes in float32; the products
-    are faster there until the weights, P for each of d numbers, outgrow the cache.
+    The fused form holds no weights, P for each of d numbers; but its gradient holds those of Q, K and V beside them, where
+    the products let go of one after the other. On a CPU, where P <= d, both take the same time and the products less
+    memory. In bfloat16 there, the fused form takes twice the time that it takes in float32; the products are faster until
+    the weights outgrow the cache.
     """
-    if (q.device.type, q.dtype) == ("cpu", torch.bfloat16) and q.shape[2] <= 4 * q.shape[3]:
-        return weighted(q, k, v, q.shape[3] ** -0.5)
+    positions, depth = q.shape[2:]
+    learning = q.device.type == "cpu" and q.requires_grad
+    if (learning and positions <= depth) or (slow_half(q) and positions <= 4 * depth):
+        return weighted(q, k, v, depth**-0.5)
     return F.scaled_dot_product_attention(q, k, v)
 
 
@@ -99,7 +111,10 @@ class NonLocal(nn.Module):
             nn.init.zeros_(self.project.bias)  # type: ignore[arg-type]
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        q, k, v = at_positions(self.conv_qkv, positions(x_BCHW)).unsqueeze(1).chunk(3, 3)
+        # By image where the gradients of its weights (3C / 2 for each of C numbers) are not much more than the map.
+        # While training only: exported and counted networks have one product.
+        by_image = self.training and x_BCHW.is_contiguous() and x_BCHW.shape[1] <= 2 * x_BCHW.shape[2:].numel()
+        q, k, v = at_positions(self.conv_qkv, positions(x_BCHW), by_image).unsqueeze(1).chunk(3, 3)
         z_BPd = attended(q, k, v).squeeze(1)
         return x_BCHW + to_map(at_positions(self.project, z_BPd), x_BCHW)
 
@@ -119,12 +134,21 @@ class SelfAttention(nn.Module):
         self.local = conv(dims, hidden, hidden, 3, groups=hidden) if position == "conv" else None
         self.project = conv(dims, hidden, channels)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
+    def attend(self, x_BCHW: Tensor) -> Tensor:
+        """The values that every head attends to, (B, P, heads, d).
+
+        Apart, as it lets go of the projections when it returns: of several heads, products hold copies.
+        """
         qkv_BP3h = at_positions(self.conv_qkv, positions(x_BCHW))
         q, k, v = qkv_BP3h.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-        z_BPh = attended(q, k, v).transpose(1, 2).flatten(2)
+        z_BPnd = attended(q, k, v).transpose(1, 2)
         if self.local is not None:
-            z_BPh = z_BPh + positions(self.local(to_map(qkv_BP3h.chunk(3, 2)[2], x_BCHW)))
+            local_BPh = positions(self.local(to_map(qkv_BP3h.chunk(3, 2)[2], x_BCHW)))
+            z_BPnd = z_BPnd + local_BPh.unflatten(2, (self.heads, -1))
+        return z_BPnd
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        z_BPh = self.attend(x_BCHW).flatten(2)
         return x_BCHW + to_map(at_positions(self.project, z_BPh), x_BCHW)
 
 

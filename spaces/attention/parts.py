@@ -75,6 +75,22 @@ def mean(x: Tensor, axes: int | tuple[int, ...], keepdim: bool = False) -> Tenso
     return (x.sum(axes, keepdim=keepdim) * (1 / elements)).to(x.dtype)
 
 
+def slow_half(x: Tensor) -> bool:
+    """Bfloat16 on a CPU: torch broadcasts it without vector units and multiplies it by vectors and heads slowly."""
+    return (x.device.type, x.dtype) == ("cpu", torch.bfloat16)
+
+
+def mean_along(x_BCHW: Tensor, axis: int) -> Tensor:
+    """The mean over one axis; in bfloat16 on a CPU, with a gradient that is copied to a map before it is added to one.
+
+    A view adds it by broadcasting, which takes five times as long. The gradient of a map that was flat has to be viewed
+    as flat, and that of the mean over a row or a column, a broadcast one, cannot be without a copy.
+    """
+    if slow_half(x_BCHW) and x_BCHW.is_contiguous():
+        x_BCHW = x_BCHW.flatten(2).unflatten(2, x_BCHW.shape[2:])
+    return mean(x_BCHW, axis)
+
+
 def peak(x: Tensor, axis: int, keepdim: bool = False) -> Tensor:
     """The maximum over one axis. By index: the gradient of `amax` compares, counts and divides full maps (3 to 6 times)."""
     return x.max(axis, keepdim=keepdim)[0]

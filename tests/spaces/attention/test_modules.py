@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from spaces.attention import IdentityStart, attention_type, create_attention, list_attentions
-from spaces.attention.pairwise import attended
+from spaces.attention.pairwise import at_positions, attended, positions
+from spaces.attention.parts import mean, mean_along
 
 C = 32
 NAMES = list_attentions()
@@ -169,16 +170,51 @@ def test_pooling_large_maps_in_half_precision_stays_finite(name: str) -> None:
         assert create_attention(name, 64).eval().half()(x_BCHW).isfinite().all()
 
 
-@pytest.mark.parametrize("positions", [20, 300])
-def test_attention_in_half_precision_is_the_same_in_both_forms(positions: int) -> None:
-    """On a CPU, bfloat16 takes two products for few positions and the fused form for many."""
+@pytest.mark.parametrize("count", [5, 20, 300])
+def test_attention_is_the_same_in_both_forms(count: int) -> None:
+    """On a CPU, few positions take two products where there is a gradient, and more of them do in bfloat16."""
     generator = torch.Generator().manual_seed(0)
-    q, k, v = torch.randn(3, 2, 4, positions, 8, generator=generator)
+    qkv = torch.randn(3, 2, 4, count, 8, generator=generator)
+    q, k, v = qkv
     exact = torch.softmax(q @ k.transpose(2, 3) / 8**0.5, 3) @ v
     torch.testing.assert_close(attended(q, k, v), exact, rtol=1e-5, atol=1e-5)
     halved = attended(q.bfloat16(), k.bfloat16(), v.bfloat16())
+    learning, wanted = qkv.clone().requires_grad_(), qkv.clone().requires_grad_()
+    attended(*learning).backward(exact)
+    q, k, v = wanted
+    (torch.softmax(q @ k.transpose(2, 3) / 8**0.5, 3) @ v).backward(exact)
+    torch.testing.assert_close(learning.grad, wanted.grad, rtol=1e-4, atol=1e-5)
     assert halved.dtype == torch.bfloat16
     torch.testing.assert_close(halved.float(), exact, rtol=0.05, atol=0.02)
+
+
+def test_a_product_for_each_image_is_the_1x1_convolution() -> None:
+    layer = nn.Conv2d(C, 7, 1)
+    outputs, gradients = [], []
+    for run in (
+        lambda x: layer(x).flatten(2).transpose(1, 2),
+        lambda x: at_positions(layer, positions(x)),
+        lambda x: at_positions(layer, positions(x), by_image=True),
+    ):
+        x = image().requires_grad_()
+        y_BPo = run(x)
+        outputs.append(y_BPo)
+        gradients.append(torch.autograd.grad(y_BPo.square().sum(), (x, layer.weight, layer.bias)))
+    for y_BPo, gradient in zip(outputs[1:], gradients[1:], strict=True):
+        torch.testing.assert_close(y_BPo, outputs[0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(gradient, gradients[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("axis", [2, 3])
+def test_the_mean_along_an_axis_in_half_precision_has_a_written_gradient(axis: int) -> None:
+    x = image().bfloat16().requires_grad_()
+    along, plain = mean_along(x, axis), mean(x, axis)
+    assert torch.equal(along, plain)
+    given = torch.randn(along.shape, generator=torch.Generator().manual_seed(1)).bfloat16()
+    (written,), (view,) = torch.autograd.grad(along, x, given), torch.autograd.grad(plain, x, given)
+    assert torch.equal(written, view)
+    assert written.is_contiguous()
+    assert not view.is_contiguous()
 
 
 def test_batch_norm_takes_a_single_value_per_channel() -> None:
