@@ -59,15 +59,20 @@ def row(name: str, scores: np.ndarray, accuracy: np.ndarray, seconds: float, who
 
 
 def main() -> None:
-    plan = EvaluatorConfig(name="supernet")  # the benchmark is of what a configuration gets
+    plan = EvaluatorConfig(
+        name="supernet"
+    )  # the benchmark is of what a configuration gets where nothing else is asked for
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--standalone", type=Path, default=Path("benchmarks/standalone_attune_bench.csv"))
     parser.add_argument("--config", type=Path, default=Path("configs/attune_bench.yaml"), help="their space and recipe")
     parser.add_argument("--seeds", type=int, default=3, help="of the standalone accuracies")
     parser.add_argument("--architectures", type=int, default=120, help="at most so many, drawn at random")
-    parser.add_argument("--epochs", type=int, default=plan.supernet_epochs, help="of the supernet")
+    parser.add_argument(
+        "--epochs", type=int, default=plan.supernet_epochs, help="of the supernet; a candidate's if unset"
+    )
+    parser.add_argument("--paths", type=int, default=plan.paths, help="a step; each choice once if unset")
     parser.add_argument("--supernet-seed", type=int, default=0)
-    parser.add_argument("--sandwich", type=int, default=plan.sandwich)
+    parser.add_argument("--sandwich", action="store_true")
     parser.add_argument("--calibration", type=int, default=plan.calibration)
     parser.add_argument("--validation", type=int, default=plan.validation)
     parser.add_argument("--timed", type=int, default=3, help="candidates trained now, for the CPU seconds of one")
@@ -86,6 +91,8 @@ def main() -> None:
     accuracy = table["accuracy"].to_numpy()
     config, device = load_config(options.config), torch.device("cpu")
     data, space = load_data(config.data), config.space.build()
+    epochs = options.epochs or config.training.epochs
+    paths = options.paths or max(space.sizes)
 
     standalone_evaluator = TrainingEvaluator(data, config.training, device=device)
     standalone_evaluator.evaluate(archs[0], fidelity=1, seed=0)  # pays for imports and kernels
@@ -98,15 +105,16 @@ def main() -> None:
         data,
         space,
         config.training,
+        paths=options.paths,
         sandwich=options.sandwich,
         calibration=options.calibration,
         validation=options.validation,
         device=device,
     )
     options.keep.mkdir(parents=True, exist_ok=True)
-    note = options.keep / f"seconds-s{options.supernet_seed}-e{options.epochs}.txt"
+    note = options.keep / f"seconds-s{options.supernet_seed}-e{epochs}.txt"
     started = time.process_time()
-    supernet.prepare(options.keep, fidelity=options.epochs, seeds=[options.supernet_seed])
+    supernet.prepare(options.keep, fidelity=epochs, seeds=[options.supernet_seed])
     if not note.is_file():  # else it was trained by an earlier run
         note.write_text(str(time.process_time() - started))
     training = float(note.read_text())
@@ -115,7 +123,7 @@ def main() -> None:
     )
     costs = [cost_table.cost(arch) for arch in archs]
 
-    rungs: dict[str, tuple[Evaluator, int, str]] = {"supernet": (supernet, options.epochs, "accuracy")}
+    rungs: dict[str, tuple[Evaluator, int, str]] = {"supernet": (supernet, epochs, "accuracy")}
     if not options.no_proxies:
         rungs |= {name: (ProxyEvaluator(data, name, device=device), 1, "score") for name in PROXIES if name != "params"}
     lines = []
@@ -128,13 +136,14 @@ def main() -> None:
         print(lines[-1], flush=True)
     for metric in METRICS:
         lines.append(row(metric, np.array([getattr(cost, metric) for cost in costs]), accuracy, 0, whole))
+    ends = ", the smallest and the largest" if options.sandwich else ""
     text = "\n".join(
         [
             f"{len(archs)} random architectures of the {space.size} of `{options.config.stem}`; standalone accuracy is the "
             f"mean of {options.seeds} seeds, {accuracy.min():.3f} to {accuracy.max():.3f}. CPU seconds: a standalone candidate "
-            f"{whole:.1f} (all seeds), the supernet's one training {training:.0f} ({options.epochs} epochs, "
-            + (f"sandwich of {options.sandwich} paths" if options.sandwich else "one fairly sampled path a step")
-            + f"), which is that of {training / whole:.0f} candidates. Intervals: 95 %, bootstrap over the architectures.",
+            f"{whole:.1f} (all seeds), the supernet's one training {training:.0f} ({epochs} epochs, a step the mean gradient of "
+            f"{paths} paths{ends}), which is that of {training / whole:.0f} candidates. Intervals: 95 %, bootstrap over the "
+            "architectures.",
             "",
             "| rung | Kendall tau | Spearman | CPU seconds a candidate | share of standalone |",
             "|---|---|---|---|---|",

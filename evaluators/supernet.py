@@ -1,8 +1,7 @@
 """The supernet: one backbone that holds every choice of every stage, trained once; then an evaluation is a forward pass.
 
-Single paths: Guo et al., Single Path One-Shot Neural Architecture Search, 2020. Fair sampling: Chu et al., FairNAS, 2021.
-Sandwich rule: Yu et al., BigNAS, 2020. What is judged is the average of the weights over the last steps, at a rate that does
-not fall (Izmailov et al., Averaging Weights Leads to Wider Optima, 2018). Attention weights belong to a (site, placement)
+Single paths: Guo et al., Single Path One-Shot Neural Architecture Search, 2020. Strict fairness (every choice learns in every
+step): Chu et al., FairNAS, 2021. Sandwich rule: Yu et al., BigNAS, 2020. Attention weights belong to a (site, placement)
 pair and are made when they are first needed, so the size of the space does not matter. Legend: S stages.
 """
 
@@ -10,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
@@ -47,9 +48,6 @@ from spaces.errors import UsageError
 from spaces.placement import NONE, Architecture, Placement
 from spaces.space import SearchSpace
 
-EPOCHS = 48  # of the shared training where nothing else is asked for; docs/supernet.md
-DECAY = 0.998  # of the average of the weights where the recipe names no `ema`: about the last 500 steps
-
 
 class Switch(nn.Module):
     """All attentions that one site can have; the active one runs, None passes the map through."""
@@ -59,10 +57,12 @@ class Switch(nn.Module):
         self.channels, self.identity_init = channels, identity_init
         self.choices = nn.ModuleDict()
         self.active: str | None = None
+        self.uses: Counter[str] = Counter()  # paths with each choice since the last average of gradients
 
     def select(self, placement: Placement) -> nn.Module | None:
         """Make a placement the active one; its module when it is new."""
         self.active = str(placement)
+        self.uses[self.active] += 1
         if self.active in self.choices:
             return None
         module = create_attention(placement.type, self.channels, **placement.genes, identity_init=self.identity_init)
@@ -120,6 +120,22 @@ class Supernet(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) -> logits (B, K) of the active path."""
         return self.model(x_BCHW)
+
+    def average_gradients(self, paths: int) -> None:
+        """Turn gradients that were summed over `paths` paths into means, each weight's over the paths that it was on."""
+        shared = [weight.grad for weight in self.shared if weight.grad is not None]
+        torch._foreach_div_(shared, paths)
+        for switch in self.switches:
+            for name, uses in switch.uses.items():
+                for weight in switch.choices[name].parameters():
+                    if weight.grad is not None:
+                        weight.grad /= uses
+            switch.uses.clear()
+
+    @cached_property
+    def shared(self) -> list[nn.Parameter]:
+        """The backbone's weights: those of all paths."""
+        return [weight for name, weight in self.named_parameters() if ".choices." not in name]
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Take over the state_dict of another supernet of this backbone, whose attention is made first."""
@@ -215,15 +231,15 @@ def train_supernet(
     seed: int,
     device: torch.device,
     identity_init: bool = True,
-    sandwich: int = 0,
+    paths: int | None = None,
+    sandwich: bool = False,
 ) -> Supernet:
-    """Train all paths of a space together, one fairly sampled path a step; the weights' average over the last steps.
+    """Train all paths of a space together, as a candidate is trained: its recipe, and every choice learns in every step.
 
-    The recipe's rate stays where its warm-up has brought it: a choice is trained in a few of all steps only, and must not
-    learn less for being drawn late. Its `schedule` and `min_lr` are those of single candidates.
-    sandwich: n > 0 adds up the gradients of the plain backbone, the largest path and n sampled ones in every step.
+    A step is the mean gradient over `paths` fairly sampled paths; None: as many as the stage with most choices has, so that
+    each weight has as many steps as in a training of its own, and the paths differ as candidates do after as many epochs.
+    sandwich: the plain backbone and the largest path besides.
     """
-    recipe = recipe.model_copy(update={"schedule": "constant"})
     with seeded(seed, device):
         net = Supernet(
             space.backbone, data.num_classes, data.in_chans, image_size=data.image_size, identity_init=identity_init
@@ -240,10 +256,11 @@ def train_supernet(
         )
         optimizer = make_optimizer(net, recipe)
         schedule = make_schedule(optimizer, recipe, len(train), epochs)
-        average = Average(net.parameters(), recipe.ema or DECAY)
-        paths = fair_paths(space, np.random.default_rng(seed))
+        average = Average(net.parameters(), recipe.ema) if recipe.ema is not None else None
+        sampled = fair_paths(space, np.random.default_rng(seed))
         plain = Architecture(space.backbone, (NONE,) * len(net.stages))
         ends = (plain, largest_path(space)) if sandwich else ()
+        paths = paths or max(space.sizes)
         micro_batch = train.batch_size
         step = 0
         for epoch in range(1, epochs + 1):
@@ -252,21 +269,25 @@ def train_supernet(
             for x_BCHW, y_B in train:
                 schedule.step_update(step)
                 x_BCHW, target = mix(x_BCHW, y_B, data.num_classes, augment, generator)
-                for arch in (*ends, *(next(paths) for _ in range(max(1, sandwich)))):
+                for arch in (*ends, *islice(sampled, paths)):
                     made = net.select(arch)
                     add_parameters(optimizer, made, recipe)
-                    average.add(made)
+                    if average is not None:
+                        average.add(made)
                     loss, micro_batch = backward(net, x_BCHW, target, recipe, micro_batch)
                     total_loss += loss
+                net.average_gradients(len(ends) + paths)
                 if recipe.clip is not None:
                     nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-                average.update()
+                if average is not None:
+                    average.update()
                 step += 1
             if not float(total_loss) < float("inf"):
                 raise EvaluationError(f"the supernet's training loss became {float(total_loss)} in epoch {epoch}")
-        average.store()
+        if average is not None:
+            average.store()
     return net.eval()
 
 
@@ -293,7 +314,8 @@ class SupernetEvaluator(OnData):
     space: SearchSpace
     recipe: Recipe = field(default_factory=Recipe)
     identity_init: bool = True
-    sandwich: int = 0
+    paths: int | None = None
+    sandwich: bool = False
     calibration: int = 256
     validation: int | None = 1000
     device: torch.device = field(default_factory=pick_device)
@@ -304,8 +326,8 @@ class SupernetEvaluator(OnData):
         start = "identity" if self.identity_init else "fresh"
         choices = hashlib.blake2b(repr(self.space.choices).encode(), digest_size=6).hexdigest()
         return (
-            f"averaged supernet {self.data.identity} {self.recipe.digest} {start} {self.sandwich} {self.calibration} "
-            f"{self.validation} {choices}"
+            f"fair supernet {self.data.identity} {self.recipe.digest} {start} {self.paths} {self.sandwich} "
+            f"{self.calibration} {self.validation} {choices}"
         )
 
     def at_home(self) -> Self:
@@ -329,6 +351,7 @@ class SupernetEvaluator(OnData):
                 seed=seed,
                 device=self.device,
                 identity_init=self.identity_init,
+                paths=self.paths,
                 sandwich=self.sandwich,
             )
         return self.nets[fidelity, seed]

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from evaluators.memory import parse_memory
 from evaluators.proxies import PROXIES
-from evaluators.supernet import EPOCHS
 from evaluators.training import Recipe
 from spaces import SearchSpace
 from spaces.budget import parse_limits
@@ -87,9 +86,14 @@ class EvaluatorConfig(Section):
     start: Literal["scratch", "supernet"] = Field(
         default="scratch", description="training: weights to begin with; supernet: those that one has learned"
     )
-    supernet_epochs: int = Field(default=EPOCHS, ge=1, description="supernet, or a start from one: its epochs")
-    sandwich: int = Field(
-        default=0, ge=0, description="supernet: sampled paths a step beside the smallest and the largest"
+    supernet_epochs: int | None = Field(
+        default=None, ge=1, description="supernet, or a start from one: its epochs; None: as many as a candidate's"
+    )
+    paths: int | None = Field(
+        default=None, ge=1, description="supernet: paths whose mean gradient makes a step; None: each choice once"
+    )
+    sandwich: bool = Field(
+        default=False, description="supernet: the smallest and the largest path in each step as well"
     )
     calibration: int = Field(default=256, ge=1, description="supernet: images for the statistics of a candidate")
     validation: int | None = Field(
@@ -108,7 +112,7 @@ class EvaluatorConfig(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         valid = ["name", "seeds", *EVALUATOR_OPTIONS[self.name]]
-        valid += ["supernet_epochs", "sandwich"] if self.start == "supernet" else []
+        valid += ["supernet_epochs", "paths", "sandwich"] if self.start == "supernet" else []
         for key, field in type(self).model_fields.items():
             if getattr(self, key) != field.default and key not in valid:
                 raise unknown(f"option of the evaluator {self.name!r}", key, valid)
@@ -124,7 +128,7 @@ class EvaluatorConfig(Section):
 # Which keys mean something to which evaluator.
 EVALUATOR_OPTIONS: dict[str, list[str]] = {
     "training": ["start"],
-    "supernet": ["supernet_epochs", "sandwich", "calibration", "validation"],
+    "supernet": ["supernet_epochs", "paths", "sandwich", "calibration", "validation"],
     "proxy": ["proxy"],
     "table": ["file"],
 }
@@ -212,7 +216,12 @@ class Config(Section):
     @property
     def fidelity(self) -> int:
         """That of the search's evaluations, in epochs: of a candidate's training, or of the supernet's."""
-        return self.evaluator.supernet_epochs if self.evaluator.name == "supernet" else self.training.epochs
+        return self.supernet_epochs if self.evaluator.name == "supernet" else self.training.epochs
+
+    @property
+    def supernet_epochs(self) -> int:
+        """Of the supernet's one training."""
+        return self.evaluator.supernet_epochs or self.training.epochs
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

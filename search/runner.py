@@ -148,6 +148,7 @@ def create_evaluator(config: Config) -> Evaluator:
         config.space.build(),
         config.training,
         identity_init,
+        plan.paths,
         plan.sandwich,
         plan.calibration,
         plan.validation,
@@ -161,7 +162,7 @@ def create_evaluator(config: Config) -> Evaluator:
         native,
         memory=memory_limit(config),
         supernet=supernet,
-        supernet_epochs=plan.supernet_epochs,
+        supernet_epochs=config.supernet_epochs,
     )
 
 

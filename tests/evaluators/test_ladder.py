@@ -131,8 +131,44 @@ def test_supernet_evaluates_by_forward_passes(data: Data, space: SearchSpace) ->
     assert trained.metrics["train_loss"] < 3
 
 
+def test_a_step_is_the_mean_over_the_paths_that_a_weight_was_on(space: SearchSpace) -> None:
+    torch.manual_seed(0)
+    net = Supernet("attune_tiny", 10, 1, image_size=32, identity_init=False).eval()
+    x, y = torch.randn(4, 1, 32, 32), torch.arange(4)
+    stem, head = (next(weight for name, weight in net.named_parameters() if end in name) for end in ("conv1", "fc"))
+
+    def gradients(*paths: Architecture) -> list[torch.Tensor]:
+        net.zero_grad(set_to_none=True)
+        for path in paths:
+            net.select(path)
+            nn.functional.cross_entropy(net(x), y).backward()
+        net.average_gradients(len(paths))
+        squeeze = next(iter(net.stages[0]["slot"][0].choices["se-r2@slot"].parameters()))
+        return [weight.grad.clone() for weight in (stem, head, squeeze) if weight.grad is not None]
+
+    other = Architecture.parse("attune_tiny:se-r2,none,none")
+    of_rich, of_other = gradients(RICH), gradients(other)
+    for both, a, b in zip(gradients(RICH, other), of_rich, of_other, strict=True):
+        torch.testing.assert_close(both, (a + b) / 2)
+    stem_grad, _, squeeze_grad = gradients(RICH, PLAIN)
+    torch.testing.assert_close(squeeze_grad, of_rich[2])
+    torch.testing.assert_close(stem_grad, (of_rich[0] + gradients(PLAIN)[0]) / 2)
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_every_choice_learns_in_every_step(data: Data, space: SearchSpace, ema: float | None) -> None:
+    """One batch is one step: after it no placement is where it began, though no path has had more than one."""
+    recipe = Recipe(batch_size=len(data.train), epochs=1, warmup=0, schedule="constant", ema=ema)
+    net = train_supernet(space, data, recipe, epochs=1, seed=0, device=CPU)
+    for kinds, choices in zip(net.stages, space.choices, strict=True):
+        for placement in choices:
+            for switch in kinds[placement.site] if placement.site else ():
+                blend = [w for name, w in switch.choices[str(placement)].named_parameters() if name.endswith("blend")]
+                assert all(float(weight.detach().abs().max()) > 0 for weight in blend), placement
+
+
 def test_the_sandwich_trains_the_largest_path_in_every_step(data: Data, space: SearchSpace) -> None:
-    net = train_supernet(space, data, Recipe(batch_size=128), epochs=1, seed=0, device=CPU, sandwich=1)
+    net = train_supernet(space, data, Recipe(batch_size=128), epochs=1, seed=0, device=CPU, paths=1, sandwich=True)
     largest = largest_path(space)
     assert net.select(largest) == []
     moved = [weight for name, weight in net.named_parameters() if ".choices." in name and name.endswith("blend")]

@@ -40,7 +40,7 @@ def test_the_resolved_config_is_a_config_of_the_same_meaning() -> None:
         ("search.trials.x=1", ["trials"]),
         ("evaluator=trainin", ["evaluator.name", "training", "supernet", "proxy", "table"]),
         ("evaluator=table", ["table", "file", "parquet"]),
-        ("evaluator.sandwich=1", ["sandwich", "training", "start"]),
+        ("evaluator.sandwich=true", ["sandwich", "training", "start"]),
         ("evaluator={name: proxy, proxy: snipp}", ["snipp", "snip"]),
         ("evaluator.seeds=0", ["evaluator.seeds", "1"]),
         ("evaluator={seeds: 2}", ["search.scheduler", "domination_asha", "seeds 2"]),
