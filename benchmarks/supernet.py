@@ -141,8 +141,8 @@ def main() -> None:
         [
             f"{len(archs)} random architectures of the {space.size} of `{options.config.stem}`; standalone accuracy is the "
             f"mean of {options.seeds} seeds, {accuracy.min():.3f} to {accuracy.max():.3f}. CPU seconds: a standalone candidate "
-            f"{whole:.1f} (all seeds), the supernet's one training {training:.0f} ({epochs} epochs, a step the mean gradient of "
-            f"{paths} paths{ends}), which is that of {training / whole:.0f} candidates. Intervals: 95 %, bootstrap over the "
+            f"{whole:.1f} (all seeds), the supernet's one training {training:.0f} ({epochs} epochs, a step the mean gradient "
+            f"of {paths} paths{ends}), which is that of {training / whole:.0f} candidates. Intervals: 95 %, bootstrap over the "
             "architectures.",
             "",
             "| rung | Kendall tau | Spearman | CPU seconds a candidate | share of standalone |",
