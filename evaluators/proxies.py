@@ -84,7 +84,9 @@ def fisher(model: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> float:
     finally:
         for hook in hooks:
             hook.remove()
-    return sum(float((a.detach() * a.grad).flatten(2).sum(2).square().mean(0).sum() / 2) for a in outputs if a.grad is not None)
+    return sum(
+        float((a.detach() * a.grad).flatten(2).sum(2).square().mean(0).sum() / 2) for a in outputs if a.grad is not None
+    )
 
 
 def jacob_cov(model: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> float:
