@@ -515,7 +515,7 @@ def page(rows: list[Row]) -> str:
         "  14 x 14 that would be 1.1 to 1.2 times faster in float32, but 0.93 times as fast in bfloat16, with 1.15 times the",
         "  memory, and at 7 x 7 the gradients of the weights of each image would be ten times the map.",
         "- *triplet* folds the side of its planes into the channels while training, as the 7 x 7 convolution of two planes to",
-        "  one leaves most of a vector unit idle: it is 1.4 to 5 times faster. What is left are maxima and means over three",
+        "  one leaves most of a vector unit idle: it is 1.4 to 3.6 times faster. What is left are maxima and means over three",
         "  axes, each with its gradient: 53 to 63 passes where the plain form makes 88 to 96.",
         "- *coordinate* is bound by memory: the convolutions are 1 to 21 % of the step. It makes 25 to 30 passes where the",
         "  plain form makes 31 to 35. In bfloat16 on short rows both are bound by torch's broadcasting: one processor",
