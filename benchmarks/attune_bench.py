@@ -1,8 +1,9 @@
 """Attune-Bench: every architecture of a small placement space, trained with several seeds, with its exact costs.
 
-`python -m benchmarks.attune_bench` (or `make bench-table`) trains the 729 architectures of configs/attune_bench.yaml with seeds
-0, 1 and 2, one process per core, and writes benchmarks/attune_bench.parquet, which the table evaluator reads. Each result is
-kept as it comes: an interrupted run goes on where it was.
+`python -m benchmarks.attune_bench` (or `make bench-table`, about an hour and a half on two cores) trains the 729 architectures
+of configs/attune_bench.yaml with seeds 0, 1 and 2, one process per core, and writes benchmarks/attune_bench.parquet, which the
+table evaluator reads. Each result is kept as it comes: an interrupted run goes on where it was. docs/attune_bench.md is the
+table's data sheet.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks.samplers import write
 from evaluators.cost import METRICS
 from evaluators.data import load_data
+from evaluators.statistics import kendall
 from evaluators.training import TrainingEvaluator
 from search.config import Config, load_config
+from search.pareto import non_dominated
 from search.problem import Problem
 from spaces import Architecture
 
@@ -117,12 +121,53 @@ def wide(problem: Problem, texts: list[str], rows: dict[tuple[str, int], dict[st
     return table
 
 
+def describe(table: pd.DataFrame, seeds: int) -> str:
+    """What the table holds, for its data sheet: spreads, agreement of the seeds, mean effects and the front."""
+    by_seed_NK = table[[f"accuracy_{seed}" for seed in range(seeds)]].to_numpy(dtype=float)
+    mean_N, flops_N = by_seed_NK.mean(axis=1), table["flops"].to_numpy(dtype=float)
+    between, within = mean_N.std(ddof=1), np.sqrt(by_seed_NK.var(axis=1, ddof=1).mean())
+    agreement = [kendall(by_seed_NK[:, a], by_seed_NK[:, b]) for a in range(seeds) for b in range(a)]
+    placements = [Architecture.parse(text).placements for text in table["architecture"]]
+    stages = range(len(placements[0]))
+    front = np.flatnonzero(non_dominated(np.column_stack([flops_N, -mean_N])))
+    front = front[np.argsort(flops_N[front])]
+    lines = [
+        f"{len(table)} architectures x {seeds} seeds. Mean accuracy {mean_N.min():.3f} to {mean_N.max():.3f}, FLOPs "
+        f"{flops_N.min():,.0f} to {flops_N.max():,.0f}. Standard deviation between architectures {between:.3f}, between "
+        f"seeds {within:.3f}: ratio {between / within:.1f}. Kendall's tau between two seeds {min(agreement):.2f} to "
+        f"{max(agreement):.2f}, of FLOPs with mean accuracy {kendall(flops_N, mean_N):.2f}, of parameters "
+        f"{kendall(table['params'], mean_N):.2f}. CPU seconds of one training: median {table['seconds'].median():.1f}, "
+        f"largest {table['seconds'].max():.1f}.",
+        "",
+        "Mean accuracy of all architectures with a placement at a stage:",
+        "",
+        f"| placement | {' | '.join(f'stage {stage + 1}' for stage in stages)} |",
+        "|---" * (1 + len(stages)) + "|",
+    ]
+    for placement in dict.fromkeys(str(row[stage]) for row in placements for stage in stages):
+        of = [mean_N[[str(row[stage]) == placement for row in placements]] for stage in stages]
+        lines.append(f"| `{placement}` | {' | '.join(f'{a.mean():.3f}' if len(a) else '' for a in of)} |")
+    lines += [
+        "",
+        "The front:",
+        "",
+        "| accuracy (mean, by seed) | FLOPs | parameters | architecture |",
+        "|---|---|---|---|",
+    ]
+    for i in front:
+        of_seeds = " ".join(f"{accuracy:.3f}" for accuracy in by_seed_NK[i])
+        text, params = table["architecture"][i], table["params"][i]
+        lines.append(f"| {mean_N[i]:.3f} ({of_seeds}) | {flops_N[i]:,.0f} | {params:,.0f} | `{text}` |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--results", type=Path, default=Path("runs/attune_bench/evaluations.jsonl"))
     parser.add_argument("--table", type=Path, default=TABLE)
+    parser.add_argument("--markdown", type=Path, help="write what the table holds between the marks of this file")
     options = parser.parse_args()
     config = load_config(CONFIG)
     problem, texts = architectures(config)
@@ -140,6 +185,8 @@ def main() -> None:
     table = wide(problem, texts, rows, options.seeds)
     table.to_parquet(options.table, index=False, compression="zstd")
     print(f"{options.table}: {len(table)} architectures, {options.table.stat().st_size / 1e3:.0f} kB")
+    if options.markdown:
+        write(options.markdown, "table", describe(table, options.seeds))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,76 @@
+"""The table that is shipped: whole, exact in its costs, and readable by what reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.attune_bench import CONFIG, TABLE, every, finished
+from benchmarks.samplers import attune_bench
+from evaluators.cost import METRICS
+from evaluators.data import load_data
+from evaluators.table import TableEvaluator
+from search.config import load_config
+from search.problem import Problem
+from spaces import Architecture
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return pd.read_parquet(TABLE)
+
+
+@pytest.fixture(scope="module")
+def problem() -> Problem:
+    data = load_data("cluttered_digits")
+    return Problem.build(
+        load_config(CONFIG).space.build(),
+        image_size=data.image_size,
+        num_classes=data.num_classes,
+        in_chans=data.in_chans,
+    )
+
+
+def test_it_holds_every_architecture_with_its_exact_costs(table: pd.DataFrame, problem: Problem) -> None:
+    indices = every(problem)
+    assert list(table["architecture"]) == [str(problem.space.architecture(row)) for row in indices]
+    np.testing.assert_array_equal(table[list(METRICS)].to_numpy(), problem.count(indices))
+    assert len(table) >= 700
+    assert TABLE.stat().st_size <= 3e6
+
+
+def test_every_seed_has_an_accuracy_of_its_own(table: pd.DataFrame) -> None:
+    accuracy = table[["accuracy_0", "accuracy_1", "accuracy_2"]].to_numpy(dtype=float)
+    assert ((accuracy > 0.1) & (accuracy < 1)).all()
+    assert (np.ptp(accuracy, axis=1) > 0).mean() > 0.99
+    assert accuracy.mean(axis=1).std() > 2 * np.sqrt(accuracy.var(axis=1, ddof=1).mean()) / np.sqrt(3)
+
+
+def test_the_table_evaluator_answers_from_it(table: pd.DataFrame) -> None:
+    evaluator = TableEvaluator.read(TABLE, load_data("cluttered_digits"))
+    row = table.iloc[100]
+    for seed in range(3):
+        metrics = evaluator.evaluate(Architecture.parse(row["architecture"]), fidelity=2, seed=seed)
+        assert metrics["accuracy"] == pytest.approx(row[f"accuracy_{seed}"])
+        assert metrics["flops"] == row["flops"]
+
+
+def test_the_sampler_benchmark_reads_it_as_a_full_grid(table: pd.DataFrame) -> None:
+    grid = attune_bench(TABLE)
+    assert sorted(grid.accuracy_N) == pytest.approx(
+        sorted(table[["accuracy_0", "accuracy_1", "accuracy_2"]].mean(axis=1).astype(float))
+    )
+
+
+def test_a_journal_that_was_cut_short_keeps_what_is_whole(tmp_path: Path) -> None:
+    journal = tmp_path / "evaluations.jsonl"
+    assert finished(journal, "task") == {}
+    journal.write_text(
+        '{"identity": "task", "architecture": "a", "seed": 1, "accuracy": 0.5}\n'
+        '{"identity": "another", "architecture": "b", "seed": 1, "accuracy": 0.5}\n'
+        '{"identity": "task", "architecture": "c", "se'
+    )
+    assert list(finished(journal, "task")) == [("a", 1)]
