@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.samplers import write
+from benchmarks.samplers import ATTUNE_BENCH, write
 from evaluators.cost import METRICS
 from evaluators.data import load_data
 from evaluators.statistics import kendall
@@ -33,7 +33,6 @@ from search.problem import Problem
 from spaces import Architecture
 
 CONFIG = Path("configs/attune_bench.yaml")
-TABLE = Path("benchmarks/attune_bench.parquet")
 # This many architectures get all their seeds before the others get their first: rank correlations are known early.
 COMPLETE_FIRST = 80
 
@@ -166,7 +165,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--results", type=Path, default=Path("runs/attune_bench/evaluations.jsonl"))
-    parser.add_argument("--table", type=Path, default=TABLE)
+    parser.add_argument("--table", type=Path, default=ATTUNE_BENCH)
     parser.add_argument("--markdown", type=Path, help="write what the table holds between the marks of this file")
     options = parser.parse_args()
     config = load_config(CONFIG)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.samplers import write
+from benchmarks.samplers import ATTUNE_BENCH, write
 from evaluators.base import Evaluator
 from evaluators.cost import METRICS, CostTable
 from evaluators.data import load_data
@@ -63,7 +63,7 @@ def main() -> None:
         name="supernet"
     )  # the benchmark is of what a configuration gets where nothing else is asked for
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--standalone", type=Path, default=Path("benchmarks/standalone_attune_bench.csv"))
+    parser.add_argument("--standalone", type=Path, default=ATTUNE_BENCH)
     parser.add_argument("--config", type=Path, default=Path("configs/attune_bench.yaml"), help="their space and recipe")
     parser.add_argument("--seeds", type=int, default=3, help="of the standalone accuracies")
     parser.add_argument("--architectures", type=int, default=120, help="at most so many, drawn at random")

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.attune_bench import CONFIG, TABLE, every, finished
-from benchmarks.samplers import attune_bench
+from benchmarks.attune_bench import CONFIG, every, finished
+from benchmarks.samplers import ATTUNE_BENCH, attune_bench
 from evaluators.cost import METRICS
 from evaluators.data import load_data
 from evaluators.table import TableEvaluator
@@ -20,7 +20,7 @@ from spaces import Architecture
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    return pd.read_parquet(TABLE)
+    return pd.read_parquet(ATTUNE_BENCH)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_it_holds_every_architecture_with_its_exact_costs(table: pd.DataFrame, p
     assert list(table["architecture"]) == [str(problem.space.architecture(row)) for row in indices]
     np.testing.assert_array_equal(table[list(METRICS)].to_numpy(), problem.count(indices))
     assert len(table) >= 700
-    assert TABLE.stat().st_size <= 3e6
+    assert ATTUNE_BENCH.stat().st_size <= 3e6
 
 
 def test_every_seed_has_an_accuracy_of_its_own(table: pd.DataFrame) -> None:
@@ -50,7 +50,7 @@ def test_every_seed_has_an_accuracy_of_its_own(table: pd.DataFrame) -> None:
 
 
 def test_the_table_evaluator_answers_from_it(table: pd.DataFrame) -> None:
-    evaluator = TableEvaluator.read(TABLE, load_data("cluttered_digits"))
+    evaluator = TableEvaluator.read(ATTUNE_BENCH, load_data("cluttered_digits"))
     row = table.iloc[100]
     for seed in range(3):
         metrics = evaluator.evaluate(Architecture.parse(row["architecture"]), fidelity=2, seed=seed)
@@ -59,7 +59,7 @@ def test_the_table_evaluator_answers_from_it(table: pd.DataFrame) -> None:
 
 
 def test_the_sampler_benchmark_reads_it_as_a_full_grid(table: pd.DataFrame) -> None:
-    grid = attune_bench(TABLE)
+    grid = attune_bench(ATTUNE_BENCH)
     assert sorted(grid.accuracy_N) == pytest.approx(
         sorted(table[["accuracy_0", "accuracy_1", "accuracy_2"]].mean(axis=1).astype(float))
     )
