@@ -68,7 +68,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="of the standalone accuracies")
     parser.add_argument("--architectures", type=int, default=120, help="at most so many, drawn at random")
     parser.add_argument(
-        "--epochs", type=int, default=plan.supernet_epochs, help="of the supernet; a candidate's if unset"
+        "--epochs",
+        type=int,
+        default=plan.supernet_epochs,
+        help="of the supernet; half as many again as a candidate's if unset",
     )
     parser.add_argument("--paths", type=int, default=plan.paths, help="a step; each choice once if unset")
     parser.add_argument("--supernet-seed", type=int, default=0)
@@ -91,7 +94,7 @@ def main() -> None:
     accuracy = table["accuracy"].to_numpy()
     config, device = load_config(options.config), torch.device("cpu")
     data, space = load_data(config.data), config.space.build()
-    epochs = options.epochs or config.training.epochs
+    epochs = options.epochs or config.supernet_epochs
     paths = options.paths or max(space.sizes)
 
     standalone_evaluator = TrainingEvaluator(data, config.training, device=device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -87,7 +88,9 @@ class EvaluatorConfig(Section):
         default="scratch", description="training: weights to begin with; supernet: those that one has learned"
     )
     supernet_epochs: int | None = Field(
-        default=None, ge=1, description="supernet, or a start from one: its epochs; None: as many as a candidate's"
+        default=None,
+        ge=1,
+        description="supernet, or a start from one: its epochs; None: half as many again as a candidate's",
     )
     paths: int | None = Field(
         default=None, ge=1, description="supernet: paths whose mean gradient makes a step; None: each choice once"
@@ -220,8 +223,8 @@ class Config(Section):
 
     @property
     def supernet_epochs(self) -> int:
-        """Of the supernet's one training."""
-        return self.evaluator.supernet_epochs or self.training.epochs
+        """Of the supernet's one training: more than a candidate's, as shared weights follow a mean, which changes slowly."""
+        return self.evaluator.supernet_epochs or math.ceil(1.5 * self.training.epochs)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
