@@ -248,9 +248,12 @@ class KnownCostSampler(SpaceSampler):
         return np.concatenate([order[: most // 2], self._rng.permutation(order[most // 2 :])[: most - most // 2]])
 
     def _genes(self, indices_NG: Indices, tried_TG: Indices) -> Indices:
-        """Gene codes; what a mapping's candidate switches off becomes ABSENT, constant genes stay (their effect is zero)."""
+        """Gene codes; what a mapping's candidate switches off becomes ABSENT, constant genes stay (their effect is zero).
+
+        A choice that has genes of its own (a placement: type, site, r ...) is one more gene: what they do only together.
+        """
         if not isinstance(self.space, MappingSpace):
-            return self.space.genes(indices_NG)
+            return np.hstack([self.space.genes(indices_NG), indices_NG])
         return switched_off(indices_NG, tried_TG)
 
 

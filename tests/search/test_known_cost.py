@@ -16,6 +16,7 @@ from search.samplers.candidates import ABSENT
 from search.samplers.improvement import Staircase
 from search.samplers.known_cost import switched_off
 from search.samplers.surrogate import WARPS, Surrogate, Warp
+from spaces import SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 GENES, CHOICES = 6, 4
@@ -53,6 +54,21 @@ def share(study: optuna.Study) -> float:
 
 
 # --- the mathematics ---------------------------------------------------------------------------------------------------
+
+
+def test_the_model_learns_what_genes_do_only_together() -> None:
+    """SE is good in the slot, ECA after the block: no gene tells, the whole placement does."""
+    space = SearchSpace.build("attune_tiny", ("se", "eca"), reductions=(4,), kernels=(3,), sites=("slot", "block"))
+    sampler = KnownCostSampler(space, lambda params: np.ones((len(params), 1)))
+    every = np.indices(space.sizes).reshape(len(space.sizes), -1).T
+    good = np.array([str(choice) in ("se-r4@slot", "eca-k3@block") for choice in space.choices[0]])
+    accuracy = 0.5 + 0.4 * good[every[:, 0]] + 0.05 * good[every[:, 1]]
+    seen = np.random.default_rng(0).permutation(len(every))[:24]
+    genes, costs = sampler._genes(every, every), np.zeros((len(every), 1))
+    model = Surrogate(genes.shape[1], 1)
+    model.learn(genes[seen], costs[seen], accuracy[seen])
+    model.condition(genes[seen], costs[seen], accuracy[seen])
+    np.testing.assert_allclose(model.warp.accuracy(model.mean(genes, costs)), accuracy, atol=0.02)
 
 
 @settings(deadline=None, max_examples=60)
