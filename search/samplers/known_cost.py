@@ -34,7 +34,7 @@ EXPECTED = "expected_accuracy"  # user attribute of a trial that was stopped ear
 POOL = 3000  # candidates scored where the space is too large to list
 LEARN_ON = 200  # trials that the kernel's factors are learned from at most; the posterior takes all
 LOGS_FROM = 5.0  # a cost that spans more than this factor is compared by its logarithm
-WORK = 1.5e9  # multiplications that one suggestion may spend on variances
+WORK = 0.8e9  # multiplications that one suggestion may spend on variances
 
 
 class KnownCostSampler(SpaceSampler):

@@ -15,6 +15,7 @@ from scipy.special import ndtr
 Array = NDArray[np.float64]
 Genes = NDArray[np.int64]
 JITTER = 1e-6
+BLOCK = 60_000  # numbers of a kernel that are worked on at a time
 
 
 def expected_excess(z: Array) -> Array:
@@ -82,9 +83,10 @@ WARPS = [
 FIRST_WARP = (1, 0.2)
 
 
-def one_hot(genes_NG: Genes, values: list[Genes]) -> list[Array]:
-    """Per gene the indicator matrix (N, values)."""
-    return [(genes_NG[:, [g]] == values[g]).astype(float) for g in range(genes_NG.shape[1])]
+def one_hot(genes_NG: Genes, values: list[Genes]) -> Array:
+    """Indicators of each gene's values, side by side: (N, all values)."""
+    none = np.zeros((len(genes_NG), 0))
+    return np.hstack([none, *((genes_NG[:, [g]] == values[g]).astype(float) for g in range(genes_NG.shape[1]))])
 
 
 class Surrogate:
@@ -121,22 +123,28 @@ class Surrogate:
         return e[:g], e[g : 2 * g], e[2 * g : 2 * g + m], e[2 * g + m : 2 * (g + m)], e[-3], e[-2], e[-1]
 
     def kernel(self, genes_KG: Genes, costs_KM: Array, genes_NG: Genes, costs_NM: Array) -> Array:
-        """k without noise, (K, N)."""
+        """k without noise, (K, N): three matrix products, block by block of what a cache holds."""
         a_G, l_G, q_M, t_M, s_p, s_c, _ = self._split(self.theta)
         values = [np.unique(genes_NG[:, g]) for g in range(self.g)]  # a value of candidates alone equals no trial's
-        if self.g:
-            hot_K, hot_N = one_hot(genes_KG, values), one_hot(genes_NG, values)
-            left, right = np.hstack(hot_K), np.hstack(hot_N).T
-            sizes = [len(v) for v in values]
-            main_KN = (left * np.repeat(a_G, sizes)) @ right
-            differ_KN = l_G.sum() - (left * np.repeat(l_G, sizes)) @ right
-        else:
-            main_KN = differ_KN = np.zeros((len(genes_KG), len(genes_NG)))
-        return (
-            main_KN
-            + s_p * np.exp(-differ_KN - 0.5 * _square(costs_KM, costs_NM, q_M))
-            + (s_c * np.exp(-0.5 * _square(costs_KM, costs_NM, t_M)))
-        )
+        hot_K, hot_N = one_hot(genes_KG, values), one_hot(genes_NG, values)
+        sizes = [len(v) for v in values]
+        # Differing genes and distances in cost are sums over features, so each exponent is one product.
+        same_N = hot_N * np.repeat(l_G, sizes)
+        near_K, near_N = _distance_features(costs_KM, costs_NM, q_M)
+        trend_K, trend_N = _distance_features(costs_KM, costs_NM, t_M)
+        product_N, main_N = np.hstack([same_N, near_N]).T, (hot_N * np.repeat(a_G, sizes)).T
+        product_K = np.hstack([hot_K, near_K])
+        out_KN = np.empty((len(genes_KG), len(genes_NG)))
+        for part in _blocks(len(genes_KG), len(genes_NG)):
+            k_BN = product_K[part] @ product_N
+            k_BN += np.log(s_p) - l_G.sum()
+            np.exp(k_BN, out=k_BN)
+            c_BN = trend_K[part] @ trend_N.T
+            c_BN += np.log(s_c)
+            k_BN += np.exp(c_BN, out=c_BN)
+            k_BN += hot_K[part] @ main_N
+            out_KN[part] = k_BN
+        return out_KN
 
     def learn(self, genes_NG: Genes, costs_NM: Array, a_N: Array, *, steps: int = 20) -> None:
         """Fit the factors to accuracies (N,) under the current warp, then take the warp of the highest likelihood."""
@@ -216,7 +224,10 @@ class Surrogate:
         self._alpha_N = cho_solve((self._chol_NN, True), z_N)
 
     def mean(self, genes_KG: Genes, costs_KM: Array) -> Array:
-        return self.kernel(genes_KG, costs_KM, self._genes_NG, self._costs_NM) @ self._alpha_N
+        """Mean of z, (K,), without ever holding K x N numbers: candidates and trials may both be many."""
+        blocks = _blocks(len(genes_KG), len(self._z_N), 16 * BLOCK)
+        means = [self.kernel(genes_KG[b], costs_KM[b], self._genes_NG, self._costs_NM) @ self._alpha_N for b in blocks]
+        return np.concatenate([np.zeros(0), *means])
 
     def predict(self, genes_KG: Genes, costs_KM: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of z, without noise: (K,), (K,)."""
@@ -227,8 +238,15 @@ class Surrogate:
         return k_KN @ self._alpha_N, np.sqrt(np.maximum(variance_K, 1e-10))
 
 
-def _square(costs_KM: Array, costs_NM: Array, factor_M: Array) -> Array:
-    """Weighted squared distances (K, N)."""
+def _blocks(rows: int, columns: int, numbers: int = BLOCK) -> list[slice]:
+    """Consecutive rows, together all of them, that make blocks of about so many numbers."""
+    step = max(1, numbers // max(columns, 1))
+    return [slice(start, start + step) for start in range(0, rows, step)]
+
+
+def _distance_features(costs_KM: Array, costs_NM: Array, factor_M: Array) -> tuple[Array, Array]:
+    """Features (K, M + 2) and (N, M + 2) whose products are minus half the weighted squared distances."""
     left, right = costs_KM * np.sqrt(factor_M), costs_NM * np.sqrt(factor_M)
-    squared = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None] - 2 * left @ right.T
-    return np.maximum(squared, 0.0)
+    one_K, one_N = np.ones((len(left), 1)), np.ones((len(right), 1))
+    half_K, half_N = -0.5 * (left**2).sum(axis=1)[:, None], -0.5 * (right**2).sum(axis=1)[:, None]
+    return np.hstack([left, half_K, one_K]), np.hstack([right, one_N, half_N])
