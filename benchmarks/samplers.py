@@ -274,7 +274,7 @@ def _botorch(table: Table, trials: int, seed: int) -> list[int]:
             sampler=SobolQMCNormalSampler(torch.Size([64]), seed=seed),
             prune_baseline=True,
         )
-        left = np.setdiff1d(rng.choice(len(hot), 1000, replace=False), rows)
+        left = np.setdiff1d(rng.choice(len(hot), min(1000, len(hot)), replace=False), rows)
         best, _ = optimize_acqf_discrete(acquisition, 1, every_NF[left], max_batch_size=250)
         rows.append(int(left[(every_NF[left] == best).all(dim=1).nonzero()[0, 0]]))
     return rows
