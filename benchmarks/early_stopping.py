@@ -10,6 +10,7 @@ of that, with as many trials as it likes. Only trials that ran to the end count 
 
 import argparse
 import warnings
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import optuna
 
 from benchmarks.samplers import TABLES, Table, _known_cost, _space, interval
 from search.samplers import create_sampler
-from search.samplers.known_cost import EXPECTED
+from search.samplers.known_cost import EXPECTED, STOPPED_AT
 from search.schedulers import Rungs
 
 SHARE = 0.4  # of the epochs of full evaluations
@@ -63,6 +64,7 @@ def search(table: Table, curves_NE: np.ndarray, name: str, budget: int, seed: in
         else:
             assert rungs is not None
             trial.set_user_attr(EXPECTED, rungs.expected(last, float(curves_NE[row, last - 1])))
+            trial.set_user_attr(STOPPED_AT, last)
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
     shares = np.concatenate([[0.0], table.shares(full)])
     return shares[np.searchsorted(ended, np.arange(budget + 1), side="right")]
@@ -73,7 +75,8 @@ def main() -> None:
     parser.add_argument("--table", nargs="+", choices=list(TABLES), default=["macro", "additive", "placements"])
     parser.add_argument("--samplers", nargs="+", default=["random", "evolution", "known_cost"])
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--brackets", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--first", nargs="+", type=int, default=[1, 3], help="epochs of the first rung")
+    parser.add_argument("--brackets", nargs="+", type=int, default=[1])
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--epochs", type=int, default=27)
     parser.add_argument("--markdown", type=Path, help="write the table between the marks of this file")
@@ -81,9 +84,11 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     whole = options.trials * options.epochs
+    part = int(SHARE * whole)
     lines = [
-        "| table | sampler | brackets | hypervolume, all epochs | with 40 % of the epochs | epochs for the former |",
-        "|---|---|---|---|---|---|",
+        "| table | sampler | full trainings, all epochs | full trainings, 40 % of the epochs | first rung | brackets "
+        "| stopped early, 40 % of the epochs | epochs for what all full trainings give |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name in options.table:
         table = TABLES[name]()
@@ -93,18 +98,15 @@ def main() -> None:
         agreement = ", ".join(f"{rank_agreement(made[0], e):.2f} after {e}" for e in Rungs(options.epochs).levels(0))
         print(f"{name}: rank agreement with the last epoch: {agreement}", flush=True)
         for sampler in options.samplers:
-            plain = np.array([search(table, c, sampler, whole, seed, None)[-1] for seed, c in enumerate(made)])
-            for brackets in options.brackets:
-                found = np.array(
-                    [
-                        search(table, c, sampler, int(SHARE * whole), seed, Rungs(options.epochs, brackets=brackets))
-                        for seed, c in enumerate(made)
-                    ]
-                )
-                enough = np.flatnonzero(found.mean(axis=0) >= plain.mean())
+            plain = np.array([search(table, c, sampler, whole, seed, None) for seed, c in enumerate(made)])
+            for first, brackets in product(options.first, options.brackets):
+                plans = [Rungs(options.epochs, first=first, brackets=brackets) for _ in made]
+                found = np.array([search(table, c, sampler, part, seed, plans[seed]) for seed, c in enumerate(made)])
+                enough = np.flatnonzero(found.mean(axis=0) >= plain[:, -1].mean())
                 reached = f"{enough[0] / whole:.0%}" if len(enough) else f"more than {SHARE:.0%}"
-                ends = f"{interval(plain)} | {interval(found[:, -1])}"
-                lines.append(f"| {name} | {sampler} | {brackets} | {ends} | {reached} |")
+                full = f"{interval(plain[:, -1])} | {interval(plain[:, part])}"
+                early = f"{first} | {brackets} | {interval(found[:, -1])} | {reached}"
+                lines.append(f"| {name} | {sampler} | {full} | {early} |")
                 print(lines[-1], flush=True)
     print("\n" + "\n".join(lines))
     if options.markdown:

@@ -15,7 +15,7 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from search.problem import Problem
-from search.samplers.known_cost import EXPECTED
+from search.samplers.known_cost import EXPECTED, STOPPED_AT
 from search.store import COMPLETE, STOPPED, Evaluation, by_architecture, mean_of
 from spaces import Architecture
 
@@ -156,7 +156,8 @@ class PlacementSearch(OptunaSearch):
         if error or result is None or result["state"] != COMPLETE:
             trial.set_user_attr("reason", result["reason"] if result else "the worker died")
             if result is not None and result["state"] == STOPPED:
-                trial.set_user_attr(EXPECTED, self._expected(result["fidelity"], result["accuracy"]))
+                for name, value in self._lesson(result["fidelity"], result["accuracy"]).items():
+                    trial.set_user_attr(name, value)
             self._ot_study.tell(trial, state=TrialState.FAIL)
         else:
             self._ot_study.tell(trial, self._values(self._architectures[trial_id], result["accuracy"]))
@@ -200,6 +201,8 @@ class PlacementSearch(OptunaSearch):
 
     def _frozen(self, evaluation: Evaluation) -> optuna.trial.FrozenTrial:
         complete = evaluation.state == COMPLETE and math.isfinite(evaluation.accuracy)
+        stopped = evaluation.state == STOPPED
+        lesson = self._lesson(evaluation.fidelity, evaluation.accuracy) if stopped else {}
         params = self.problem.space.params(self._indices(evaluation.architecture))
         choices = self.problem.space.distributions
         distributions: dict[str, BaseDistribution] = {name: CategoricalDistribution(choices[name]) for name in params}
@@ -208,14 +211,12 @@ class PlacementSearch(OptunaSearch):
             values=self._values(evaluation.architecture, evaluation.accuracy) if complete else None,
             params=params,
             distributions=distributions,
-            user_attrs={"architecture": evaluation.architecture, **self._lesson(evaluation)},
+            user_attrs={"architecture": evaluation.architecture, **lesson},
         )
 
-    def _lesson(self, evaluation: Evaluation) -> dict[str, float]:
-        """What a trial that was stopped early teaches the sampler."""
-        if evaluation.state != STOPPED:
-            return {}
-        return {EXPECTED: self._expected(evaluation.fidelity, evaluation.accuracy)}
+    def _lesson(self, fidelity: int, accuracy: float) -> dict[str, float]:
+        """What a trial that was stopped early teaches the sampler, as user attributes."""
+        return {EXPECTED: self._expected(fidelity, accuracy), STOPPED_AT: fidelity}
 
     def _values(self, text: str, accuracy: float) -> list[float]:
         return [accuracy, *map(float, self.problem.objectives(self._indices(text))[0])]

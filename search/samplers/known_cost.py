@@ -5,6 +5,7 @@ accuracy: see surrogate.py.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -30,11 +31,21 @@ from search.samplers.improvement import Staircase
 from search.samplers.surrogate import Surrogate
 
 Array = NDArray[np.float64]
-EXPECTED = "expected_accuracy"  # user attribute of a trial that was stopped early and told as failed
+EXPECTED = "expected_accuracy"  # user attributes of a trial that was stopped early and told as failed
+STOPPED_AT = "fidelity"
 POOL = 3000  # candidates scored where the space is too large to list
 LEARN_ON = 200  # trials that the kernel's factors are learned from at most; the posterior takes all
 LOGS_FROM = 5.0  # a cost that spans more than this factor is compared by its logarithm
 WORK = 0.8e9  # multiplications that one suggestion may spend on variances
+
+
+@dataclass(frozen=True)
+class Hint:
+    """What a trial that was stopped early is expected to reach, and after how many epochs that was said."""
+
+    indices_G: Indices
+    expected: float
+    fidelity: float
 
 
 class KnownCostSampler(SpaceSampler):
@@ -49,7 +60,8 @@ class KnownCostSampler(SpaceSampler):
     else over the cost as it is given (between close values the two are the same but for a factor).
 
     A failed or pruned trial with the user attribute ``expected_accuracy`` (one that early stopping ended) teaches the model
-    that accuracy, without being on the front. Trials in flight are taken at their mean (kriging believer).
+    that accuracy, without being on the front: as a guess, which is as noisy as those with the same ``fidelity`` (a number,
+    the epochs it had) turn out to be. Trials in flight are taken at their mean (kriging believer).
 
     Conditional parameters: with a mapping, `costs` gets full dicts, and which parameters a value switches off is learned
     from what the trials asked for; a candidate that agrees with a trial on all it asked for is the same evaluation.
@@ -108,28 +120,29 @@ class KnownCostSampler(SpaceSampler):
         if len(done) < 2 or len(done) + len(pending) < self._initial or np.ptp(values_TM[:, 0]) == 0:
             tried_TG, tried_c = np.vstack([indices_TG, waiting_PG]), np.vstack([done_c, waiting_c])
             return pool_NG[self._spread(pool_NG, pool_c, tried_TG, tried_c)]
-        accuracy_T = -sign_M[0] * values_TM[:, 0]
-        full_T = np.arange(len(done) + len(hints)) < len(done)
+        accuracy_T, level_T = -sign_M[0] * values_TM[:, 0], np.zeros(len(done), dtype=np.int64)
         if hints:
-            hinted_HG = np.array([indices for indices, _ in hints])
-            indices_TG = np.vstack([indices_TG, hinted_HG])
-            done_c = np.vstack([done_c, scaled(self._costs_of(hinted_HG, costs_NM.shape[1]))])
-            accuracy_T = np.concatenate([accuracy_T, [-sign_M[0] * expected for _, expected in hints]])
+            guessed_HG = np.array([hint.indices_G for hint in hints])
+            indices_TG = np.vstack([indices_TG, guessed_HG])
+            done_c = np.vstack([done_c, scaled(self._costs_of(guessed_HG, costs_NM.shape[1]))])
+            accuracy_T = np.concatenate([accuracy_T, [-sign_M[0] * hint.expected for hint in hints]])
+            _, level_H = np.unique([hint.fidelity for hint in hints], return_inverse=True)
+            level_T = np.concatenate([level_T, 1 + level_H])
         with _blas().limit(
             limits=1
         ):  # these matrices are small: threads cost more than they bring, above all shared ones
-            best = self._best(pool_NG, pool_c, indices_TG, done_c, accuracy_T, full_T, waiting_PG, waiting_c)
+            best = self._best(pool_NG, pool_c, indices_TG, done_c, accuracy_T, level_T, waiting_PG, waiting_c)
         return pool_NG[best]
 
     # --- what there is -----------------------------------------------------------------------------------------------
 
     def _trials(
         self, trials: list[FrozenTrial], objectives: int
-    ) -> tuple[list[tuple[Indices, list[float]]], list[Indices], list[tuple[Indices, float]]]:
+    ) -> tuple[list[tuple[Indices, list[float]]], list[Indices], list[Hint]]:
         """Finished candidates with their values, those in flight (running or enqueued), and those stopped early."""
         done: list[tuple[Indices, list[float]]] = []
         pending: list[Indices] = []
-        hints: list[tuple[Indices, float]] = []
+        hints: list[Hint] = []
         for trial in trials:
             indices = self.indices_of(trial)
             if indices is None:
@@ -140,7 +153,8 @@ class KnownCostSampler(SpaceSampler):
             elif trial.state in (TrialState.RUNNING, TrialState.WAITING):
                 pending.append(indices)
             elif np.isfinite(trial.user_attrs.get(EXPECTED, np.nan)):
-                hints.append((indices, float(trial.user_attrs[EXPECTED])))
+                at = float(trial.user_attrs.get(STOPPED_AT, 0))
+                hints.append(Hint(indices, float(trial.user_attrs[EXPECTED]), at))
         return done, pending, hints
 
     def _pool(self, done: list[tuple[Indices, list[float]]], seen_TG: Indices, sign_M: Array) -> tuple[Indices, Array]:
@@ -195,7 +209,7 @@ class KnownCostSampler(SpaceSampler):
         indices_TG: Indices,
         done_c: Array,
         accuracy_T: Array,
-        full_T: NDArray[np.bool_],
+        level_T: Indices,
         waiting_PG: Indices,
         waiting_c: Array,
     ) -> int:
@@ -206,11 +220,14 @@ class KnownCostSampler(SpaceSampler):
         unit_NM = (costs_NM - middle) / np.where(spread > 0, spread, 1.0)
         done_G, wait_G, pool_G = (genes_NG[rows[i] : rows[i + 1]] for i in range(3))
         done_u, wait_u, pool_u = (unit_NM[rows[i] : rows[i + 1]] for i in range(3))
-        model = self._learned(done_G, done_u, done_c, accuracy_T)
-        model.condition(done_G, done_u, accuracy_T)
+        model = self._learned(done_G, done_u, done_c, accuracy_T, level_T)
+        model.condition(done_G, done_u, accuracy_T, level_T)
         # A noisy front is the model's: the luckiest of many draws would be a bar that nothing real can pass.
         known_T = model.warp.accuracy(model.mean(done_G, done_u)) if self._noisy else accuracy_T
-        known_T, done_c = known_T[full_T], done_c[full_T]  # what was stopped early teaches the model, but is no result
+        known_T, done_c = (
+            known_T[level_T == 0],
+            done_c[level_T == 0],
+        )  # what was stopped early teaches the model, but is no result
         if len(wait_G):
             believed_P = model.warp.accuracy(model.believe(wait_G, wait_u))
             known_T, done_c = np.concatenate([known_T, believed_P]), np.vstack([done_c, waiting_c])
@@ -222,17 +239,20 @@ class KnownCostSampler(SpaceSampler):
             return int(kept[mean_K.argmax()])
         return int(kept[self._rng.choice(np.flatnonzero(gain_K >= gain_K.max() * (1 - 1e-9)))])
 
-    def _learned(self, genes_NG: Indices, unit_NM: Array, costs_NM: Array, accuracy_N: Array) -> Surrogate:
+    def _learned(
+        self, genes_NG: Indices, unit_NM: Array, costs_NM: Array, accuracy_N: Array, level_N: Indices
+    ) -> Surrogate:
         """The model with factors from now, or from a while ago: later trials change them ever less."""
-        n = len(accuracy_N)
-        if self._model is None or (self._model.g, self._model.m) != (genes_NG.shape[1], unit_NM.shape[1]):
-            self._model, self._learned_at = Surrogate(genes_NG.shape[1], unit_NM.shape[1], noisy=self._noisy), 0
+        n, shape = len(accuracy_N), (genes_NG.shape[1], unit_NM.shape[1], int(level_N.max()))
+        if self._model is None or (self._model.g, self._model.m, self._model.levels) != shape:
+            genes, costs, levels = shape
+            self._model, self._learned_at = Surrogate(genes, costs, levels=levels, noisy=self._noisy), 0
         if n < 60 or n >= 1.05 * self._learned_at or n < self._learned_at:
             use = np.arange(n)
             if n > LEARN_ON:  # the front, which matters most, and a random part of the others
                 front = non_dominated(np.column_stack([-accuracy_N, costs_NM]))
                 use = np.argsort(~front + self._rng.random(n) * 0.5, kind="stable")[:LEARN_ON]
-            self._model.learn(genes_NG[use], unit_NM[use], accuracy_N[use])
+            self._model.learn(genes_NG[use], unit_NM[use], accuracy_N[use], level_N[use])
             self._learned_at = n
         return self._model
 

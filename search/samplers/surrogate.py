@@ -15,6 +15,7 @@ from scipy.special import ndtr
 Array = NDArray[np.float64]
 Genes = NDArray[np.int64]
 JITTER = 1e-6
+OFFSET = 0.25  # prior variance of what guesses of one level are wrong by together, in units of z squared
 BLOCK = 60_000  # numbers of a kernel that are worked on at a time
 
 
@@ -98,29 +99,34 @@ class Surrogate:
     All factors are positive, held as logarithms under normal priors (MAP, analytic gradients). The prior gives the main
     effects and the trend half of the variance each: few trials must first learn what each gene is worth. `learn` fits
     factors and warp, `condition` takes the data in.
+
+    An accuracy has a level: 0 where it was measured, 1 to `levels` where it is a guess, from a training that was ended after
+    so many epochs. Guesses of one level share an offset, unknown but for its variance, and have a noise of their own
+    (Swersky et al., 2014, with rungs in place of a curve).
     """
 
-    def __init__(self, genes: int, costs: int, *, noisy: bool = False) -> None:
-        self.g, self.m = genes, costs
+    def __init__(self, genes: int, costs: int, *, levels: int = 0, noisy: bool = False) -> None:
+        self.g, self.m, self.levels = genes, costs, levels
         one, each = np.ones(costs), np.ones(genes)
-        # order: a_G, l_G, q_M, t_M, s_p, s_c, noise
+        # order: a_G, l_G, q_M, t_M, s_p, s_c, noise at each level
         self.prior = np.concatenate(
             [
                 np.log(0.5 / max(genes, 1)) * each,
                 np.log(2.0 / max(genes, 1)) * each,
                 np.log(0.3 / max(costs, 1)) * one,
                 np.log(1.0 / max(costs, 1)) * one,
-                np.log([0.5, 0.5, 0.03 if noisy else 1e-3]),
+                np.log([0.5, 0.5, 0.03 if noisy else 1e-3, *[0.3] * levels]),
             ]
         )
         self.width = np.ones_like(self.prior)
-        self.width[-1] = 2.0
+        self.width[2 * (genes + costs) + 2 :] = 2.0
         self.theta = self.prior.copy()
         self.warp_choice = FIRST_WARP
 
-    def _split(self, theta: Array) -> tuple[Array, Array, Array, Array, float, float, float]:
+    def _split(self, theta: Array) -> tuple[Array, Array, Array, Array, float, float, Array]:
         g, m, e = self.g, self.m, np.exp(theta)
-        return e[:g], e[g : 2 * g], e[2 * g : 2 * g + m], e[2 * g + m : 2 * (g + m)], e[-3], e[-2], e[-1]
+        s_p, s_c, *_ = scales = e[2 * (g + m) :]
+        return e[:g], e[g : 2 * g], e[2 * g : 2 * g + m], e[2 * g + m : 2 * (g + m)], s_p, s_c, scales[2:]
 
     def kernel(self, genes_KG: Genes, costs_KM: Array, genes_NG: Genes, costs_NM: Array) -> Array:
         """k without noise, (K, N): three matrix products, block by block of what a cache holds."""
@@ -146,7 +152,7 @@ class Surrogate:
             out_KN[part] = k_BN
         return out_KN
 
-    def learn(self, genes_NG: Genes, costs_NM: Array, a_N: Array, *, steps: int = 20) -> None:
+    def learn(self, genes_NG: Genes, costs_NM: Array, a_N: Array, level_N: Genes, *, steps: int = 20) -> None:
         """Fit the factors to accuracies (N,) under the current warp, then take the warp of the highest likelihood."""
         n = len(a_N)
         same_GNN = (genes_NG.T[:, :, None] == genes_NG.T[:, None, :]).astype(float).reshape(self.g, n * n)
@@ -155,16 +161,14 @@ class Surrogate:
         found = minimize(
             self._loss,
             self.theta,
-            args=(same_GNN, d2_MNN, z_N),
+            args=(same_GNN, d2_MNN, z_N, level_N),
             jac=True,
             method="L-BFGS-B",
             bounds=[(p - 8, p + 8) for p in self.prior],
             options={"maxiter": steps, "maxfun": 2 * steps},
         )
         self.theta = found.x
-        k_NN = self.kernel(genes_NG, costs_NM, genes_NG, costs_NM)
-        k_NN[np.diag_indices(n)] += np.exp(self.theta[-1]) + JITTER
-        chol_NN = np.linalg.cholesky(k_NN)
+        chol_NN = self._cholesky(genes_NG, costs_NM, level_N)
 
         def likelihood(choice: tuple[int, float]) -> float:
             warp = Warp.fit(a_N, *choice)
@@ -173,14 +177,21 @@ class Surrogate:
 
         self.warp_choice = max(WARPS, key=likelihood)
 
-    def _loss(self, theta: Array, same_GNN: Array, d2_MNN: Array, z_N: Array) -> tuple[float, Array]:
+    def _cholesky(self, genes_NG: Genes, costs_NM: Array, level_N: Genes) -> Array:
+        """Lower factor of the covariance of accuracies, with what their levels add."""
+        *_, noise_L = self._split(self.theta)
+        k_NN = self.kernel(genes_NG, costs_NM, genes_NG, costs_NM) + _offsets(level_N)
+        k_NN[np.diag_indices(len(k_NN))] += noise_L[level_N] + JITTER
+        return np.linalg.cholesky(k_NN)
+
+    def _loss(self, theta: Array, same_GNN: Array, d2_MNN: Array, z_N: Array, level_N: Genes) -> tuple[float, Array]:
         """Negative log posterior of the factors and its gradient."""
         n = len(z_N)
-        a_G, l_G, q_M, t_M, s_p, s_c, noise = self._split(theta)
+        a_G, l_G, q_M, t_M, s_p, s_c, noise_L = self._split(theta)
         product_NN = s_p * np.exp(l_G @ same_GNN - l_G.sum() - 0.5 * (q_M @ d2_MNN))
         trend_NN = s_c * np.exp(-0.5 * (t_M @ d2_MNN))
-        k_NN = (a_G @ same_GNN + product_NN + trend_NN).reshape(n, n)
-        k_NN[np.diag_indices(n)] += noise + JITTER
+        k_NN = (a_G @ same_GNN + product_NN + trend_NN).reshape(n, n) + _offsets(level_N)
+        k_NN[np.diag_indices(n)] += noise_L[level_N] + JITTER
         chol_NN = np.linalg.cholesky(k_NN)
         low_NN = np.tril(lapack.dpotri(chol_NN, lower=1)[0])
         inverse_NN = low_NN + np.tril(low_NN, -1).T
@@ -194,17 +205,18 @@ class Surrogate:
                 (same_GNN @ by_product - by_product.sum()) * l_G,
                 -0.5 * (d2_MNN @ by_product) * q_M,
                 -0.5 * (d2_MNN @ by_trend) * t_M,
-                [by_product.sum(), by_trend.sum(), np.trace(weight_NN) * noise],
+                [by_product.sum(), by_trend.sum()],
+                np.bincount(level_N, np.diag(weight_NN), self.levels + 1) * noise_L,
             ]
         )
         off = (theta - self.prior) / self.width
         loss = 0.5 * z_N @ alpha_N + np.log(np.diag(chol_NN)).sum() + 0.5 * off @ off
         return float(loss), gradient + off / self.width
 
-    def condition(self, genes_NG: Genes, costs_NM: Array, a_N: Array) -> None:
+    def condition(self, genes_NG: Genes, costs_NM: Array, a_N: Array, level_N: Genes) -> None:
         """The posterior given accuracies (N,), with the factors and the kind of warp as they were learned."""
         self.warp = Warp.fit(a_N, *self.warp_choice)
-        self._set(genes_NG, costs_NM, self.warp.latent(a_N))
+        self._set(genes_NG, costs_NM, self.warp.latent(a_N), level_N)
 
     def believe(self, genes_PG: Genes, costs_PM: Array) -> Array:
         """Take pending candidates in as if they came out at their mean (kriging believer); returns that z (P,)."""
@@ -213,14 +225,13 @@ class Surrogate:
             np.vstack([self._genes_NG, genes_PG]),
             np.vstack([self._costs_NM, costs_PM]),
             np.concatenate([self._z_N, mean_P]),
+            np.concatenate([self._level_N, np.zeros(len(mean_P), dtype=np.int64)]),
         )
         return mean_P
 
-    def _set(self, genes_NG: Genes, costs_NM: Array, z_N: Array) -> None:
-        self._genes_NG, self._costs_NM, self._z_N = genes_NG, costs_NM, z_N
-        k_NN = self.kernel(genes_NG, costs_NM, genes_NG, costs_NM)
-        k_NN[np.diag_indices(len(z_N))] += np.exp(self.theta[-1]) + JITTER
-        self._chol_NN = np.linalg.cholesky(k_NN)
+    def _set(self, genes_NG: Genes, costs_NM: Array, z_N: Array, level_N: Genes) -> None:
+        self._genes_NG, self._costs_NM, self._z_N, self._level_N = genes_NG, costs_NM, z_N, level_N
+        self._chol_NN = self._cholesky(genes_NG, costs_NM, level_N)
         self._alpha_N = cho_solve((self._chol_NN, True), z_N)
 
     def mean(self, genes_KG: Genes, costs_KM: Array) -> Array:
@@ -236,6 +247,11 @@ class Surrogate:
         a_G, *_, s_p, s_c, _ = self._split(self.theta)
         variance_K = a_G.sum() + s_p + s_c - np.einsum("nk,nk->k", white_NK, white_NK)
         return k_KN @ self._alpha_N, np.sqrt(np.maximum(variance_K, 1e-10))
+
+
+def _offsets(level_N: Genes) -> Array:
+    """Covariance (N, N) that guesses of one level have because they are wrong together."""
+    return OFFSET * ((level_N[:, None] == level_N) & (level_N > 0))
 
 
 def _blocks(rows: int, columns: int, numbers: int = BLOCK) -> list[slice]:

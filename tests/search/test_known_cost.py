@@ -65,9 +65,9 @@ def test_the_model_learns_what_genes_do_only_together() -> None:
     accuracy = 0.5 + 0.4 * good[every[:, 0]] + 0.05 * good[every[:, 1]]
     seen = np.random.default_rng(0).permutation(len(every))[:24]
     genes, costs = sampler._genes(every, every), np.zeros((len(every), 1))
-    model = Surrogate(genes.shape[1], 1)
-    model.learn(genes[seen], costs[seen], accuracy[seen])
-    model.condition(genes[seen], costs[seen], accuracy[seen])
+    model, measured = Surrogate(genes.shape[1], 1), np.zeros(len(seen), dtype=int)
+    model.learn(genes[seen], costs[seen], accuracy[seen], measured)
+    model.condition(genes[seen], costs[seen], accuracy[seen], measured)
     np.testing.assert_allclose(model.warp.accuracy(model.mean(genes, costs)), accuracy, atol=0.02)
 
 
@@ -105,12 +105,14 @@ def test_expected_excess_agrees_with_monte_carlo(choice: tuple[int, float]) -> N
 def test_gradients_of_the_surrogate_are_exact() -> None:
     rng = np.random.default_rng(1)
     genes, costs, z = rng.integers(0, 3, (15, 4)), rng.normal(size=(15, 2)), rng.normal(size=15)
-    model = Surrogate(4, 2)
+    model, levels = Surrogate(4, 2, levels=2), rng.integers(0, 3, 15)
     same = (genes.T[:, :, None] == genes.T[:, None, :]).astype(float).reshape(4, -1)
     squared = ((costs.T[:, :, None] - costs.T[:, None, :]) ** 2).reshape(2, -1)
     theta = model.prior + rng.normal(0, 0.3, len(model.prior))
     error = check_grad(
-        lambda t: model._loss(t, same, squared, z)[0], lambda t: model._loss(t, same, squared, z)[1], theta
+        lambda t: model._loss(t, same, squared, z, levels)[0],
+        lambda t: model._loss(t, same, squared, z, levels)[1],
+        theta,
     )
     assert error < 1e-4
 
@@ -121,12 +123,31 @@ def test_the_surrogate_learns_main_effects_from_few_trials() -> None:
     every = np.indices((3,) * 5).reshape(5, -1).T
     accuracy = sum(effects[g, every[:, g]] for g in range(5))
     some = rng.choice(len(every), 30, replace=False)
-    model, flat = Surrogate(5, 1), np.zeros((len(every), 1))
-    model.learn(every[some], flat[some], accuracy[some])
-    model.condition(every[some], flat[some], accuracy[some])
+    model, flat, measured = Surrogate(5, 1), np.zeros((len(every), 1)), np.zeros(30, dtype=int)
+    model.learn(every[some], flat[some], accuracy[some], measured)
+    model.condition(every[some], flat[some], accuracy[some], measured)
     mean, sd = model.predict(every, flat)
     assert np.corrcoef(mean, accuracy)[0, 1] > 0.98
     assert sd[some].max() < np.median(np.delete(sd, some))
+
+
+def test_guesses_are_believed_as_far_as_they_turn_out_right() -> None:
+    """One level of guesses is noisy and too low throughout, the other nearly exact: the model finds out which is which."""
+    rng = np.random.default_rng(3)
+    every = np.indices((4,) * 4).reshape(4, -1).T
+    accuracy = sum(rng.normal(size=4)[every[:, g]] for g in range(4))
+    some, flat = rng.choice(len(every), 90, replace=False), np.zeros((len(every), 1))
+    level = np.repeat([0, 1, 2], 30)
+    said = accuracy[some] + np.choose(level, [np.zeros(90), rng.normal(-1, 1.5, 90), rng.normal(0, 0.02, 90)])
+    model = Surrogate(4, 1, levels=2)
+    for _ in range(3):
+        model.learn(every[some], flat[some], said, level)
+    model.condition(every[some], flat[some], said, level)
+    measured, rough, fine = model._split(model.theta)[-1]
+    assert measured < fine < 0.02 < 0.1 < rough
+    mean, sd = model.predict(every, flat)
+    assert np.corrcoef(mean, accuracy)[0, 1] > 0.98
+    assert sd[some[level == 1]].mean() > sd[some[level == 2]].mean()
 
 
 def test_what_is_switched_off_is_read_from_trials() -> None:

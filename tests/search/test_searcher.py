@@ -5,7 +5,7 @@ import pytest
 from ray.tune.search import Searcher
 
 from search.problem import Problem
-from search.samplers.known_cost import EXPECTED
+from search.samplers.known_cost import EXPECTED, STOPPED_AT
 from search.searcher import PlacementSearch
 from search.store import COMPLETE, FAILED, STOPPED, Evaluation
 from spaces import SearchSpace
@@ -67,7 +67,7 @@ def test_what_was_stopped_early_is_on_no_front_and_teaches_what_it_may_reach(pro
         search.on_trial_complete(name, outcome)
     stopped, failed, complete = search._ot_study.get_trials()
     assert [trial.state.name for trial in (stopped, failed, complete)] == ["FAIL", "FAIL", "COMPLETE"]
-    assert stopped.user_attrs[EXPECTED] == 0.75
+    assert (stopped.user_attrs[EXPECTED], stopped.user_attrs[STOPPED_AT]) == (0.75, 2)
     assert EXPECTED not in failed.user_attrs
 
 
@@ -77,7 +77,7 @@ def test_a_resumed_search_knows_what_was_stopped(problem: Problem) -> None:
     before = Evaluation(text, 2, 0, STOPPED, "why", 0.25, **costs, seconds=1.0, finished=1.0, task="t")
     search = searcher(problem, trials=8, finished=[before])
     (known,) = search._ot_study.get_trials()
-    assert known.user_attrs == {"architecture": text, EXPECTED: 0.75}
+    assert known.user_attrs == {"architecture": text, EXPECTED: 0.75, STOPPED_AT: 2}
     for number in range(7):
         assert search.suggest(str(number))["architecture"] != text
         search.on_trial_complete(str(number), result())
