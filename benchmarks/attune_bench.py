@@ -22,7 +22,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.samplers import ATTUNE_BENCH, write
+from benchmarks.page import write
+from benchmarks.tables import ATTUNE_BENCH
 from evaluators.cost import METRICS
 from evaluators.data import load_data
 from evaluators.statistics import kendall

@@ -2,7 +2,7 @@
 
     python -m benchmarks.early_stopping [--seeds 10] [--trials 100] [--epochs 27] [--markdown FILE]
 
-Final accuracies and costs are those of the tables of benchmarks.samplers; on the way there every candidate follows a power
+Final accuracies and costs are those of the tables of benchmarks.tables; on the way there every candidate follows a power
 law of its own speed (fast learners first lead, slow ones catch up) with noise at each epoch, so that ranks at early rungs are
 wrong as often as they are in training. A search of full evaluations spends trials x epochs; one that stops early may spend 40 %
 of that, with as many trials as it likes. Only trials that ran to the end count for the hypervolume.
@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 import optuna
 
-from benchmarks.samplers import TABLES, Table, _known_cost, _space, interval
+from benchmarks.page import interval, write
+from benchmarks.peers import known_cost
+from benchmarks.tables import TABLES, Table, space_of
 from search.samplers import create_sampler
 from search.samplers.known_cost import EXPECTED, STOPPED_AT
 from search.schedulers import Rungs
@@ -44,11 +46,11 @@ def rank_agreement(curves_NE: np.ndarray, epoch: int) -> float:
 
 def search(table: Table, curves_NE: np.ndarray, name: str, budget: int, seed: int, rungs: Rungs | None) -> np.ndarray:
     """One search; the share of the hypervolume after 0, 1, ... `budget` epochs, (budget + 1,)."""
-    sampler = _known_cost(table, seed) if name == "known_cost" else create_sampler(name, _space(table), seed=seed)
+    sampler = known_cost(table, seed) if name == "known_cost" else create_sampler(name, space_of(table), seed=seed)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
     full, ended, spent, epochs = [], [], 0, curves_NE.shape[1]
     while spent < budget:
-        trial = study.ask(_space(table))
+        trial = study.ask(space_of(table))
         row = table.row([trial.params[f"g{g}"] for g in range(len(table.sizes))])
         cost = float(np.log(table.cost_N[row]))
         last = epochs
@@ -110,11 +112,7 @@ def main() -> None:
                 print(lines[-1], flush=True)
     print("\n" + "\n".join(lines))
     if options.markdown:
-        before, _, rest = options.markdown.read_text().partition("<!-- stopping -->\n")
-        after = rest.partition("<!-- end stopping -->\n")[2]
-        options.markdown.write_text(
-            before + "<!-- stopping -->\n" + "\n".join(lines) + "\n<!-- end stopping -->\n" + after
-        )
+        write(options.markdown, "stopping", "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

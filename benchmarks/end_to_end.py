@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.samplers import interval, write
+from benchmarks.page import interval, write
 from search.config import Config, load_config
 from search.pareto import hypervolume
 from search.problem import Problem

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from ray import cloudpickle
 
-from benchmarks.samplers import write
+from benchmarks.page import write
 from evaluators.data import Data, load_data
 from search import runner
 from search.config import Config, validate

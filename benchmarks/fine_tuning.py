@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.samplers import write
+from benchmarks.page import write
 from evaluators.data import Data, load_data
 from evaluators.data.batches import make_batches
 from evaluators.training import VALIDATION_BATCH, Recipe, TrainingEvaluator, pick_device, validate

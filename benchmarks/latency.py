@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
+from benchmarks.page import write
 from evaluators.latency import CALIBRATION, LatencyTable, Setting
 from evaluators.training import pick_device
 from spaces.space import SearchSpace
@@ -133,16 +134,7 @@ def main() -> None:
             print(lines[-1], flush=True)
             where = f"{Setting(device=device).machine}, one thread; {time.perf_counter() - start:.0f} s."
             if options.markdown:
-                write_table(options.markdown, "\n".join([where, "", *lines]))
-
-
-def write_table(page: Path, table: str) -> None:
-    """Put a table between the marks of a page."""
-    begin, end = "<!-- measured -->\n", "<!-- end of measured -->\n"
-    text = page.read_text()
-    before, _, rest = text.partition(begin)
-    _, _, after = rest.partition(end)
-    page.write_text(f"{before}{begin}{table}\n{end}{after}")
+                write(options.markdown, "measured", "\n".join([where, "", *lines]) + "\n")
 
 
 if __name__ == "__main__":

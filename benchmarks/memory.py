@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from benchmarks.latency import write_table
+from benchmarks.page import write
 from evaluators.data import Data, load_data
 from evaluators.data.splits import ArraySplit
 from evaluators.memory import free_memory, training_memory
@@ -143,7 +143,11 @@ def main() -> None:
         lines.append("| " + " | ".join(map(str, cells)) + " |")
         print(lines[-1], flush=True)
     if options.markdown:
-        write_table(options.markdown, "\n".join([f"{pick_device()}; {time.perf_counter() - start:.0f} s.", "", *lines]))
+        write(
+            options.markdown,
+            "measured",
+            "\n".join([f"{pick_device()}; {time.perf_counter() - start:.0f} s.", "", *lines]) + "\n",
+        )
 
 
 if __name__ == "__main__":

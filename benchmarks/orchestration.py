@@ -22,7 +22,7 @@ import numpy as np
 import optuna
 from ray import cloudpickle
 
-from benchmarks.samplers import write
+from benchmarks.page import write
 from evaluators.data import Data, load_data
 from search import runner
 from search.config import Config, validate

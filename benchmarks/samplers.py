@@ -14,13 +14,9 @@ slow peers may be added later. `--minutes` starts no new search after that time.
 import argparse
 import hashlib
 import json
-import os
-import tempfile
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,352 +24,18 @@ from typing import Any
 
 import numpy as np
 import optuna
-import pandas as pd
 from optuna.distributions import CategoricalDistribution
 
-from search.pareto import crowding_distance, hypervolume, non_domination_rank
-from search.samplers import KnownCostSampler, create_sampler
+from benchmarks.page import interval, write
+from benchmarks.peers import MOST, OWN, SEARCHES, SLOW, banana
+from benchmarks.tables import TABLES, Table, read_table
+from search.samplers import KnownCostSampler
 
 CHECKPOINTS = (20, 40, 50, 67, 100, 200)
 # What this project promises: the best Optuna sampler's final hypervolume in a third of the evaluations, NSGA-II's in a fifth,
 # and nobody ahead at these numbers of evaluations.
 BAR_BEST, BAR_NSGA2, BAR_AT = 67, 40, (50, 100, 200)
 RUNS = Path("runs/benchmarks/samplers.jsonl")
-ATTUNE_BENCH = Path("benchmarks/attune_bench.parquet")
-
-
-@dataclass(frozen=True)
-class Table:
-    """Every candidate of a small space: choice indices (N, G), accuracy (N,), cost (N,)."""
-
-    name: str
-    indices_NG: np.ndarray
-    accuracy_N: np.ndarray
-    cost_N: np.ndarray
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        return tuple(int(size) for size in self.indices_NG.max(axis=0) + 1)
-
-    def row(self, indices_G: Any) -> int:
-        return int(np.ravel_multi_index(tuple(int(i) for i in indices_G), self.sizes))
-
-    @cached_property
-    def losses_N2(self) -> np.ndarray:
-        return np.column_stack([-self.accuracy_N, np.log(self.cost_N)])
-
-    @cached_property
-    def full(self) -> float:
-        return hypervolume(self.losses_N2, self.losses_N2.max(axis=0))
-
-    @cached_property
-    def digest(self) -> str:
-        content = [np.ascontiguousarray(a).tobytes() for a in (self.indices_NG, self.accuracy_N, self.cost_N)]
-        return hashlib.blake2b(b"".join(content), digest_size=6).hexdigest()
-
-    def shares(self, rows: list[int]) -> np.ndarray:
-        """Share of the full hypervolume after 1, 2, ... evaluations."""
-        reference = self.losses_N2.max(axis=0)
-        shares, front = [], np.zeros((0, 2))
-        for row in rows:
-            front = np.vstack([front, self.losses_N2[row]])
-            shares.append(hypervolume(front, reference) / self.full)
-        return np.array(shares)
-
-
-# --- tables ------------------------------------------------------------------------------------------------------------
-
-
-def macro() -> Table | None:
-    folder = os.environ.get("ATTUNE_DATA")
-    if not folder:
-        print("table macro: skipped, ATTUNE_DATA is not set")
-        return None
-    frame = pd.read_csv(Path(folder) / "nasbench_macro.csv.gz", dtype={"arch": str}).sort_values("arch")
-    indices = np.array([[int(digit) for digit in arch] for arch in frame["arch"]])
-    return Table("macro", indices, frame["mean_acc"].to_numpy(), frame["flops_M"].to_numpy())
-
-
-def _grid(sizes: tuple[int, ...]) -> np.ndarray:
-    return np.indices(sizes).reshape(len(sizes), -1).T
-
-
-def additive(seed: int = 0, sizes: tuple[int, ...] = (4,) * 6) -> Table:
-    """Main effects and as much of pairwise interactions, a saturating accuracy, costs that go only partly with it."""
-    rng = np.random.default_rng(seed)
-    x = _grid(sizes)
-    cost = 1 + sum(
-        (np.sort(rng.exponential(size=s)) * np.exp(rng.normal(0, 0.7)))[x[:, g]] for g, s in enumerate(sizes)
-    )
-    main = sum((rng.normal(size=s) + np.linspace(0, 1, s))[x[:, g]] for g, s in enumerate(sizes))
-    pairs = sum(rng.normal(size=(sizes[a], sizes[b]))[x[:, a], x[:, b]] for a in range(len(sizes)) for b in range(a))
-    worth = main / np.std(main) + pairs / np.std(pairs)
-    return Table("additive", x, 1 / (1 + np.exp(-worth / worth.std() - 1)), np.asarray(cost))
-
-
-def rugged(seed: int = 0, genes: int = 8, together: int = 3) -> Table:
-    """An NK landscape (Kauffman): each gene's worth depends on three others; costs are unrelated to it."""
-    rng = np.random.default_rng(seed)
-    x = _grid((3,) * genes)
-    worth = np.zeros(len(x))
-    for gene in range(genes):
-        partners = rng.choice([g for g in range(genes) if g != gene], together, replace=False)
-        worth += rng.normal(size=(3,) * (together + 1))[tuple(x[:, g] for g in (gene, *partners))]
-    return Table("rugged", x, worth, np.exp(sum(rng.normal(0, 0.3, 3)[x[:, g]] for g in range(genes))))
-
-
-def placements(seed: int = 0, stages: int = 3, types: int = 5, ratios: int = 3) -> Table:
-    """Three stages of none or one of 15 attentions, diminishing returns, costs of a few percent, seed noise kept in."""
-    rng = np.random.default_rng(seed)
-    x = _grid((1 + types * ratios,) * stages)
-    effect, ratio = rng.normal(0.3, 0.5, (stages, types)), rng.normal(0, 0.15, (types, ratios))
-    price = np.exp(rng.normal(size=types))
-    worth, cost = np.zeros(len(x)), np.ones(len(x))
-    for stage in range(stages):
-        depth = np.exp(rng.normal(0, 0.5))
-        gains = depth * (effect[stage][:, None] + ratio)
-        worth += np.concatenate([[0.0], gains.ravel()])[x[:, stage]]
-        prices = 0.01 * price[:, None] * 2.0 ** (stage - np.arange(ratios))
-        cost += np.concatenate([[0.0], prices.ravel()])[x[:, stage]]
-    worth += rng.normal(0, 0.1, len(x)) - 0.15 * (x > 0).sum(axis=1) ** 2 / stages
-    return Table("placements", x, 0.8 + 0.05 * np.tanh(worth / 2), cost)
-
-
-def attune_bench(path: Path) -> Table:
-    """Attune-Bench, or any table of all architectures of a space: one gene per stage, the mean accuracy of all seeds."""
-    frame = pd.read_parquet(path)
-    stages = frame["architecture"].str.partition(":")[2].str.split(",", expand=True)
-    indices_NG = stages.apply(lambda stage: stage.astype("category").cat.codes).to_numpy().astype(int)
-    order = np.lexsort(indices_NG.T[::-1])
-    if len(frame) != np.prod(indices_NG.max(axis=0) + 1):
-        raise SystemExit(f"{path} does not hold every architecture of its space")
-    accuracy_N = frame.filter(regex=r"^accuracy_\d+$").mean(axis=1).to_numpy(dtype=float)
-    return Table(path.stem, indices_NG[order], accuracy_N[order], frame["flops"].to_numpy(dtype=float)[order])
-
-
-def read_table(name: str) -> Table | None:
-    """A table by its name or its file."""
-    if name in TABLES:
-        return TABLES[name]()
-    if not Path(name).is_file():
-        raise SystemExit(f"table {name!r} is neither a file nor one of {', '.join(TABLES)}")
-    return attune_bench(Path(name))
-
-
-def shipped() -> Table | None:
-    """Attune-Bench as it comes with this project."""
-    if not ATTUNE_BENCH.is_file():
-        print(f"table attune_bench: skipped, {ATTUNE_BENCH} is not there (make bench-table)")
-        return None
-    return attune_bench(ATTUNE_BENCH)
-
-
-TABLES: dict[str, Callable[[], Table | None]] = {
-    "macro": macro,
-    "attune_bench": shipped,
-    "additive": additive,
-    "rugged": rugged,
-    "placements": placements,
-}
-
-
-# --- samplers: (table, trials, seed) -> rows in the order they were evaluated ---------------------------------------------
-
-Search = Callable[[Table, int, int], list[int]]
-
-
-def _optuna(make: Callable[[Table, int], optuna.samplers.BaseSampler]) -> Search:
-    def search(table: Table, trials: int, seed: int) -> list[int]:
-        names = [f"g{g}" for g in range(len(table.sizes))]
-        space = {n: CategoricalDistribution(tuple(range(s))) for n, s in zip(names, table.sizes, strict=True)}
-        study = optuna.create_study(directions=["maximize", "minimize"], sampler=make(table, seed))
-        rows = []
-        for _ in range(trials):
-            trial = study.ask(space)
-            rows.append(table.row([trial.params[name] for name in names]))
-            study.tell(trial, [table.accuracy_N[rows[-1]], np.log(table.cost_N[rows[-1]])])
-        return rows
-
-    return search
-
-
-def _space(table: Table) -> dict[str, CategoricalDistribution]:
-    return {f"g{g}": CategoricalDistribution(tuple(range(size))) for g, size in enumerate(table.sizes)}
-
-
-def _known_cost(table: Table, seed: int) -> optuna.samplers.BaseSampler:
-    def costs(params: list[dict[str, Any]]) -> np.ndarray:
-        rows = [table.row([p[f"g{g}"] for g in range(len(table.sizes))]) for p in params]
-        return np.log(table.cost_N[rows])[:, None]
-
-    return KnownCostSampler(_space(table), costs, seed=seed)
-
-
-def _pymoo(table: Table, trials: int, seed: int) -> list[int]:
-    from pymoo.algorithms.moo.nsga2 import NSGA2
-    from pymoo.core.problem import ElementwiseProblem
-    from pymoo.operators.crossover.ux import UniformCrossover
-    from pymoo.operators.mutation.pm import PolynomialMutation
-    from pymoo.operators.repair.rounding import RoundingRepair
-    from pymoo.operators.sampling.rnd import IntegerRandomSampling
-    from pymoo.optimize import minimize
-
-    rows: list[int] = []
-
-    class Look(ElementwiseProblem):
-        def __init__(self) -> None:
-            super().__init__(n_var=len(table.sizes), n_obj=2, xl=0, xu=np.array(table.sizes) - 1, vtype=int)
-
-        def _evaluate(self, x: np.ndarray, out: dict, *args: Any, **kwargs: Any) -> None:
-            rows.append(table.row(x))
-            out["F"] = table.losses_N2[rows[-1]]
-
-    algorithm = NSGA2(
-        pop_size=20,
-        sampling=IntegerRandomSampling(),
-        crossover=UniformCrossover(repair=RoundingRepair()),
-        mutation=PolynomialMutation(
-            prob=1.0, prob_var=1 / len(table.sizes), eta=3.0, vtype=float, repair=RoundingRepair()
-        ),
-        eliminate_duplicates=True,
-    )
-    minimize(Look(), algorithm, ("n_eval", trials), seed=seed + 1, verbose=False)
-    return rows[:trials]
-
-
-def _botorch(table: Table, trials: int, seed: int) -> list[int]:
-    import torch
-    from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
-    from botorch.fit import fit_gpytorch_mll
-    from botorch.models import ModelListGP, SingleTaskGP
-    from botorch.models.transforms import Standardize
-    from botorch.optim import optimize_acqf_discrete
-    from botorch.sampling import SobolQMCNormalSampler
-    from gpytorch.mlls import SumMarginalLogLikelihood
-
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    hot = np.concatenate([table.indices_NG[:, [g]] == np.arange(size) for g, size in enumerate(table.sizes)], axis=1)
-    every_NF = torch.tensor(hot, dtype=torch.double)
-    values_N2 = -torch.tensor(table.losses_N2)
-    reference = values_N2.min(dim=0).values
-    rows = rng.choice(len(hot), 2 * len(table.sizes), replace=False).tolist()
-    while len(rows) < trials:
-        models = [
-            SingleTaskGP(every_NF[rows], values_N2[rows, m, None], outcome_transform=Standardize(1)) for m in range(2)
-        ]
-        model = ModelListGP(*models)
-        # Left alone the fit takes hundreds of iterations: most of the time, for 0.985 of macro after 50 (two seeds), no more.
-        fit_gpytorch_mll(
-            SumMarginalLogLikelihood(model.likelihood, model), optimizer_kwargs={"options": {"maxiter": 50}}
-        )
-        acquisition = qLogNoisyExpectedHypervolumeImprovement(
-            model,
-            reference,
-            every_NF[rows],
-            sampler=SobolQMCNormalSampler(torch.Size([64]), seed=seed),
-            prune_baseline=True,
-        )
-        left = np.setdiff1d(rng.choice(len(hot), min(1000, len(hot)), replace=False), rows)
-        best, _ = optimize_acqf_discrete(acquisition, 1, every_NF[left], max_batch_size=250)
-        rows.append(int(left[(every_NF[left] == best).all(dim=1).nonzero()[0, 0]]))
-    return rows
-
-
-def _smac(table: Table, trials: int, seed: int) -> list[int]:
-    from ConfigSpace import Categorical, ConfigurationSpace
-    from smac import HyperparameterOptimizationFacade, Scenario
-    from smac.multi_objective.parego import ParEGO
-
-    space = ConfigurationSpace(seed=seed)
-    space.add([Categorical(f"g{g}", list(range(size))) for g, size in enumerate(table.sizes)])
-    rows: list[int] = []
-
-    def target(config: Any, seed: int = 0) -> dict[str, float]:
-        rows.append(table.row([config[f"g{g}"] for g in range(len(table.sizes))]))
-        return {"loss": float(table.losses_N2[rows[-1], 0]), "cost": float(table.losses_N2[rows[-1], 1])}
-
-    scenario = Scenario(
-        space,
-        objectives=["loss", "cost"],
-        n_trials=trials,
-        seed=seed,
-        deterministic=True,
-        output_directory=Path(tempfile.mkdtemp()),
-    )
-    HyperparameterOptimizationFacade(
-        scenario, target, multi_objective_algorithm=ParEGO(scenario), overwrite=True, logging_level=50
-    ).optimize()
-    return rows[:trials]
-
-
-def _banana(table: Table, trials: int, seed: int) -> list[int]:
-    """MO-BANANAS (White et al., 2021, as in Archai): an ensemble of networks on the one-hot code, Thompson ranks, mutation.
-
-    Costs are known to it too, as they are in Archai: only the accuracy is predicted.
-    """
-    from sklearn.neural_network import MLPRegressor
-
-    rng = np.random.default_rng(seed)
-    hot = np.concatenate([table.indices_NG[:, [g]] == np.arange(size) for g, size in enumerate(table.sizes)], axis=1)
-    rows = rng.choice(len(hot), 20, replace=False).tolist()
-    while len(rows) < trials:
-        target = -table.losses_N2[rows, 0]
-        unit = (target - target.mean()) / (target.std() or 1.0)
-        front = np.array(rows)[non_domination_rank(table.losses_N2[rows]) <= 1]
-        child_NG = table.indices_NG[rng.choice(front, 400)].copy()
-        gene = rng.integers(len(table.sizes), size=400)
-        child_NG[np.arange(400), gene] = rng.integers(np.array(table.sizes)[gene])
-        pool = np.setdiff1d([table.row(child) for child in child_NG], rows)
-        if not len(pool):
-            pool = np.setdiff1d(rng.choice(len(hot), 400), rows)
-        nets = [
-            MLPRegressor(hidden_layer_sizes=(64, 64), max_iter=200, random_state=int(rng.integers(2**31)))
-            for _ in range(5)
-        ]
-        guess_5N = np.array([net.fit(hot[rows], unit).predict(hot[pool]) for net in nets])
-        drawn = rng.normal(guess_5N.mean(axis=0), guess_5N.std(axis=0) + 1e-9)
-        losses = np.column_stack([-drawn, table.losses_N2[pool, 1]])
-        rank, crowding = non_domination_rank(losses), crowding_distance(losses)
-        rows += pool[np.lexsort((-crowding, rank))[:10]].tolist()  # ten at a time, as the paper does
-    return rows[:trials]
-
-
-SEARCHES: dict[str, tuple[str, Search, str | None]] = {
-    "known_cost": ("Attune KnownCostSampler", _optuna(_known_cost), None),
-    "random": ("Optuna random", _optuna(lambda t, s: optuna.samplers.RandomSampler(seed=s)), None),
-    "nsga2": (
-        "Optuna NSGA-II, population 20",
-        _optuna(lambda t, s: optuna.samplers.NSGAIISampler(population_size=20, seed=s)),
-        None,
-    ),
-    "nsga3": (
-        "Optuna NSGA-III, population 20",
-        _optuna(lambda t, s: optuna.samplers.NSGAIIISampler(population_size=20, seed=s)),
-        None,
-    ),
-    "tpe": (
-        "Optuna multivariate TPE",
-        _optuna(lambda t, s: optuna.samplers.TPESampler(multivariate=True, seed=s)),
-        None,
-    ),
-    "evolution": (
-        "Attune regularised evolution",
-        _optuna(lambda t, s: create_sampler("evolution", _space(t), seed=s)),
-        None,
-    ),
-    "gp": ("Optuna GP", _optuna(lambda t, s: optuna.samplers.GPSampler(seed=s)), None),
-    "pymoo": ("pymoo NSGA-II, population 20", _pymoo, "pymoo"),
-    "botorch": ("BoTorch qLogNEHVI", _botorch, "botorch"),
-    "smac": ("SMAC ParEGO", _smac, "smac"),
-    "banana": ("MO-BANANAS", _banana, None),
-}
-SLOW = ("gp", "botorch", "smac", "banana")
-MOST = {"botorch": 100}  # evaluations of a search whose suggestions take seconds by then
-OWN = ("known_cost", "evolution", "banana")  # code of this repository: a change of it makes their searches stale
-
-
-# --- searches that are kept ---------------------------------------------------------------------------------------------
 
 
 @cache
@@ -384,7 +46,7 @@ def release(sampler: str) -> str:
         return version(package) if find_spec(package) else "none"
     used = [Path("search/pareto.py")]
     used += [] if sampler == "banana" else sorted(Path("search/samplers").glob("*.py"))
-    code = b"".join(path.read_bytes() for path in used) + (_banana.__code__.co_code if sampler == "banana" else b"")
+    code = b"".join(path.read_bytes() for path in used) + (banana.__code__.co_code if sampler == "banana" else b"")
     return hashlib.blake2b(code, digest_size=6).hexdigest()
 
 
@@ -449,13 +111,6 @@ def compare(table: Table, names: list[str], seeds: int, runs: Runs, until: float
         for label, kept in found
         if kept
     ]
-
-
-def interval(values: np.ndarray) -> str:
-    """Mean and its 95 % bootstrap interval over seeds."""
-    drawn = np.random.default_rng(0).choice(values, (2000, len(values))).mean(axis=1)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return f"{values.mean():.4f} [{low:.4f}, {high:.4f}]"
 
 
 def markdown(table: Table, results: list[Result], trials: int) -> str:
@@ -554,15 +209,6 @@ def plot(results: dict[str, list[Result]], path: Path) -> None:
     axes[0][-1].legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
-
-
-def write(path: Path, mark: str, text: str) -> None:
-    """Put a text between the marks of a file."""
-    before, opening, rest = path.read_text().partition(f"<!-- {mark} -->\n")
-    if not opening:
-        raise SystemExit(f"{path} has no mark <!-- {mark} -->")
-    after = rest.partition("<!-- end -->\n")[2]
-    path.write_text(before + opening + text + "<!-- end -->\n" + after)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.attune_bench import CONFIG, every, finished
-from benchmarks.samplers import ATTUNE_BENCH, attune_bench
+from benchmarks.tables import ATTUNE_BENCH, attune_bench
 from evaluators.cost import METRICS
 from evaluators.data import load_data
 from evaluators.table import TableEvaluator
