@@ -47,8 +47,7 @@ bench-default-task: setup  ## do placements matter on the embedded task? archite
 
 bench-samplers: setup  ## our samplers and Optuna's on tables, hypervolume against evaluations
 	$(BIN)/python -m benchmarks.samplers --table macro --markdown docs/samplers.md
-	$(BIN)/python -m benchmarks.samplers --table additive rugged placements --seeds 5 --trials 100 \
-		--mark synthetic --markdown docs/samplers.md
+	$(BIN)/python -m benchmarks.samplers --table additive rugged placements --mark synthetic --markdown docs/samplers.md
 
 bench-peers: setup  ## the same against BoTorch, SMAC, pymoo, MO-BANANAS and Optuna's GP (group `peers`); hours
 	$(BIN)/python -m benchmarks.samplers --table macro --samplers known_cost gp pymoo botorch smac banana \

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, lapack, solve_triangular
+from scipy.linalg import cho_solve, cholesky, lapack, solve_triangular
 from scipy.optimize import minimize
 from scipy.special import ndtr
 
@@ -182,7 +182,7 @@ class Surrogate:
         *_, noise_L = self._split(self.theta)
         k_NN = self.kernel(genes_NG, costs_NM, genes_NG, costs_NM) + _offsets(level_N)
         k_NN[np.diag_indices(len(k_NN))] += noise_L[level_N] + JITTER
-        return np.linalg.cholesky(k_NN)
+        return cholesky(k_NN, lower=True, overwrite_a=True, check_finite=False)
 
     def _loss(self, theta: Array, same_GNN: Array, d2_MNN: Array, z_N: Array, level_N: Genes) -> tuple[float, Array]:
         """Negative log posterior of the factors and its gradient."""
