@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--table", nargs="+", choices=list(TABLES), default=["macro", "additive", "placements"])
     parser.add_argument("--samplers", nargs="+", default=["random", "evolution", "known_cost"])
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--first", nargs="+", type=int, default=[1, 3], help="epochs of the first rung")
+    parser.add_argument("--first", nargs="+", type=int, default=[1, 3, 9], help="epochs of the first rung")
     parser.add_argument("--brackets", nargs="+", type=int, default=[1])
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--epochs", type=int, default=27)
