@@ -46,12 +46,12 @@ bench-default-task: setup  ## do placements matter on the embedded task? archite
 	$(BIN)/python -m benchmarks.default_task --markdown docs/default_task.md
 
 bench-samplers: setup  ## our samplers and Optuna's on tables, hypervolume against evaluations
-	$(BIN)/python -m benchmarks.samplers --table macro --markdown docs/samplers.md
+	$(BIN)/python -m benchmarks.samplers --table macro
 	$(BIN)/python -m benchmarks.samplers --table additive rugged placements --mark synthetic --markdown docs/samplers.md
 
 bench-peers: setup  ## the same against BoTorch, SMAC, pymoo, MO-BANANAS and Optuna's GP (group `peers`); hours
-	$(BIN)/python -m benchmarks.samplers --table macro --samplers known_cost gp pymoo botorch smac banana \
-		--mark peers --markdown docs/samplers.md
+	$(BIN)/python -m benchmarks.samplers --table macro --mark peers --markdown docs/samplers.md \
+		--samplers known_cost random nsga2 nsga3 tpe gp evolution pymoo botorch smac banana
 
 bench-attune: setup  ## our samplers, Optuna's and the peers that are installed on Attune-Bench
 	$(BIN)/python -m benchmarks.samplers --table attune_bench --mark attune --markdown docs/samplers.md \

@@ -195,20 +195,19 @@ def plot(results: dict[str, list[Result]], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(results), figsize=(5.5 * len(results), 4.2), squeeze=False)
+    figure, axes = plt.subplots(1, len(results), figsize=(3 + 4.5 * len(results), 4.2), squeeze=False)
     for axis, (name, found) in zip(axes[0], results.items(), strict=True):
-        for label, curves, _ in found:
+        for number, (label, curves, _) in enumerate(found):
             steps = np.arange(1, curves.shape[1] + 1)
             missing = np.clip(1 - curves, 1e-5, 1)
-            (line,) = axis.plot(
-                steps, missing.mean(axis=0), label=label, lw=2.2 if label.startswith("Attune K") else 1.2
-            )
+            width, style = 2.2 if label.startswith("Attune K") else 1.2, "-" if number < 10 else "--"  # ten colours
+            (line,) = axis.plot(steps, missing.mean(axis=0), label=label, lw=width, ls=style)
             axis.fill_between(steps, *np.quantile(missing, [0.1, 0.9], axis=0), color=line.get_color(), alpha=0.12)
         axis.set(title=name, xlabel="evaluations", yscale="log")
     axes[0][0].set_ylabel("share of the hypervolume still missing")
-    axes[0][-1].legend(fontsize=7)
+    axes[0][-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
 
 
 def main() -> None:
@@ -221,7 +220,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no new search after so long")
     parser.add_argument("--suggestion", action="store_true", help="time suggestions at 500 finished trials instead")
     parser.add_argument("--markdown", type=Path, help="write tables and curves between the marks of this file")
-    parser.add_argument("--mark", default="measured", help="which marks of that file, and the curves' name")
+    parser.add_argument("--mark", default="synthetic", help="which marks of that file, and the curves' name")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
