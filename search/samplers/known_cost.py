@@ -224,10 +224,8 @@ class KnownCostSampler(SpaceSampler):
         model.condition(done_G, done_u, accuracy_T, level_T)
         # A noisy front is the model's: the luckiest of many draws would be a bar that nothing real can pass.
         known_T = model.warp.accuracy(model.mean(done_G, done_u)) if self._noisy else accuracy_T
-        known_T, done_c = (
-            known_T[level_T == 0],
-            done_c[level_T == 0],
-        )  # what was stopped early teaches the model, but is no result
+        measured_T = level_T == 0  # what was stopped early teaches the model, but is no result
+        known_T, done_c = known_T[measured_T], done_c[measured_T]
         if len(wait_G):
             believed_P = model.warp.accuracy(model.believe(wait_G, wait_u))
             known_T, done_c = np.concatenate([known_T, believed_P]), np.vstack([done_c, waiting_c])
