@@ -1,6 +1,6 @@
 """End to end on the embedded default at equal wall time: Attune's default, random search, plain Ray Tune with OptunaSearch.
 
-    python -m benchmarks.end_to_end [--seconds 90] [--seeds 5] [--markdown FILE]
+    python -m benchmarks.end_to_end [--seconds 75] [--seeds 10] [--markdown FILE]
 
 Every search is a process of its own that is stopped after so many seconds, its start included; what it had finished by then
 counts. All three train the same networks with the same evaluator. The plain script is that of Ray's documentation: a function,
@@ -115,8 +115,8 @@ def share(points: list[tuple[float, float]], problem: Problem) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=90)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=75)
+    parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no new search after so long")
     parser.add_argument("--runs", type=Path, default=RUNS, help="where finished searches are kept")
     parser.add_argument("--plain", type=Path, help=argparse.SUPPRESS)
