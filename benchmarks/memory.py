@@ -1,6 +1,6 @@
 """The estimate of a training's peak memory against the peak measured in a process of its own.
 
-    python -m benchmarks.memory [--markdown docs/memory.md] [--check]
+    python -m benchmarks.memory [--markdown docs/memory.md | --check]
 
 Measured is what the process holds at most during a training of some steps with validation and a checkpoint, less what it held
 before: on the CPU the kernel's high-water mark of resident memory, on a GPU what torch's allocator reserved. The estimate's
@@ -120,6 +120,8 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="a page; its table is replaced, its text stays")
     parser.add_argument("--check", action="store_true", help="only what the margin was not chosen on")
     options = parser.parse_args()
+    if options.check and options.markdown:
+        parser.error("--markdown writes the whole table: leave --check out")
     start = time.perf_counter()
     context = multiprocessing.get_context("forkserver")  # every process starts from one that has only imported
     context.set_forkserver_preload([__spec__.name])
