@@ -1,38 +1,36 @@
-"""What the search asks of every evaluator, from a one-second proxy to a full training."""
+"""What the search asks of every evaluator, from a one-second proxy to a full training, and how evaluators are registered."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-if TYPE_CHECKING:
-    from evaluators.data import Data
-    from spaces.placement import Architecture
+from pydantic import Field
 
-Metrics = dict[str, Any]
-# report(epoch, metrics) after every epoch, epoch counted from 1; returning False asks the evaluation to stop there.
-Report = Callable[[int, Metrics], bool]
-
-
-class EvaluationError(RuntimeError):
-    """This candidate could not be evaluated (NaN, no memory ...): a result about the candidate, not a fault of the run."""
+from evaluators.outcomes import Metrics, Report
+from evaluators.recipe import Recipe
+from evaluators.sections import Named
+from evaluators.tasks.base import Metric, Task
+from spaces.network import Native, NetworkSpec
+from spaces.placement import Architecture
+from spaces.plugins import Registry
+from spaces.space import SearchSpace
 
 
 class Evaluator(Protocol):
     """The one interface of the ladder of evaluators: (architecture, fidelity, seed) -> metrics."""
 
     @property
-    def data(self) -> Data: ...
+    def network(self) -> NetworkSpec:
+        """What surrounds an architecture: costs are counted on it, and exports are built with it."""
+        ...
 
     @property
-    def num_classes(self) -> int: ...
-
-    @property
-    def in_chans(self) -> int: ...
-
-    @property
-    def image_size(self) -> int: ...
+    def metric(self) -> Metric:
+        """Which of the metrics judges a candidate."""
+        ...
 
     @property
     def identity(self) -> str:
@@ -49,11 +47,10 @@ class Evaluator(Protocol):
         keep: Path | None = None,
         checkpoint: Path | None = None,
     ) -> Metrics:
-        """Metrics of one architecture, at least `accuracy` in [0, 1] on the validation split and `seconds`.
+        """Metrics of one architecture: at least ``metric`` by its name, on the validation split, and ``seconds``.
 
-        `keep` is the .safetensors file that the weights go to, where the evaluator has any. `checkpoint` is a file that an
+        ``keep``: the .safetensors file that the weights go to, where the evaluator has any. ``checkpoint``: a file that an
         evaluation of several epochs writes after each, and from which a killed one goes on.
-
         Raises EvaluationError when the candidate fails (a loss that is not finite, out of memory).
         """
         ...
@@ -64,7 +61,7 @@ class Preparing(Protocol):
     """An evaluator with work to do once for a whole run, before the first evaluation."""
 
     def prepare(self, folder: Path, *, fidelity: int, seeds: Sequence[int]) -> None:
-        """Do it, or take over what an earlier call left in `folder`."""
+        """Do it, or take over what an earlier call left in ``folder``."""
         ...
 
 
@@ -77,19 +74,83 @@ class Movable(Protocol):
         ...
 
 
-class OnData:
-    """What every evaluator that works on a data set says about its task."""
+@runtime_checkable
+class Testing(Protocol):
+    """An evaluator that can judge trained weights on images that no search has seen."""
 
-    data: Data
+    def test(self, arch: Architecture, weights: Path) -> Metrics:
+        """The metrics of the test split; raises UsageError where the data have none."""
+        ...
+
+
+class OnTask:
+    """What every evaluator that works on a task says of its network and its metric."""
+
+    task: Task
+    identity_start: bool
+    native: Native
 
     @property
-    def num_classes(self) -> int:
-        return self.data.num_classes
+    def network(self) -> NetworkSpec:
+        return replace(self.task.network, native=self.native, identity_start=self.identity_start)
 
     @property
-    def in_chans(self) -> int:
-        return self.data.in_chans
+    def metric(self) -> Metric:
+        return self.task.metric
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an evaluator is built for: everything of a run's configuration that is not the evaluator's own.
+
+    ``task`` is made when it is first asked for, since not every evaluator needs data. ``memory``: bytes that a training may
+    take; None: what the machine has.
+    """
+
+    task: Callable[[], Task]
+    space: SearchSpace
+    recipe: Recipe
+    identity_start: bool = True
+    native: Native = "keep"
+    memory: int | None = None
+
+
+class EvaluatorConfig(Named):
+    """The section of an evaluator; each evaluator has its own, registered under its name in ``EVALUATORS``."""
+
+    seeds: int = Field(default=1, ge=1, description="an evaluation is the mean over so many seeds, from `seed` on")
 
     @property
-    def image_size(self) -> int:
-        return self.data.image_size
+    def needs_data(self) -> bool:
+        """Whether the configuration has to name data."""
+        return True
+
+    @property
+    def reports_epochs(self) -> bool:
+        """Whether an evaluation reports after every epoch, so that a scheduler can end it early."""
+        return False
+
+    @property
+    def keeps_native(self) -> bool:
+        """Whether it works only on backbones that keep their built-in attention."""
+        return False
+
+    def fidelity(self, epochs: int) -> int:
+        """The fidelity of the search's evaluations, where the recipe trains a candidate for ``epochs``."""
+        return epochs
+
+    def build(self, setting: Setting) -> Evaluator:
+        """What scores the candidates; raises UsageError where the setting does not allow it."""
+        raise TypeError(f"{type(self).__name__} does not say how its evaluator is built")
+
+    def build_trainer(self, setting: Setting) -> Evaluator:
+        """What trains an architecture with fresh seeds, whatever scored it in the search: the recipe, from scratch."""
+        return EVALUATORS["training"].model_validate({"name": "training"}).build(setting)
+
+
+EVALUATORS: Registry[type[EvaluatorConfig]] = Registry("evaluator", "evaluators")
+
+
+def list_evaluators() -> list[dict[str, str]]:
+    """The evaluators by name, with the first line of what each does."""
+    return [{"name": name, "what": (section.__doc__ or "").partition("\n")[0]} for name, section in EVALUATORS.items()]

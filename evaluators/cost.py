@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,13 @@ import torch
 from evaluators import counting
 from evaluators.counting import METRICS, Counts, count_module
 from spaces.attention import attention_type, create_attention
-from spaces.backbone import build_model, describe_backbone, site_shapes, takes_native_out
+from spaces.backbone import describe_backbone, site_shapes
+from spaces.backbones.zoo import is_ours
 from spaces.catalogue import cache_folder
+from spaces.network import Native, NetworkSpec, takes_native_out
 from spaces.placement import Architecture, Placement
 
-__all__ = ["METRICS", "Cost", "CostTable", "StageCost", "count_cost"]
+__all__ = ["METRICS", "Cost", "CostTable", "StageCost", "count_cost", "count_network"]
 
 
 @dataclass(frozen=True)
@@ -63,19 +65,34 @@ class Cost:
         return asdict(self) | {"uncounted_ops": list(self.uncounted_ops), "stages": [asdict(s) for s in self.stages]}
 
 
-@lru_cache(maxsize=1024)
 def count_cost(
-    arch: Architecture, *, image_size: int = 224, num_classes: int = 1000, in_chans: int = 3, native: str = "keep"
+    arch: Architecture,
+    *,
+    image_size: int | Sequence[int] = 224,
+    num_classes: int = 1000,
+    in_chans: int = 3,
+    native: Native = "keep",
 ) -> Cost:
-    """Count the whole network of an architecture with fvcore, for square images of ``image_size`` pixels.
+    """Count an image classifier with fvcore; ``image_size``: the side of a square in pixels, or (H, W).
 
     Raises UsageError for an unknown ``native`` or an image size that the network cannot take.
     """
-    site_shapes(arch.backbone, image_size=image_size, in_chans=in_chans)  # refuses a size the network cannot take
-    counts = _count_network(arch, image_size, num_classes, in_chans, native)
+    return count_network(arch, NetworkSpec.classifier(image_size, num_classes, in_chans, native))
+
+
+def count_network(arch: Architecture, network: NetworkSpec) -> Cost:
+    """Count the whole network of an architecture with fvcore. Raises UsageError for a size that it cannot take."""
+    return _count(arch, replace(network, identity_start=False))
+
+
+@lru_cache(maxsize=1024)
+def _count(arch: Architecture, network: NetworkSpec) -> Cost:
+    network.check(arch.backbone)
+    native = network.native
+    counts = _count_network(arch, network)
     plain = counts
     if native == "replace":
-        plain = _count_network(Architecture.plain(arch.backbone), image_size, num_classes, in_chans, native)
+        plain = _count_network(Architecture.plain(arch.backbone), network)
     stages = []
     for stage, placement in zip(describe_backbone(arch.backbone).stages, arch.placements, strict=True):
         added = np.zeros(len(METRICS), dtype=np.int64)
@@ -89,10 +106,9 @@ def count_cost(
 
 
 @lru_cache(maxsize=8)  # a plain network is counted for the table and for everything that replaces some of it
-def _count_network(arch: Architecture, image_size: int, num_classes: int, in_chans: int, native: str) -> Counts:
+def _count_network(arch: Architecture, network: NetworkSpec) -> Counts:
     with torch.device("meta"):
-        model = build_model(arch, num_classes, in_chans, image_size=image_size, native=native)
-        return count_module(model, torch.empty(1, in_chans, image_size, image_size))
+        return count_module(network.build(arch), *network.example())
 
 
 class CostTable:
@@ -102,19 +118,19 @@ class CostTable:
     of everything that they depend on, so it can be deleted at any time and is never stale.
     """
 
-    def __init__(
-        self, backbone: str, *, image_size: int, num_classes: int, in_chans: int = 3, native: str = "keep"
-    ) -> None:
+    metrics = METRICS
+
+    def __init__(self, backbone: str, network: NetworkSpec) -> None:
+        network = replace(network, identity_start=False)
         self.backbone = backbone
-        self.native = native
+        self.native = network.native
         self._stages = describe_backbone(backbone).stages
-        self._shapes = site_shapes(backbone, image_size=image_size, in_chans=in_chans)
+        self._shapes = site_shapes(backbone, size=network.size, in_chans=network.in_chans)
         self._cache = _cache()
-        key = f"{backbone} image={image_size} classes={num_classes} channels={in_chans} native={native}"
-        found = None if backbone.startswith("module:") else self._cache.get(key)  # the user's code may have changed
+        key = f"{backbone} {network}"
+        found = self._cache.get(key) if is_ours(backbone) else None  # the user's code may have changed
         if found is None:
-            plain = Architecture.plain(backbone)
-            counts = _count_network(plain, image_size, num_classes, in_chans, native)
+            counts = _count_network(Architecture.plain(backbone), network)
             slots = [site for stage in self._stages for site in stage.sites.get("slot", ()) if site.native]
             own = {slot.path: counts.by_module[slot.path].tolist() for slot in slots}
             found = {"total": counts.total.tolist(), "native": own, "uncounted": list(counts.uncounted)}

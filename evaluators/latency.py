@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -21,12 +21,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from evaluators.sections import Section
+from evaluators.training.device import pick_device
 from spaces.attention import attention_type
-from spaces.backbone import build_model, describe_backbone, insert_attention
+from spaces.backbone import describe_backbone
 from spaces.errors import UsageError
+from spaces.network import NetworkSpec
 from spaces.placement import NONE, Architecture, Placement
 
 CALIBRATION = 8  # whole networks that a search measures to fit its estimates
@@ -166,6 +170,21 @@ class Setting:
         return torch.randn(self.batch, *shape, device=self.device)
 
 
+class LatencySection(Section):
+    """How latency is measured where it is a cost or a limit."""
+
+    batch: int = Field(default=1, ge=1, description="images at once")
+    device: str | None = Field(default=None, description="cpu, cuda, cuda:1 ...; None: the first GPU, else the CPU")
+    threads: int = Field(default=1, ge=1, description="of the CPU")
+    compile: bool = Field(
+        default=False, description="under torch.compile; every attention module is then compiled alone"
+    )
+    repeats: int = Field(default=20, ge=2, description="of which the median counts")
+
+    def setting(self) -> Setting:
+        return Setting(self.batch, self.device or str(pick_device()), self.threads, self.compile, self.repeats)
+
+
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
@@ -176,18 +195,10 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def measure_latency(
-    arch: Architecture,
-    *,
-    image_size: int,
-    num_classes: int = 1000,
-    in_chans: int = 3,
-    native: str = "keep",
-    setting: Setting | None = None,
-) -> Latency:
+def measure_latency(arch: Architecture, network: NetworkSpec, *, setting: Setting | None = None) -> Latency:
     """Build an architecture and measure it whole; the default setting is a single image on one thread of the CPU."""
-    model = build_model(arch, num_classes, in_chans, image_size=image_size, native=native)
-    return (setting or Setting()).measure(model, (in_chans, image_size, image_size))
+    model = replace(network, identity_start=False).build(arch)
+    return (setting or Setting()).measure(model, network.shape)
 
 
 @dataclass(frozen=True)
@@ -205,8 +216,8 @@ class LatencyTable:
 
     What a placement adds is measured where it will stand: the network with attention in this one stage and the plain one are
     called in turn. (Alone, on a map of the same shape, attention finds its code and maps in the caches, and takes less
-    than in a network.) ``native`` as in ``build_model``: what is removed is not in the plain network, and a placement
-    that replaces it adds the less. What placements of several stages add to each other ``calibrate`` fits to some whole
+    than in a network.) Native attention that is removed is not in the plain network, and a placement that replaces it adds
+    the less. What placements of several stages add to each other ``calibrate`` fits to some whole
     networks; ``error`` says what is left. Costs are integer nanoseconds, so that a latency can be a limit in
     ``spaces.budget``. ``known`` is the ``to_dict`` of an earlier table, whose numbers are taken instead of measuring again.
 
@@ -214,25 +225,18 @@ class LatencyTable:
     something is missing in it, on another machine.
     """
 
+    metrics = ("latency",)
+
     def __init__(
         self,
         backbone: str,
+        network: NetworkSpec,
         *,
-        image_size: int,
-        num_classes: int,
-        in_chans: int = 3,
-        native: str = "keep",
         setting: Setting | None = None,
         known: Mapping[str, Any] | None = None,
     ) -> None:
         self.setting = setting or Setting()
-        self._network: dict[str, Any] = {
-            "backbone": backbone,
-            "image_size": image_size,
-            "num_classes": num_classes,
-            "in_chans": in_chans,
-            "native": native,
-        }
+        self.backbone, self.network = backbone, replace(network, identity_start=False)
         self.machine = self.setting.machine
         self._stages = describe_backbone(backbone).stages
         self._factor = 1.0
@@ -241,8 +245,8 @@ class LatencyTable:
         if known is not None:
             self._take(known)
         else:
-            self._plain_seconds.append(self.setting.measure(self._plain, self._shape).seconds)
-            self.base = _nanoseconds(self._plain_seconds[0])
+            self._plain_seconds.append(self.setting.measure(self._plain, self.network.shape).seconds)
+            self._set_base(self._plain_seconds[0])
 
     def calibrate(self, archs: Sequence[Architecture]) -> None:
         """Fit a factor to whole networks: of what their placements add together, by the sum of what each adds alone.
@@ -256,32 +260,32 @@ class LatencyTable:
         if some.any():
             factor = _weighted_median(together_N[some] / alone_N[some], weights=alone_N[some])
             self._factor = factor if 0.5 < factor < 2 else 1.0
-        self.base = _nanoseconds(statistics.median(self._plain_seconds))
+        self._set_base(statistics.median(self._plain_seconds))
 
     def stage_costs(self, stage: int, placements: Sequence[Placement]) -> np.ndarray:
         """Estimated nanoseconds that each canonical placement adds at a stage (from 0): (n, 1) integers."""
         return np.array([[self._added(stage, placement)] for placement in placements], dtype=np.int64)
 
-    def total(self, arch: Architecture) -> int:
-        """Estimated nanoseconds of a whole network."""
+    def total(self, arch: Architecture) -> np.ndarray:
+        """Estimated nanoseconds of a whole network, (1,)."""
         return self.base + sum(self._added(stage, placement) for stage, placement in enumerate(arch.placements))
 
     def compare(self, arch: Architecture) -> Comparison:
         """Measure a whole network in turn with the plain one, as the table's own numbers were measured."""
         weights = {id(tensor): tensor for tensor in chain(self._plain.parameters(), self._plain.buffers())}
         network = deepcopy(self._plain, weights)  # which are shared
-        insert_attention(network, arch, native=self._network["native"])
+        self.network.insert(network, arch)
         network = network.to(self.setting.device).eval()
-        comparison = self.setting.compare(self._call, _callable(network, self.setting.compile), self._shape)
+        comparison = self.setting.compare(self._call, _callable(network, self.setting.compile), self.network.shape)
         self._plain_seconds.append(comparison.first.seconds)
         return comparison
 
     def error(self, archs: Sequence[Architecture], seconds: Sequence[float] | None = None) -> EstimateError:
         """Compare with what whole networks take: ``seconds``, else measured at the pace that ``base`` was measured at."""
         if seconds is None:
-            seconds = [self.base / 1e9 * self.compare(arch).ratio for arch in archs]
+            seconds = [self._plain_latency / 1e9 * self.compare(arch).ratio for arch in archs]
         measured = np.array(seconds)
-        estimated = np.array([self.total(arch) / 1e9 for arch in archs])
+        estimated = np.array([self.total(arch)[0] / 1e9 for arch in archs])
         errors = estimated / measured - 1
         low, high = np.quantile(np.abs(errors), [0.5, 0.9])
         rank = spearmanr(measured, estimated).statistic
@@ -292,25 +296,26 @@ class LatencyTable:
         return {
             "machine": self.machine,
             "setting": asdict(self.setting),
-            "network": self._network,
-            "plain": self.base,
+            "network": self._described,
+            "plain": self._plain_latency,
             "factor": self._factor,
             "shares": self._shares,
         }
 
     def _take(self, known: Mapping[str, Any]) -> None:
         for what, mine, theirs in (
-            ("network", self._network, known["network"]),
+            ("network", self._described, known["network"]),
             ("setting", asdict(self.setting) | {"device": ""}, {**known["setting"], "device": ""}),
             ("method", list(_MEASURED), [key for key in _MEASURED if key in known]),
         ):
             if mine != theirs:
                 raise UsageError(f"the latency table was measured with another {what}: {theirs}, not {mine}")
-        self.machine, self.base, self._factor = known["machine"], known["plain"], known["factor"]
+        self.machine, self._factor = known["machine"], known["factor"]
+        self.base = np.array([known["plain"]], dtype=np.int64)
         self._shares = dict(known["shares"])
 
     def _added(self, stage: int, placement: Placement) -> int:
-        return round(self.base * self._factor * self._share(stage, placement))
+        return round(self._plain_latency * self._factor * self._share(stage, placement))
 
     def _share(self, stage: int, placement: Placement) -> float:
         """What a placement adds when all other stages get none, as a share of the plain network's latency."""
@@ -328,15 +333,13 @@ class LatencyTable:
                 )
             only = (placement if number == stage else NONE for number in range(len(self._stages)))
             # less than nothing, by noise, stays: sums would be too high if only noise of the other sign counted
-            self._shares[key] = self.compare(Architecture(self._network["backbone"], tuple(only))).ratio - 1
+            self._shares[key] = self.compare(Architecture(self.backbone, tuple(only))).ratio - 1
         return self._shares[key]
 
     @cached_property
     def _plain(self) -> nn.Module:
         """The plain network on the device."""
-        options = {key: value for key, value in self._network.items() if key != "backbone"}
-        model = build_model(Architecture.plain(self._network["backbone"]), **options)
-        return model.to(self.setting.device).eval()
+        return self.network.build(Architecture.plain(self.backbone)).to(self.setting.device).eval()
 
     @cached_property
     def _call(self) -> Callable[[Tensor], Tensor]:
@@ -348,13 +351,18 @@ class LatencyTable:
         return self._factor
 
     @property
-    def _shape(self) -> tuple[int, int, int]:
-        size = self._network["image_size"]
-        return self._network["in_chans"], size, size
+    def _plain_latency(self) -> int:
+        return int(self.base[0])
 
+    @property
+    def _described(self) -> dict[str, Any]:
+        """Of which network the numbers are, for the file that a run keeps."""
+        described = self.network.to_dict()
+        del described["identity_start"]
+        return {"backbone": self.backbone, **described}
 
-def _nanoseconds(seconds: float) -> int:
-    return round(seconds * 1e9)
+    def _set_base(self, seconds: float) -> None:
+        self.base = np.array([round(seconds * 1e9)], dtype=np.int64)  # nanoseconds
 
 
 def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:

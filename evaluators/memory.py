@@ -10,6 +10,7 @@ import re
 import weakref
 from contextlib import suppress
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from evaluators.base import EvaluationError
-from spaces.backbone import build_model
+from evaluators.outcomes import EvaluationError
+from evaluators.tasks.base import Task
 from spaces.errors import UsageError
+from spaces.network import NetworkSpec
 from spaces.placement import Architecture
 
 # What comes on top of the tensors: workspaces and reordered copies of the convolution library, rounding, fragments.
@@ -75,12 +77,9 @@ class _Live(TorchDispatchMode):
 def training_memory(
     arch: Architecture,
     *,
+    task: Task,
+    network: NetworkSpec,
     batch: int,
-    image_size: int,
-    num_classes: int = 1000,
-    in_chans: int = 3,
-    native: str = "keep",
-    identity_init: bool = False,
     optimizer_states: int = 1,
     average: bool = False,
     validation_batch: int = 0,
@@ -92,24 +91,19 @@ def training_memory(
     Adam) and, with ``average``, a copy of the weights. Mixed precision needs less.
     """
     with torch.device("meta"):
-        model = build_model(
-            arch, num_classes, in_chans, image_size=image_size, native=native, identity_init=identity_init
-        ).train()
+        model = network.build(arch).train()
         weights = _bytes(model.parameters())
         held = _bytes(model.buffers()) + weights * (1 + optimizer_states + average)
-        images = 4 * in_chans * image_size**2
+        image = 4 * prod(network.shape)
         with _Fused(), _Live() as step:
-            x_BCHW = torch.empty(batch, in_chans, image_size, image_size)
-            loss = nn.functional.cross_entropy(model(x_BCHW), torch.zeros(batch, dtype=torch.long))
+            loss = task.loss(model(*network.example(batch)), task.dummy_target(batch))
             loss.backward()
-        peaks = [
-            step.peak + batch * images,
-            2 * weights,
-        ]  # the batch before augmentation; gradients as the step changes them
+        # the batch before augmentation; gradients as the step changes them
+        peaks = [step.peak + batch * image, 2 * weights]
         if validation_batch:
             with torch.no_grad(), _Fused(), _Live() as validation:
-                model.eval()(torch.empty(validation_batch, in_chans, image_size, image_size))
-            peaks.append(validation.peak + validation_batch * images)
+                model.eval()(*network.example(validation_batch))
+            peaks.append(validation.peak + validation_batch * image)
     return round(MARGIN * (held + max(peaks))) + FIXED
 
 

@@ -12,42 +12,42 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Any, Literal, Self
 
 import torch
+from pydantic import Field, field_validator
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from evaluators.base import EvaluationError, Metrics, OnData, Report
-from evaluators.data import Data
-from evaluators.data.batches import make_batches
-from evaluators.training import pick_device, seeded
+from evaluators.base import EVALUATORS, EvaluatorConfig, OnTask, Setting
+from evaluators.outcomes import EvaluationError, Metrics, Report
+from evaluators.tasks.base import Task
+from evaluators.training.device import pick_device, seeded
 from spaces.errors import unknown
+from spaces.network import Native
+from spaces.placement import Architecture
 
-if TYPE_CHECKING:
-    from spaces.placement import Architecture
-
-Score = Callable[[nn.Module, Tensor, Tensor], float]
+Loss = Callable[[Any, Any], Tensor]  # the task's: (output, target) -> mean loss
+Score = Callable[[nn.Module, Tensor, Any, Loss], float]
 
 
-def _gradients(model: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> list[tuple[Tensor, Tensor]]:
+def _gradients(model: nn.Module, x_BCHW: Tensor, target: Any, loss: Loss) -> list[tuple[Tensor, Tensor]]:
     """(weight, gradient of the mean loss) for every parameter that has one."""
     model.zero_grad(set_to_none=True)
-    cross_entropy(model(x_BCHW), y_B).backward()
+    loss(model(x_BCHW), target).backward()
     return [(weight.detach(), weight.grad) for weight in model.parameters() if weight.grad is not None]
 
 
-def grad_norm(model: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> float:
+def grad_norm(model: nn.Module, x_BCHW: Tensor, target: Any, loss: Loss) -> float:
     """sum over parameters of ||dL/dw||_2."""
-    return sum(float(gradient.norm()) for _, gradient in _gradients(model, x_BCHW, y_B))
+    return sum(float(gradient.norm()) for _, gradient in _gradients(model, x_BCHW, target, loss))
 
 
-def snip(model: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> float:
+def snip(model: nn.Module, x_BCHW: Tensor, target: Any, loss: Loss) -> float:
     """sum |w dL/dw|: what removing single weights would change."""
-    return sum(float((weight * gradient).abs().sum()) for weight, gradient in _gradients(model, x_BCHW, y_B))
+    return sum(float((weight * gradient).abs().sum()) for weight, gradient in _gradients(model, x_BCHW, target, loss))
 
 
-def synflow(model: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> float:
+def synflow(model: nn.Module, x_BCHW: Tensor, target: Any, loss: Loss) -> float:
     """log of sum |w dR/dw|, R the sum of the outputs of the network of absolute weights for an input of ones.
 
     No data is looked at. BatchNorm runs on its initial statistics, where it is the identity; float64 holds the products.
@@ -70,7 +70,7 @@ def synflow(model: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> float:
     return float(torch.tensor(total, dtype=torch.float64).log())
 
 
-def fisher(model: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> float:
+def fisher(model: nn.Module, x_BCHW: Tensor, target: Any, loss: Loss) -> float:
     """sum over the channels of all convolutions of the mean of (a dL/da)^2 / 2, a summed over the map of each image."""
     outputs: list[Tensor] = []
 
@@ -80,7 +80,7 @@ def fisher(model: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> float:
 
     hooks = [module.register_forward_hook(keep) for module in model.modules() if isinstance(module, nn.Conv2d)]
     try:
-        _gradients(model, x_BCHW, y_B)
+        _gradients(model, x_BCHW, target, loss)
     finally:
         for hook in hooks:
             hook.remove()
@@ -89,7 +89,7 @@ def fisher(model: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> float:
     )
 
 
-def jacob_cov(model: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> float:
+def jacob_cov(model: nn.Module, x_BCHW: Tensor, target: Any, loss: Loss) -> float:
     """-sum_i [log(s_i + k) + 1 / (s_i + k)], s the eigenvalues of the correlation of the input Jacobians of the images."""
     x_BCHW = x_BCHW.clone().requires_grad_(True)
     model(x_BCHW).sum().backward()
@@ -99,7 +99,7 @@ def jacob_cov(model: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> float:
     return -float((s_B.log() + 1 / s_B).sum())
 
 
-def naswot(model: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> float:
+def naswot(model: nn.Module, x_BCHW: Tensor, target: Any, loss: Loss) -> float:
     """log |det K_BB|, K_ij the number of rectified units on which images i and j agree."""
     B = len(x_BCHW)
     kernel_BB = torch.zeros(B, B, dtype=torch.float64, device=x_BCHW.device)
@@ -118,7 +118,7 @@ def naswot(model: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> float:
     return float(torch.linalg.slogdet(kernel_BB).logabsdet)
 
 
-def params(model: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> float:
+def params(model: nn.Module, x_BCHW: Tensor, target: Any, loss: Loss) -> float:
     """The number of parameters: what a proxy has to beat."""
     return float(sum(weight.numel() for weight in model.parameters()))
 
@@ -135,17 +135,17 @@ PROXIES: dict[str, Score] = {
 
 
 @dataclass(frozen=True, eq=False)
-class ProxyEvaluator(OnData):
+class ProxyEvaluator(OnTask):
     """Scores untrained networks. Its metric `score` has units of its own; larger is better. fidelity: batches averaged over.
 
     Attention starts with fresh gates by default: at an identity start a gradient-based score cannot see its weights.
     """
 
-    data: Data
+    task: Task
     proxy: str
     batch_size: int = 64
-    identity_init: bool = False
-    native: str = "keep"
+    identity_start: bool = False
+    native: Native = "keep"
     device: torch.device = field(default_factory=pick_device)
 
     def __post_init__(self) -> None:
@@ -154,8 +154,8 @@ class ProxyEvaluator(OnData):
 
     @property
     def identity(self) -> str:
-        start = "identity" if self.identity_init else "fresh"
-        return f"proxy {self.proxy} {self.batch_size} {self.data.identity} {start} {self.native}"
+        start = "identity" if self.identity_start else "fresh"
+        return f"proxy {self.proxy} {self.batch_size} {self.task.identity} {start} {self.native}"
 
     def at_home(self) -> Self:
         """The same on the device of this machine."""
@@ -171,33 +171,45 @@ class ProxyEvaluator(OnData):
         keep: Path | None = None,
         checkpoint: Path | None = None,
     ) -> Metrics:
-        """score, and once more as `accuracy` for whoever maximises that, and seconds.
+        """score, once more by the name of the task's metric for whoever maximises that, and seconds.
 
         Nothing is trained, so there are no weights to `keep` and nothing to go on with from a `checkpoint`.
         Raises EvaluationError when the score is not finite.
         """
-        from spaces.backbone import build_model
-
         started = time.perf_counter()
         generator = torch.Generator().manual_seed(seed)
         scores = []
         with seeded(seed, self.device):
-            model = build_model(
-                arch,
-                self.num_classes,
-                self.in_chans,
-                image_size=self.image_size,
-                identity_init=self.identity_init,
-                native=self.native,
-            ).to(self.device)
-            batches = make_batches(self.data.train, self.data, self.batch_size, self.device, generator=generator)
-            for _, (x_BCHW, y_B) in zip(range(fidelity), batches, strict=False):
+            model = self.network.build(arch).to(self.device)
+            batches = self.task.batches("train", batch_size=self.batch_size, device=self.device, generator=generator)
+            for _, (x_BCHW, target) in zip(range(fidelity), batches, strict=False):
                 model.train()
-                scores.append(PROXIES[self.proxy](model, x_BCHW, y_B))
+                scores.append(PROXIES[self.proxy](model, x_BCHW, target, self.task.loss))
         score = sum(scores) / len(scores)
         if not abs(score) < float("inf"):
             raise EvaluationError(f"{self.proxy} of {arch} is {score}")
-        metrics: Metrics = {"score": score, "accuracy": score, "seconds": time.perf_counter() - started}
+        judged = self.metric.sign * score
+        metrics: Metrics = {"score": score, self.metric.name: judged, "seconds": time.perf_counter() - started}
         if report is not None:
             report(fidelity, dict(metrics))
         return metrics
+
+
+class ProxyConfig(EvaluatorConfig):
+    """Scores untrained networks. fidelity: batches averaged over."""
+
+    name: Literal["proxy"] = "proxy"
+    proxy: str = Field(default="params", description="which one")
+
+    @field_validator("proxy")
+    @classmethod
+    def _known(cls, proxy: str) -> str:
+        if proxy not in PROXIES:
+            raise unknown("proxy", proxy, PROXIES)
+        return proxy
+
+    def build(self, setting: Setting) -> ProxyEvaluator:
+        return ProxyEvaluator(setting.task(), self.proxy, native=setting.native)
+
+
+EVALUATORS.register("proxy", ProxyConfig)

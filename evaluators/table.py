@@ -7,35 +7,40 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import pandas as pd
+from pydantic import Field
 
-from evaluators.base import EvaluationError, Metrics, OnData, Report
-from evaluators.data import Data
+from evaluators.base import EVALUATORS, EvaluatorConfig, OnTask, Setting
+from evaluators.outcomes import EvaluationError, Metrics, Report
+from evaluators.tasks.base import Task
 from spaces.errors import UsageError
-
-if TYPE_CHECKING:
-    from spaces.placement import Architecture
+from spaces.network import Native
+from spaces.placement import Architecture
 
 
 @dataclass(frozen=True, eq=False)
-class TableEvaluator(OnData):
+class TableEvaluator(OnTask):
     """Answers from a table of past evaluations, one row for each architecture, fidelity and seed.
 
-    Columns: `architecture` (canonical text) and `accuracy`; `fidelity` and `seed` where there are several; every other
-    column (exact costs) is passed on. A wide table has a column `accuracy_SEED` for each seed instead. A seed that the
-    table does not have takes one of those it has, always the same one. A run's evaluations.parquet is such a table; of its
-    rows only those with state `complete` are used. fidelity: must be in the table where it has that column.
+    Columns: `architecture` (canonical text) and the task's metric, such as `accuracy`; `fidelity` and `seed` where there are
+    several; every other column (exact costs) is passed on. A wide table has a column `accuracy_SEED` for each seed instead.
+    A seed that the table does not have takes one of those it has, always the same one. A run's evaluations.parquet is such a
+    table; of its rows only those with state `complete` are used. fidelity: must be in the table where it has that column.
     """
 
     rows: pd.DataFrame
     name: str
-    data: Data
+    task: Task
+    identity_start: bool = True
+    native: Native = "keep"
 
     @classmethod
-    def read(cls, file: str | Path, data: Data) -> TableEvaluator:
-        """From .parquet, .csv, .csv.gz or .jsonl; `data` is what the evaluations were made on.
+    def read(
+        cls, file: str | Path, task: Task, *, identity_start: bool = True, native: Native = "keep"
+    ) -> TableEvaluator:
+        """From .parquet, .csv, .csv.gz or .jsonl; `task` is what the evaluations were made for.
 
         Raises UsageError naming the file, and the column when it is not such a table.
         """
@@ -45,14 +50,16 @@ class TableEvaluator(OnData):
             raise UsageError(f"{path} has no column 'architecture'; it has: {', '.join(map(str, rows.columns))}")
         if "state" in rows:
             rows = rows[rows["state"].str.lower().isin(("complete", "finished", "done"))]
-        seeds = [column for column in rows.columns if column.startswith("accuracy_") and column[9:].isdigit()]
-        if "accuracy" not in rows and seeds:
+        metric = task.metric.name
+        start = f"{metric}_"
+        seeds = [name for name in rows.columns if name.startswith(start) and name.removeprefix(start).isdigit()]
+        if metric not in rows and seeds:
             kept = [column for column in rows.columns if column not in seeds]
-            rows = rows.melt(id_vars=kept, value_vars=seeds, var_name="seed", value_name="accuracy")
-            rows["seed"] = rows["seed"].str.removeprefix("accuracy_").astype(int)
-        if "accuracy" not in rows:
-            raise UsageError(f"{path} has neither a column 'accuracy' nor 'accuracy_0', 'accuracy_1' ...")
-        return cls(rows.reset_index(drop=True), path.name, data)
+            rows = rows.melt(id_vars=kept, value_vars=seeds, var_name="seed", value_name=metric)
+            rows["seed"] = rows["seed"].str.removeprefix(start).astype(int)
+        if metric not in rows:
+            raise UsageError(f"{path} has neither a column {metric!r} nor '{metric}_0', '{metric}_1' ...")
+        return cls(rows.reset_index(drop=True), path.name, task, identity_start, native)
 
     @cached_property
     def identity(self) -> str:
@@ -98,7 +105,7 @@ class TableEvaluator(OnData):
         metrics: Metrics = {
             str(key): value for key, value in row.items() if key not in ("architecture", "fidelity", "seed", "state")
         }
-        metrics |= {"accuracy": float(row["accuracy"]), "seconds": time.perf_counter() - started}
+        metrics |= {self.metric.name: float(row[self.metric.name]), "seconds": time.perf_counter() - started}
         if report is not None:
             report(fidelity, dict(metrics))
         return metrics
@@ -114,3 +121,18 @@ def read_rows(path: Path) -> pd.DataFrame:
         return pd.read_json(path, lines=True) if path.suffix == ".jsonl" else pd.read_csv(path)
     except (ValueError, OSError) as error:
         raise UsageError(f"{path} is not a table: {str(error).splitlines()[0]}") from error
+
+
+class TableConfig(EvaluatorConfig):
+    """Answers from a table of past evaluations, so that search algorithms are studied in seconds."""
+
+    name: Literal["table"] = "table"
+    file: str = Field(description="parquet, CSV or JSON lines of past evaluations")
+
+    def build(self, setting: Setting) -> TableEvaluator:
+        return TableEvaluator.read(
+            self.file, setting.task(), identity_start=setting.identity_start, native=setting.native
+        )
+
+
+EVALUATORS.register("table", TableConfig)

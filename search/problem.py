@@ -3,69 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from evaluators.cost import METRICS, CostTable
-from evaluators.latency import LatencyTable
+from search.objectives import OBJECTIVES, parse_limits
+from search.tables import Costing, Kept, Table
 from spaces import Architecture, SearchSpace
-from spaces.budget import Feasible, parse_limits
+from spaces.budget import Feasible
+from spaces.network import NetworkSpec
 
 
 @dataclass(frozen=True)
 class Problem:
     """Letters: N architectures, S stages, M metrics in the order of ``metrics``.
 
-    With a ``latency`` table its estimate, in integer nanoseconds, is one more metric like the counted ones.
+    ``tables`` hold the costs: those that are counted, then those that are measured. ``limits`` are upper bounds, ``costs``
+    the objectives of the search besides its task's metric; both by name.
     """
 
     space: SearchSpace
-    table: CostTable
+    tables: tuple[Table, ...]
     limits: Mapping[str, int]
     costs: tuple[str, ...] = ("flops",)
-    latency: LatencyTable | None = None
 
     @classmethod
     def build(
         cls,
         space: SearchSpace,
+        network: NetworkSpec,
         *,
-        image_size: int,
-        num_classes: int,
-        in_chans: int,
-        native: str = "keep",
         budget: Mapping[str, Any] | None = None,
         costs: tuple[str, ...] = ("flops",),
-        latency: LatencyTable | None = None,
+        costing: Costing | None = None,
+        known: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Problem:
         """Count the space and read the budget (``310M``, ``12ms``, or ``1.05x`` relative to the plain backbone).
 
-        Raises UsageError for a limit that cannot be read or that nothing in the space meets.
+        ``costing``: how tables are made, else with their defaults. ``known``: by objective what an earlier process kept.
+        Raises UsageError for an unknown objective, a limit that cannot be read, or one that nothing in the space meets.
         """
-        table = CostTable(
-            space.backbone, image_size=image_size, num_classes=num_classes, in_chans=in_chans, native=native
-        )
-        plain = cls(space, table, {}, costs, latency).cost(Architecture.plain(space.backbone))
-        problem = cls(space, table, parse_limits(budget or {}, plain), costs, latency)
+        costing = costing or Costing(space, network)
+        wanted = [*(name for name, one in OBJECTIVES.items() if one.counted), *costs, *(budget or {})]
+        makers = {OBJECTIVES[name].tabulate: name for name in reversed(wanted)}  # a table once, by its first name
+        names = sorted(makers.values(), key=wanted.index)
+        tables = tuple(OBJECTIVES[name].tabulate(replace(costing, known=(known or {}).get(name))) for name in names)
+        plain = cls(space, tables, {}, costs).cost(Architecture.plain(space.backbone))
+        problem = cls(space, tables, parse_limits(budget or {}, plain), costs)
         problem.feasible.count  # noqa: B018 - refuses now, before anything is trained, where nothing fits
         return problem
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
-        return (*METRICS, "latency") if self.latency else METRICS
+        return tuple(name for table in self.tables for name in table.metrics)
 
     @cached_property
     def base(self) -> np.ndarray:
         """The costs of the plain backbone, (M,)."""
-        return np.append(self.table.base, self.latency.base) if self.latency else self.table.base
+        return np.concatenate([table.base for table in self.tables])
 
     def cost(self, arch: Architecture) -> dict[str, int]:
         """The costs of one architecture, of the space or not, by metric."""
-        costs = dict(zip(METRICS, self.table.total(arch).tolist(), strict=True))
-        return costs | {"latency": self.latency.total(arch)} if self.latency else costs
+        totals = np.concatenate([table.total(arch) for table in self.tables])
+        return dict(zip(self.metrics, totals.tolist(), strict=True))
 
     @cached_property
     def feasible(self) -> Feasible:
@@ -76,14 +78,14 @@ class Problem:
             self.base[columns],
             np.array(list(self.limits.values()), dtype=np.int64),
             names=tuple(self.limits),
+            show=[OBJECTIVES[metric].unit.brief for metric in self.limits],
         )
 
     @cached_property
     def stage_costs(self) -> tuple[np.ndarray, ...]:
         """For every stage the cost that each of its choices adds, (choices, M)."""
-        tables: list[CostTable | LatencyTable] = [self.table, self.latency] if self.latency else [self.table]
         return tuple(
-            np.hstack([table.stage_costs(stage, placements) for table in tables])
+            np.hstack([table.stage_costs(stage, placements) for table in self.tables])
             for stage, placements in enumerate(self.space.choices)
         )
 
@@ -104,7 +106,6 @@ class Problem:
 
     def to_dict(self) -> dict[str, Any]:
         """The space, its size, its budget and its cost ranges, ready for JSON. Latency is in nanoseconds."""
-        measured = self.latency.to_dict() if self.latency else {}
         return {
             "backbone": self.space.backbone,
             "stages": [[str(placement) for placement in placements] for placements in self.space.choices],
@@ -115,5 +116,13 @@ class Problem:
                 metric: {"plain": plain, "least": least, "most": most}
                 for metric, (plain, least, most) in self.ranges().items()
             },
-            **({"latency": {key: measured[key] for key in ("machine", "setting")}} if measured else {}),
+            **{
+                name: {key: made[key] for key in ("machine", "setting") if key in made}
+                for name, made in self.kept.items()
+            },
         }
+
+    @property
+    def kept(self) -> dict[str, dict[str, Any]]:
+        """What a run has to keep to see the same costs when it goes on: the tables that were measured, by objective."""
+        return {table.metrics[0]: table.to_dict() for table in self.tables if isinstance(table, Kept)}

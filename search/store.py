@@ -11,16 +11,15 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self, get_type_hints
+from typing import Any, Self
 
-import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from search.pareto import dominates, non_dominated
+from search.objectives import OBJECTIVES
 from spaces.errors import UsageError
 
 COMPLETE, STOPPED, FAILED = "complete", "stopped", "failed"
@@ -35,15 +34,30 @@ class StoreError(RuntimeError):
 Key = tuple[str, str, str, int, int]
 
 
+# The columns of an evaluation besides its metric and its costs.
+FIXED = {
+    "architecture": "string",
+    "fidelity": "int64",
+    "seed": "int64",
+    "state": "string",
+    "reason": "string",
+    "seconds": "float64",
+    "finished": "float64",
+    "identity": "string",
+    "purpose": "string",
+}
+FORMER = {"task": "identity", "kind": "purpose"}  # what journals of earlier versions call them
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation: (architecture, fidelity, seed) -> metrics.
+    """One evaluation: (architecture, fidelity, seed) -> score.
 
-    ``fidelity`` in epochs, ``accuracy`` in [0, 1] on the validation split (NaN unless trained), ``seconds`` of wall time,
-    ``finished`` as Unix time. ``state``: complete (the planned fidelity), stopped (early), failed (see ``reason``).
-    ``latency``: estimated nanoseconds where they are a cost or a limit of the search, else NaN.
-    ``task`` names data and recipe: evaluations compare only within one task. ``kind``: search, confirm (fresh seeds for the
-    reported architectures), random (the baseline of random search), or test (``accuracy`` is that on the test split).
+    ``fidelity`` in epochs; ``score``: the value of ``metric`` on the validation split (NaN unless trained); ``costs`` by
+    objective, latency in estimated nanoseconds; ``seconds`` of wall time; ``finished`` as Unix time. ``state``: complete (the
+    planned fidelity), stopped (early), failed (see ``reason``). ``identity`` names data and recipe: evaluations compare only
+    within one. ``purpose``: search, confirm (fresh seeds for the reported architectures), random (the baseline of random
+    search), or test (the score is that on the test split).
     """
 
     architecture: str
@@ -51,42 +65,48 @@ class Evaluation:
     seed: int
     state: str
     reason: str
-    accuracy: float
-    flops: int
-    macs: int
-    params: int
-    activations: int
+    score: float
+    costs: Mapping[str, float]
     seconds: float
     finished: float
-    task: str
-    kind: str = SEARCH
-    latency: float = math.nan
+    identity: str
+    purpose: str = SEARCH
+    metric: str = "accuracy"
 
     @property
     def key(self) -> Key:
-        """What makes an evaluation unique: kind, task, architecture, fidelity, seed."""
-        return (self.kind, self.task, self.architecture, self.fidelity, self.seed)
+        """What makes an evaluation unique: purpose, identity, architecture, fidelity, seed."""
+        return (self.purpose, self.identity, self.architecture, self.fidelity, self.seed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Flat, as a line of the journal: the metric and the costs stand under their own names."""
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name in FIXED}
+        named = {} if self.metric == "accuracy" else {"metric": self.metric}
+        return {**own, **named, self.metric: self.score, **self.costs}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        data = {"kind": SEARCH, "latency": None, **data}  # journals of earlier versions lack these
-        values: dict[str, Any] = {field.name: data[field.name] for field in fields(cls)}
-        values |= {name: math.nan for name, value in values.items() if value is None}
-        return cls(**values)
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """From a line of the journal, of this version or an earlier one."""
+        data = {FORMER.get(key, key): math.nan if value is None else value for key, value in data.items()}
+        data = {"purpose": SEARCH, **data}
+        metric = str(data.pop("metric", "accuracy"))
+        score = float(data.pop(metric))
+        costs = {key: value for key, value in data.items() if key not in FIXED and value == value}
+        return cls(score=score, costs=costs, metric=metric, **{key: data[key] for key in FIXED})
 
 
 class Store:
-    """The evaluations of one kind in a run directory, in the order in which they finished; one writer at a time.
+    """The evaluations of one purpose in a run directory, in the order in which they finished; one writer at a time.
 
-    The journal and the table hold every kind.
+    The journal and the table hold those of every purpose. ``metric`` names the column of scores where there are none yet.
     Raises UsageError where another run holds the folder, StoreError where the disk refuses.
     """
 
     # The table is rewritten as long as that takes less than this share of the time, so 5,000 rows cost no more than 50.
     PARQUET_SHARE = 0.05
 
-    def __init__(self, folder: str | Path, kind: str = SEARCH) -> None:
-        self.folder, self.kind = Path(folder), kind
+    def __init__(self, folder: str | Path, purpose: str = SEARCH, *, metric: str = "accuracy") -> None:
+        self.folder, self.purpose, self._metric = Path(folder), purpose, metric
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.folder / ".lock")
         try:
@@ -101,7 +121,7 @@ class Store:
         self.flush()
 
     def __iter__(self) -> Iterator[Evaluation]:
-        return (evaluation for evaluation in self._evaluations if evaluation.kind == self.kind)
+        return (evaluation for evaluation in self._evaluations if evaluation.purpose == self.purpose)
 
     def __len__(self) -> int:
         """How many architectures were evaluated, whatever the number of seeds."""
@@ -114,14 +134,14 @@ class Store:
         """Keep one evaluation; returns when it is on the disk. Raises ValueError for one that is there already."""
         if evaluation.key in self._keys:
             raise ValueError(f"evaluated twice: {evaluation.key}")
-        line = json.dumps({k: None if v != v else v for k, v in asdict(evaluation).items()}) + "\n"
+        line = json.dumps({k: None if v != v else v for k, v in evaluation.to_dict().items()}) + "\n"
         with self.refusing(), open(self.folder / "evaluations.jsonl", "a") as journal:
             journal.write(line)
             journal.flush()
             os.fsync(journal.fileno())
         self._evaluations.append(evaluation)
         self._keys.add(evaluation.key)
-        if evaluation.kind == self.kind:
+        if evaluation.purpose == self.purpose:
             self._architectures.add(evaluation.architecture)
         if time.monotonic() >= self._next_table:
             self.flush()
@@ -131,7 +151,7 @@ class Store:
         start = time.monotonic()
         with self.refusing():
             partial = self.folder / ".evaluations.parquet"
-            to_frame(self._evaluations).to_parquet(partial, index=False)
+            to_frame(self._evaluations, self._metric).to_parquet(partial, index=False)
             partial.replace(self.folder / "evaluations.parquet")
         took = time.monotonic() - start
         self._next_table = time.monotonic() + took / self.PARQUET_SHARE
@@ -186,92 +206,22 @@ def read_journal(folder: str | Path) -> list[Evaluation]:
     return [Evaluation.from_dict(json.loads(line)) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
-def to_frame(evaluations: list[Evaluation]) -> pd.DataFrame:
-    """One row per evaluation, with the column types of Evaluation also where there are no rows."""
-    frame = pd.DataFrame(
-        [asdict(evaluation) for evaluation in evaluations], columns=[f.name for f in fields(Evaluation)]
-    )
-    types = {str: "string", int: "int64", float: "float64"}
-    return frame.astype({name: types[hint] for name, hint in get_type_hints(Evaluation).items()})
+def to_frame(evaluations: Sequence[Evaluation], metric: str = "accuracy") -> pd.DataFrame:
+    """One row per evaluation, with fixed column types also where there are no rows.
 
-
-class RunningFront:
-    """The front of evaluations as they come, equal to ``front_of(summarise(...))`` of them all, at the cost of its size.
-
-    For evaluations of one fidelity, each architecture once with all its seeds, as a search makes them.
+    ``metric`` names the column of scores where there are no rows that do.
     """
-
-    def __init__(self, costs: tuple[str, ...] = ("flops",)) -> None:
-        self.costs = costs
-        self._members: list[tuple[Evaluation, ...]] = []
-
-    def add(self, *seeds: Evaluation) -> bool:
-        """Whether the architecture of these evaluations belongs to the front now; what it dominates leaves."""
-        if any(evaluation.state != COMPLETE for evaluation in seeds):
-            return False
-        point = self._point(seeds)
-        if any(dominates(self._point(member), point) for member in self._members):
-            return False
-        self._members = [member for member in self._members if not dominates(point, self._point(member))]
-        self._members.append(seeds)
-        return True
-
-    @property
-    def architectures(self) -> set[str]:
-        return {member[0].architecture for member in self._members}
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """The rows of ``front_of``."""
-        return front_of(summarise(to_frame([seed for member in self._members for seed in member])), self.costs)
-
-    @property
-    def words(self) -> str:
-        best = max((mean_of(member).accuracy for member in self._members), default=None)
-        return "front 0" if best is None else f"front {len(self._members)}, best {best:.4f}"
-
-    def _point(self, seeds: tuple[Evaluation, ...]) -> tuple[float, ...]:
-        return (-mean_of(seeds).accuracy, *(getattr(seeds[0], cost) for cost in self.costs))
+    metric = evaluations[0].metric if evaluations else metric
+    counted = [name for name, objective in OBJECTIVES.items() if objective.counted]
+    found = dict.fromkeys(cost for one in evaluations for cost in one.costs)
+    others = [name for name in dict.fromkeys([*OBJECTIVES, *found]) if name not in counted]  # empty where not known
+    before = ("architecture", "fidelity", "seed", "state", "reason", metric, *counted)
+    after = ("seconds", "finished", "identity", "purpose", *others)
+    types = {**FIXED, **dict.fromkeys(counted, "int64")}
+    frame = pd.DataFrame([evaluation.to_dict() for evaluation in evaluations], columns=[*before, *after])
+    return frame.astype({name: types.get(name, "float64") for name in frame.columns})
 
 
-def by_architecture(evaluations: Iterable[Evaluation]) -> dict[str, list[Evaluation]]:
-    """The evaluations of each architecture: one for each seed."""
-    found: dict[str, list[Evaluation]] = {}
-    for evaluation in evaluations:
-        found.setdefault(evaluation.architecture, []).append(evaluation)
-    return found
-
-
-def mean_of(seeds: Sequence[Evaluation]) -> Evaluation:
-    """One architecture's evaluations as one: the mean accuracy; the last one's state, which is that of a failure too."""
-    return replace(seeds[-1], accuracy=float(np.mean([evaluation.accuracy for evaluation in seeds])))
-
-
-def summarise(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per architecture, over the seeds of its complete evaluations at the highest fidelity of the frame.
-
-    Columns: architecture, accuracy (mean), accuracy_std (sample; NaN for one seed), seeds, fidelity, flops, macs, params,
-    activations, latency; sorted by flops, then by accuracy downwards.
-    """
-    done = frame[frame["state"] == COMPLETE]
-    done = done[done["fidelity"] == done["fidelity"].max()]
-    rows = done.groupby("architecture", sort=False, as_index=False).agg(
-        accuracy=("accuracy", "mean"),
-        accuracy_std=("accuracy", "std"),
-        seeds=("seed", "nunique"),
-        fidelity=("fidelity", "first"),
-        flops=("flops", "first"),
-        macs=("macs", "first"),
-        params=("params", "first"),
-        activations=("activations", "first"),
-        latency=("latency", "first"),
-    )
-    return rows.sort_values(["flops", "accuracy"], ascending=[True, False], ignore_index=True)
-
-
-def front_of(summary: pd.DataFrame, costs: tuple[str, ...] = ("flops",)) -> pd.DataFrame:
-    """The rows of ``summarise`` that no other row dominates in accuracy (more) and the costs (less), by rising cost."""
-    if summary.empty:
-        return summary
-    points = np.column_stack([-summary["accuracy"], *(summary[cost] for cost in costs)])
-    return summary[non_dominated(points)].sort_values(list(costs), ignore_index=True)
+def cost_columns(frame: pd.DataFrame, metric: str) -> list[str]:
+    """The columns of a frame of evaluations that are costs."""
+    return [str(name) for name in frame.columns if name not in FIXED and name != metric]

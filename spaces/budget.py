@@ -9,76 +9,35 @@ Letters: S stages, N architectures, M limited metrics, L and R partial sums of t
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from spaces.errors import UsageError, unknown
-
-_NUMBER = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?)([kmgt]?)", re.IGNORECASE)
-_RELATIVE = re.compile(r"([0-9]+(?:\.[0-9]*)?)x", re.IGNORECASE)
-_FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_TIME = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?) ?(ns|us|ms|s)", re.IGNORECASE)
-_NANOSECONDS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
-
-
-def parse_limits(limits: Mapping[str, Any], reference: Mapping[str, int]) -> dict[str, int]:
-    """Read limits such as ``310M``, ``3.2e8``, ``4000000`` or, relative to the reference, ``1.05x``: metric -> integer.
-
-    The limit of ``latency`` is a time such as ``12ms`` or ``800us``; it is read as nanoseconds.
-    Raises UsageError for a metric that has no reference cost, or a limit that cannot be read.
-    """
-    read: dict[str, int] = {}
-    for metric, limit in limits.items():
-        if metric not in reference:
-            raise unknown("budget metric", metric, reference)
-        text = str(limit).strip().replace("_", "")
-        if relative := _RELATIVE.fullmatch(text):
-            read[metric] = _floor(relative[1], int(reference[metric]))
-        elif metric == "latency":
-            if not (time := _TIME.fullmatch(text)):
-                raise UsageError(f"budget latency: cannot read {limit!r}; valid: 12ms, 800us, 0.5s or 1.05x")
-            read[metric] = _floor(time[1], _NANOSECONDS[time[2].lower()])
-        elif isinstance(limit, bool) or not (number := _NUMBER.fullmatch(text)):
-            raise UsageError(f"budget {metric}: cannot read {limit!r}; valid: 310M, 3.1e8, 310000000 or 1.05x")
-        else:
-            read[metric] = _floor(number[1], _FACTORS[number[2].lower()])
-    return read
-
-
-def _floor(decimal: str, factor: int) -> int:
-    """decimal * factor rounded down, without the error of binary fractions."""
-    return int(Fraction(decimal.rstrip(".")) * factor)
-
-
-def human(value: float, metric: str = "") -> str:
-    """312000000 -> 312M; of ``latency`` 12500000 -> 12.5ms."""
-    if metric == "latency":
-        return f"{value / 10**6:.4g}ms"
-    for suffix, unit in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if value >= unit:
-            return f"{value / unit:.4g}{suffix}"
-    return f"{value:.0f}"
+from spaces.errors import UsageError
 
 
 class Feasible:
     """The index vectors within the limits: ``base_M + sum over stages of costs[s][index] <= limits_M``.
 
-    ``costs``: per stage (choices, M) integers; ``names`` of the metrics, for messages. With no metric all fit.
+    ``costs``: per stage (choices, M) integers; ``names`` of the metrics and ``show``, how each is written, for messages.
+    With no metric all fit.
     Raises UsageError from the first question where nothing fits.
     """
 
     def __init__(
-        self, costs: Sequence[np.ndarray], base_M: np.ndarray, limits_M: np.ndarray, names: Sequence[str] = ()
+        self,
+        costs: Sequence[np.ndarray],
+        base_M: np.ndarray,
+        limits_M: np.ndarray,
+        names: Sequence[str] = (),
+        show: Sequence[Callable[[float], str]] = (),
     ) -> None:
         self.costs = tuple(np.asarray(cost, dtype=np.int64).reshape(len(cost), -1) for cost in costs)
         self.base = np.asarray(base_M, dtype=np.int64).reshape(-1)
         self.limits = np.asarray(limits_M, dtype=np.int64).reshape(-1)
         self.names = tuple(names) or tuple(f"metric {i}" for i in range(len(self.limits)))
+        self.show = tuple(show) or (str,) * len(self.limits)
         self.sizes = tuple(len(cost) for cost in self.costs)
 
     # --- single questions ---------------------------------------------------------------------------------------------
@@ -198,13 +157,13 @@ class Feasible:
 
     def _refuse(self) -> None:
         needs = []
-        for m, name in enumerate(self.names):
+        for m, (name, show) in enumerate(zip(self.names, self.show, strict=True)):
             least = int(self.base[m] + sum(cost[:, m].min() for cost in self.costs))
             plain = int(self.base[m])
             if least > self.limits[m]:
-                alone = f"the plain backbone alone needs {human(plain, name)}"
-                cheapest = f", the cheapest architecture of the space {human(least, name)}" if least != plain else ""
-                needs.append(f"{name} <= {human(int(self.limits[m]), name)}, but {alone}{cheapest}")
+                alone = f"the plain backbone alone needs {show(plain)}"
+                cheapest = f", the cheapest architecture of the space {show(least)}" if least != plain else ""
+                needs.append(f"{name} <= {show(int(self.limits[m]))}, but {alone}{cheapest}")
         raise UsageError(
             "nothing fits the budget: " + ("; ".join(needs) or "no architecture meets all limits together")
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from evaluators.data.splits import (
     subset,
 )
 from spaces.errors import UsageError, unknown
+from spaces.network import pixels
 
 __all__ = ["ArraySplit", "Data", "Split", "StreamSplit", "list_datasets", "load_data"]
 
@@ -45,7 +46,8 @@ def load_data(spec: str | Mapping[str, Any], *, seed: int = 0, **options: Any) -
     A mapping holds the name and options: `{name: "hf:FOLDER", train_size: 10000}`.
 
     Everything returned is a pure function of the data and the seed; the test split is not read before `.test` is.
-    Options of real sets: image_size (resize), train_size and val_size (images; default all, and a tenth of train), flip,
+    Options of real sets: image_size (resize: a side, or [H, W]), train_size and val_size (images; default all, and a tenth
+    of train), flip,
     root (where downloads go), stream (None: whatever exceeds 2 GiB decoded).
     Options of cluttered_digits: train_size, val_size, test_size, image_size, fragments, fragment, contrast, noise, glyph.
     Raises UsageError with one line that names the file or the option.
@@ -111,7 +113,7 @@ def _opener(spec: str, root: Path) -> Callable[[str], Source | None]:
 def _real(
     spec: str,
     seed: int,
-    image_size: int | None = None,
+    image_size: int | Sequence[int] | None = None,
     train_size: int | None = None,
     val_size: int | None = None,
     flip: bool | None = None,
@@ -131,16 +133,17 @@ def _real(
 
     first = source.image(int(train_rows[0]))
     in_chans = 1 if first.mode in ("L", "1", "I", "I;16", "F") else 3
-    side = image_size or first.width
+    wanted = None if image_size is None else pixels(image_size)
+    size = wanted or (first.height, first.width)
     if stream is None:
-        stream = (len(train_rows) + len(val_rows)) * in_chans * side * side > RESIDENT_BYTES
-    if stream and image_size is None:
+        stream = (len(train_rows) + len(val_rows)) * in_chans * size[0] * size[1] > RESIDENT_BYTES
+    if stream and wanted is None:
         raise UsageError(f"{spec} is read from disk while training and needs image_size, for example 224")
 
     def build(source: Source, rows: np.ndarray) -> Split:
         if stream:
-            return StreamSplit(source, rows, in_chans, side)
-        return decode(source, rows, in_chans, image_size)
+            return StreamSplit(source, rows, in_chans, size)
+        return decode(source, rows, in_chans, wanted)
 
     def load_test() -> Split:
         test = open_split("test")
@@ -151,18 +154,17 @@ def _real(
 
     train = build(source, train_rows)
     if isinstance(train, ArraySplit):
-        side = train.images_NCHW.shape[-1]
         mean, std = moments(train.images_NCHW)
     else:
         sample = subset(labels, train_rows, min(MOMENT_IMAGES, len(train_rows)), seed)
-        mean, std = moments(decode(source, sample, in_chans, image_size).images_NCHW)
+        mean, std = moments(decode(source, sample, in_chans, wanted).images_NCHW)
     return Data(
         name=spec,
         train=train,
         val=build(source, val_rows),
         class_names=class_names,
         in_chans=in_chans,
-        image_size=side,
+        size=size,
         mean=mean,
         std=std,
         flip=flip if flip is not None else spec not in NO_FLIP,

@@ -118,7 +118,7 @@ class _Decoded(Dataset[tuple[Tensor, int]]):
         self.labels_N = split.labels_N
         self.mode = "L" if split.in_chans == 1 else "RGB"
         self.transform = create_transform(
-            (split.in_chans, split.image_size, split.image_size),
+            (split.in_chans, *split.size),
             is_training=augment is not None,
             hflip=0.5 if augment is not None and augment.flip else 0.0,
             color_jitter=None,
@@ -191,6 +191,21 @@ def make_batches(
     if isinstance(split, StreamSplit):
         return StreamBatches(split, data, batch_size, device, augment=augment, generator=generator, workers=workers)
     return ResidentBatches(split, data, batch_size, device, augment=augment, generator=generator)
+
+
+class Mixed:
+    """Training batches whose images are cut out and mixed with each other after they were augmented one by one."""
+
+    def __init__(self, batches: Batches, num_classes: int, augment: Augment, generator: torch.Generator) -> None:
+        self.batches, self.num_classes, self.augment, self.generator = batches, num_classes, augment, generator
+        self.batch_size = batches.batch_size
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for x_BCHW, y_B in self.batches:
+            yield mix(x_BCHW, y_B, self.num_classes, self.augment, self.generator)
 
 
 def mix(

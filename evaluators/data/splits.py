@@ -67,7 +67,7 @@ class StreamSplit:
     source: Source
     rows: np.ndarray
     in_chans: int
-    image_size: int
+    size: tuple[int, int]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -79,7 +79,9 @@ class StreamSplit:
     @cached_property
     def digest(self) -> str:
         content = hashlib.blake2b(digest_size=8)
-        content.update(f"{self.in_chans} {self.image_size} ".encode())
+        height, width = self.size
+        pixels = height if height == width else f"{height}x{width}"
+        content.update(f"{self.in_chans} {pixels} ".encode())
         content.update(np.ascontiguousarray(self.rows).data)
         content.update(np.ascontiguousarray(self.source.labels[self.rows]).data)
         return content.hexdigest()
@@ -90,9 +92,10 @@ Split = ArraySplit | StreamSplit
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """One task: train and validation splits, and the test split for those who ask for it by name.
+    """A data set: train and validation splits, and the test split for those who ask for it by name.
 
-    mean and std: per channel, of the training images in [0, 1]. flip: whether a mirrored image keeps its label.
+    size: (H, W) of every image. mean and std: per channel, of the training images in [0, 1]. flip: whether a mirrored image
+    keeps its label.
     """
 
     name: str
@@ -100,7 +103,7 @@ class Data:
     val: Split
     class_names: tuple[str, ...]
     in_chans: int
-    image_size: int
+    size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     flip: bool
@@ -179,12 +182,12 @@ def check_classes(labels: np.ndarray, class_names: Sequence[str], name: str) -> 
         raise UsageError(f"{name}: no training image for class {', '.join(empty[:5])}{more}")
 
 
-def decode(source: Source, rows: np.ndarray, in_chans: int, image_size: int | None) -> ArraySplit:
-    """All images `rows` as uint8, resized to image_size squared (None: they must share one square size already)."""
+def decode(source: Source, rows: np.ndarray, in_chans: int, size: tuple[int, int] | None) -> ArraySplit:
+    """All images `rows` as uint8, resized to `size` (H, W); None: they must share one size already."""
     images: list[np.ndarray] = []
     for row in rows:
-        pixels_HWC = to_pixels(source.image(int(row)), in_chans, image_size)
-        if pixels_HWC.shape[0] != pixels_HWC.shape[1] or (images and pixels_HWC.shape != images[0].shape):
+        pixels_HWC = to_pixels(source.image(int(row)), in_chans, size)
+        if images and pixels_HWC.shape != images[0].shape:
             height, width = pixels_HWC.shape[:2]
             raise UsageError(f"images differ in size ({source.where(int(row))} is {width}x{height}); set image_size")
         images.append(pixels_HWC)
@@ -192,15 +195,16 @@ def decode(source: Source, rows: np.ndarray, in_chans: int, image_size: int | No
     return ArraySplit(images_NCHW, torch.from_numpy(source.labels[rows].astype(np.int64)))
 
 
-def to_pixels(image: Image.Image, in_chans: int, image_size: int | None) -> np.ndarray:
-    """(H, W, C) uint8; the short side is resized to image_size and the centre cropped out."""
+def to_pixels(image: Image.Image, in_chans: int, size: tuple[int, int] | None) -> np.ndarray:
+    """(H, W, C) uint8; with a `size` (H, W) the image is resized until it covers it, and the centre is cropped out."""
     image = image.convert("L" if in_chans == 1 else "RGB")
-    if image_size is not None and image.size != (image_size, image_size):
-        scale = image_size / min(image.size)
-        size = [max(image_size, round(side * scale)) for side in image.size]
-        left, top = ((side - image_size) // 2 for side in size)
-        image = image.resize((size[0], size[1]), Image.Resampling.BICUBIC)
-        image = image.crop((left, top, left + image_size, top + image_size))
+    if size is not None and image.size != size[::-1]:
+        height, width = size
+        scale = max(width / image.width, height / image.height)
+        covering = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+        left, top = (covering[0] - width) // 2, (covering[1] - height) // 2
+        image = image.resize(covering, Image.Resampling.BICUBIC)
+        image = image.crop((left, top, left + width, top + height))
     pixels = np.asarray(image)
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 

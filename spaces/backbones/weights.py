@@ -13,41 +13,60 @@ from spaces.errors import UsageError
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Load a timm checkpoint (``.pth``, ``.safetensors``) into a plain network or one with attention, in place.
+    """Load a checkpoint of a plain network (``.pth``, ``.pt``, ``.safetensors``) into it, with attention or without, in place.
 
-    Inserted attention keeps its start unless the file holds it too. The first convolution is adapted to other input
-    channels and to the stem of small images; a classifier for another number of classes starts anew; weights of built-in
-    attention that was taken out are left. Raises UsageError where anything else is missing, left over or of another shape.
+    The state_dict may be wrapped (``state_dict``, ``model`` ...) and its keys may begin with ``module.``. Inserted attention
+    keeps its start unless the file holds it too; attention of the file that the network does not have is left. The first
+    convolution is adapted to other input channels and to the stem of small images. A classifier for another number of classes
+    starts anew. Weights of built-in attention that was taken out are left.
+    Raises UsageError where there is no such file, and where anything else is missing, left over or of another shape.
     """
     if not Path(path).is_file():
-        raise UsageError(f"weights: no file {str(path)!r}")
+        raise UsageError(f"no such checkpoint: {str(path)!r}")
     state = load_state_dict(str(path), use_ema=False)
     own = model.state_dict()
-    classifier = _classifier_keys(model)
-    for key in [key for key in state if key in own and state[key].shape != own[key].shape]:
-        if key in classifier:
-            del state[key]
-        elif state[key].ndim == 4 and own[key].ndim == 4:
-            state[key] = _adapted(state[key], own[key])
+    head = classifier_prefixes(model)
+    for key, value in state.items():
+        if key in own and not key.startswith(head) and value.ndim == own[key].ndim == 4:
+            state[key] = _adapted(value, own[key])
+    if any(key.startswith(head) and (key not in state or state[key].shape != own[key].shape) for key in own):
+        state = {key: value for key, value in state.items() if not key.startswith(head)}
     wrong = [key for key in state if key in own and state[key].shape != own[key].shape]
-    missing = [key for key in own if key not in state and f".{CHILD}." not in key and key not in classifier]
-    extra = [key for key in state if key not in own and not set(NATIVE_SLOTS) & set(key.split("."))]
+    missing = [key for key in own if key not in state and not is_attention(key) and not key.startswith(head)]
+    extra = [
+        key for key in state if key not in own and not is_attention(key) and not set(NATIVE_SLOTS) & set(key.split("."))
+    ]
     for what, keys in (("has other shapes for", wrong), ("lacks", missing), ("holds unknown", extra)):
         if keys:
             raise UsageError(
-                f"weights {str(path)!r}: the file {what} {len(keys)} of the network's tensors, first {keys[0]}"
+                f"checkpoint {str(path)!r} does not fit the backbone: it {what} {len(keys)} of the network's tensors, "
+                f"first {keys[0]}"
             )
     model.load_state_dict(state, strict=False)
 
 
-def _classifier_keys(model: nn.Module) -> set[str]:
-    found = getattr(model, "get_classifier", lambda: None)()
-    heads = found if isinstance(found, (tuple, list)) else [found]
-    names = [name for name, module in model.named_modules() if any(module is head for head in heads)]
-    return {key for key in model.state_dict() for name in names if key.startswith(name + ".")}
+def is_attention(name: str) -> bool:
+    """Whether a parameter belongs to inserted attention."""
+    return f".{CHILD}." in name
+
+
+def classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
+    """How the names of the classifier's parameters begin: of what ``get_classifier`` gives, else of the last linear layer.
+
+    Empty for a network without either; made for ``str.startswith``.
+    """
+    find = getattr(model, "get_classifier", None)
+    found = find() if find else None
+    heads = [head for head in (found if isinstance(found, (tuple, list)) else [found]) if head is not None]
+    named = [name for name, module in model.named_modules() if any(module is head for head in heads)]
+    linear = [
+        name for name, module in model.named_modules() if isinstance(module, nn.Linear) and not is_attention(name)
+    ]
+    return tuple(f"{name}." for name in named or linear[-1:])
 
 
 def _adapted(weight: Tensor, own: Tensor) -> Tensor:
+    """A convolution's weight cut to the kernel, and converted to the input channels, of the network's own."""
     if weight.shape[-1] > own.shape[-1]:
         weight = crop_kernel(weight, own.shape[-1])
     if weight.shape[1] != own.shape[1] and weight.shape[1] == 3:

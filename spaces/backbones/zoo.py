@@ -4,7 +4,6 @@ user's own (``module:package.file:function``).
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from difflib import get_close_matches
 from functools import lru_cache
@@ -14,6 +13,7 @@ from torch import nn
 
 from spaces.backbones import mobile, tiny  # noqa: F401  (they register their networks with timm)
 from spaces.errors import UsageError
+from spaces.plugins import bring, is_brought
 
 # timm's files of transformers, mixers and hybrids; all else in timm is a convolutional network.
 _NOT_CONVOLUTIONAL = frozenset(
@@ -84,9 +84,14 @@ def list_backbones() -> list[str]:
     return sorted(name for module in modules for name in timm.list_models(module=module))
 
 
+def is_ours(name: str) -> bool:
+    """Whether a network is one of timm's or of this project, whose code does not change behind our back."""
+    return not is_brought(name) and timm.model_entrypoint(name).__module__.partition(".")[0] in ("timm", "spaces")
+
+
 def create_plain(name: str, num_classes: int, in_chans: int, pretrained: bool = False) -> nn.Module:
     """The network as its library builds it; raises UsageError for an unknown name."""
-    if name.startswith("module:"):
+    if is_brought(name):
         return _users_own(name, num_classes, in_chans)
     if not timm.is_model(name):
         near = get_close_matches(name, list_backbones(), n=5)
@@ -101,14 +106,7 @@ def create_plain(name: str, num_classes: int, in_chans: int, pretrained: bool = 
 
 
 def _users_own(name: str, num_classes: int, in_chans: int) -> nn.Module:
-    parts = name.split(":")
-    if len(parts) != 3 or not all(parts):
-        raise UsageError(f"backbone {name!r} is not of the form module:package.file:function")
-    try:
-        function = getattr(importlib.import_module(parts[1]), parts[2])
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"backbone {name!r}: {error}") from error
-    model = function(num_classes=num_classes, in_chans=in_chans)
+    model = bring(name, "backbone")(num_classes=num_classes, in_chans=in_chans)
     if not isinstance(model, nn.Module):
         raise UsageError(f"backbone {name!r} returned {type(model).__name__}, not a torch.nn.Module")
     return model

@@ -1,0 +1,14 @@
+"""What comes out of an evaluation: metrics, reports on the way, or the error that is a result about the candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Metrics = dict[str, Any]
+# report(epoch, metrics) after every epoch, epoch counted from 1; returning False asks the evaluation to stop there.
+Report = Callable[[int, Metrics], bool]
+
+
+class EvaluationError(RuntimeError):
+    """This candidate could not be evaluated (NaN, no memory ...): a result about the candidate, not a fault of the run."""

@@ -1,0 +1,162 @@
+"""What a network is trained for, as a protocol: the training loop, supernet, proxies, memory and export know nothing else.
+
+Legend: B batch, C channels, H and W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from evaluators.outcomes import Metrics
+from evaluators.recipe import Recipe
+from evaluators.sections import Brought, Named
+from spaces.errors import UsageError
+from spaces.network import NetworkSpec
+from spaces.plugins import Registry, bring
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What an evaluation is judged by: its name, which is that of its column, its unit, and which way is better.
+
+    A ``share`` lies in [0, 1], and differences of it are told in points of a hundredth; any other unit is shown as it is.
+    """
+
+    name: str = "accuracy"
+    unit: str = "share"
+    higher_is_better: bool = True
+
+    @property
+    def sign(self) -> float:
+        """1 where more is better, else -1: values times this sign are to be maximised."""
+        return 1.0 if self.higher_is_better else -1.0
+
+
+class Batches(Protocol):
+    """Batches of one split, on the device; one pass over them is one epoch."""
+
+    batch_size: int
+
+    def __len__(self) -> int:
+        """The number of batches."""
+        ...
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Any]]:
+        """Inputs (B, C, H, W) and the targets that ``Task.loss`` and ``Scorer.update`` take.
+
+        A target is a tensor whose first axis is the batch, or lists, tuples or dicts of such; a list has one entry an image.
+        """
+        ...
+
+
+class Scorer(Protocol):
+    """Adds up how good the outputs for one split are."""
+
+    def update(self, output: Any, target: Any) -> None:
+        """Take in the network's output for one batch, and what it should have been."""
+        ...
+
+    def compute(self) -> Metrics:
+        """At least the task's metric by its name; raises EvaluationError where an output was not finite."""
+        ...
+
+
+@runtime_checkable
+class Task(Protocol):
+    """What networks are trained for: the data, the network around an architecture, the loss, and the judge."""
+
+    @property
+    def metric(self) -> Metric:
+        """What a candidate is judged by."""
+        ...
+
+    @property
+    def network(self) -> NetworkSpec:
+        """What surrounds an architecture; native attention and the start are the space's, not the task's."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """A stable text that names data and meaning: evaluations with one identity are comparable."""
+        ...
+
+    @property
+    def validation_batch(self) -> int:
+        """Images at once where nothing is trained."""
+        ...
+
+    def count(self, split: Split) -> int:
+        """The number of images of a split."""
+        ...
+
+    def batches(
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        device: torch.device,
+        generator: torch.Generator | None = None,
+        recipe: Recipe | None = None,
+        workers: int = 2,
+        limit: int | None = None,
+    ) -> Batches:
+        """The batches of a split. A generator shuffles them and leaves out a last one that is not full.
+
+        ``recipe`` changes them at random in its way (it needs a generator). ``limit``: at most so many images, always the same
+        ones. Raises UsageError where the data have no such split.
+        """
+        ...
+
+    def loss(self, output: Any, target: Any, *, smoothing: float = 0.0) -> Tensor:
+        """The mean loss over a batch, a scalar; ``smoothing`` is the recipe's label smoothing."""
+        ...
+
+    def scorer(self) -> Scorer:
+        """A new judge, which has seen nothing."""
+        ...
+
+    def dummy_target(self, batch: int) -> Any:
+        """A target of so many images without content, on torch's default device: memory is estimated without data."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What a person, and an exported model, has to know of the data, as JSON."""
+        ...
+
+
+class TaskConfig(Named):
+    """The section of a task; each task has its own, registered under its name in ``TASKS``."""
+
+    def build(self, data: Any, *, seed: int) -> Task:
+        """The task on data as the configuration names them. Raises UsageError where they cannot be read."""
+        raise TypeError(f"{type(self).__name__} does not say how its task is built")
+
+
+TASKS: Registry[type[TaskConfig]] = Registry("task", "evaluators.tasks")
+
+
+class BroughtTask(Brought, TaskConfig):
+    """A user's own task: ``name(data=..., seed=..., **options)`` gives an object with the interface of ``Task``."""
+
+    def build(self, data: Any, *, seed: int) -> Task:
+        task = bring(self.name, "task")(data=data, seed=seed, **self.options)
+        lacking = [part for part in _PARTS if not hasattr(task, part)]
+        if lacking:
+            raise UsageError(f"task {self.name!r} gave a {type(task).__name__} without {', '.join(lacking)}")
+        found: Task = task
+        return found
+
+
+_PARTS = [part for part in vars(Task) if not part.startswith("_")]
+
+
+def list_tasks() -> list[dict[str, str]]:
+    """The tasks by name, with the first line of what each is."""
+    return [{"name": name, "what": (section.__doc__ or "").partition("\n")[0]} for name, section in TASKS.items()]

@@ -1,0 +1,40 @@
+"""Where and how a network is computed: the device, its precision, and random numbers that depend on a seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
+
+import torch
+
+
+def pick_device() -> torch.device:
+    """The first GPU this process may use, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@lru_cache
+def autocast_dtype(device_type: str) -> torch.dtype | None:
+    """bfloat16 where the device does it well (Ampere and later, AMX, ARM's BF16), else None: stay in float32.
+
+    AVX512-BF16 alone does not count: small convolutions trained 1.1 to 1.8 times slower with it than in float32.
+    """
+    if device_type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability() >= (8, 0) else None
+    has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return torch.bfloat16 if has.get("amx_bf16") or has.get("bf16") else None
+
+
+def autocast(device: torch.device, amp: str) -> AbstractContextManager[None]:
+    """The precision of the forward pass."""
+    dtype = autocast_dtype(device.type) if amp == "auto" else None
+    return torch.autocast(device.type, dtype) if dtype else nullcontext()
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers that depend on the seed alone; those of the caller are untouched."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

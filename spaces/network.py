@@ -1,0 +1,226 @@
+"""What surrounds an architecture: the input it gets, the head it ends in, and how its network is built.
+
+A ``NetworkSpec`` and an ``Architecture`` together are a network. Everything that needs one (costs, latency, memory, training,
+export) takes these two values.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import torch
+from torch import Tensor, nn
+
+from spaces.attention import create_attention
+from spaces.backbone import describe_backbone, is_small, site_shapes
+from spaces.backbones import zoo
+from spaces.backbones.insertion import attach, clear, shrink_stem
+from spaces.backbones.structure import Site
+from spaces.backbones.weights import load_weights
+from spaces.errors import UsageError, unknown
+from spaces.placement import Architecture, Placement
+
+Native = Literal["keep", "replace", "remove"]
+NATIVE: tuple[Native, ...] = get_args(Native)
+
+
+class Head(Protocol):
+    """What a network puts out: it makes the plain network, backbone and last layers, which attention then goes into."""
+
+    def plain(self, backbone: str, in_chans: int, *, pretrained: bool) -> nn.Module:
+        """The network without attention, as its library builds it; raises UsageError for an unknown backbone."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClassifierHead:
+    """The backbone's own classifier: logits (B, K) for ``classes`` = K."""
+
+    classes: int
+
+    def plain(self, backbone: str, in_chans: int, *, pretrained: bool) -> nn.Module:
+        return zoo.create_plain(backbone, self.classes, in_chans, pretrained)
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """What surrounds an architecture, as one value.
+
+    ``in_chans``: channels of the input. ``size``: its (H, W), or (T, H, W) for clips. ``head``: what it puts out.
+    ``native``: the built-in attention of a backbone is kept (slot attention comes after it), replaced where a stage has a
+    slot placement, or removed everywhere. ``identity_start``: every inserted attention starts as x + g (f(x) - x) with a
+    learnable g = 0.
+    Raises UsageError for an unknown ``native`` and for a size that is none.
+    """
+
+    in_chans: int
+    size: tuple[int, ...]
+    head: Head
+    native: Native = "keep"
+    identity_start: bool = False
+
+    def __post_init__(self) -> None:
+        if self.native not in NATIVE:
+            raise unknown("native", self.native, NATIVE)
+        if len(self.size) not in (2, 3) or min(self.size) < 1:
+            raise UsageError(f"input size {self.size!r}: valid is (H, W) or (T, H, W) in pixels, each at least 1")
+        if self.in_chans < 1:
+            raise UsageError(f"{self.in_chans} input channels; valid: 1 or more")
+
+    @classmethod
+    def classifier(
+        cls,
+        image_size: int | Sequence[int],
+        num_classes: int,
+        in_chans: int = 3,
+        native: Native = "keep",
+        identity_start: bool = False,
+    ) -> NetworkSpec:
+        """An image classifier; ``image_size``: the side of a square, or (H, W)."""
+        return cls(in_chans, pixels(image_size), ClassifierHead(num_classes), native, identity_start)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) or (C, T, H, W) of one input."""
+        return (self.in_chans, *self.size)
+
+    @property
+    def rewrites_stem(self) -> bool:
+        """Whether the input is so small that the backbone's stem is rewritten to keep its resolution."""
+        return is_small(self.size)
+
+    def check(self, backbone: str) -> None:
+        """Raise UsageError where a backbone cannot take inputs of this size."""
+        site_shapes(backbone, size=self.size, in_chans=self.in_chans)
+
+    def build(self, arch: Architecture, *, pretrained: bool | str | Path = False) -> nn.Module:
+        """The network of an architecture, in training mode: (B, C, H, W) -> what the head puts out.
+
+        Every key of the plain backbone's state_dict keeps its name; those of inserted attention contain ``.attune.``.
+        ``pretrained``: True fetches the library's weights; a path loads a checkpoint of the plain network.
+        """
+        return build_network(
+            arch, self.head, self.in_chans, self.size, self.native, self.identity_start, pretrained=pretrained
+        )
+
+    def insert(self, model: nn.Module, arch: Architecture) -> None:
+        """Put the placements of an architecture into its plain network, in place, whatever weights that holds."""
+        insert_attention(model, arch, identity_start=self.identity_start, native=self.native)
+
+    def example(self, batch: int = 1, *, seed: int | None = None) -> tuple[Tensor, ...]:
+        """Inputs of the network, each (batch, C, H, W), on torch's default device.
+
+        Without a seed their content is arbitrary, which is all that counting on the meta device needs. With one they are
+        standard normal numbers, the same every time.
+        """
+        if seed is None:
+            return (torch.empty(batch, *self.shape),)
+        return (torch.randn(batch, *self.shape, generator=torch.Generator().manual_seed(seed)),)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON, flat: ``image_size`` is a number for a square. Raises UsageError for a head of another sort."""
+        return {**describe_input(self), "identity_start": self.identity_start, "native": self.native}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> NetworkSpec:
+        """Read ``to_dict``'s form; other keys are left alone. ``native`` and ``identity_start`` may be missing."""
+        return cls.classifier(
+            data["image_size"],
+            data["num_classes"],
+            data["in_chans"],
+            data.get("native", "keep"),
+            data.get("identity_start", False),
+        )
+
+
+def describe_input(network: NetworkSpec) -> dict[str, Any]:
+    """Input and head of an image classifier as JSON: ``num_classes``, ``in_chans``, ``image_size``."""
+    if not isinstance(network.head, ClassifierHead):
+        raise UsageError(f"a network with {network.head!r} has no description as an image classifier")
+    size: Any = network.size[0] if len(set(network.size)) == 1 else list(network.size)
+    return {"num_classes": network.head.classes, "in_chans": network.in_chans, "image_size": size}
+
+
+def pixels(image_size: int | Sequence[int]) -> tuple[int, int]:
+    """(H, W) of a side or of two; raises UsageError for anything else."""
+    sides: list[Any] = list(image_size) if isinstance(image_size, (list, tuple)) else [image_size, image_size]
+    if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
+        raise UsageError(f"image size {image_size!r}; valid: a number of pixels, or [H, W]")
+    return sides[0], sides[1]
+
+
+def build_model(
+    arch: Architecture,
+    num_classes: int,
+    in_chans: int = 3,
+    pretrained: bool | str | Path = False,
+    *,
+    image_size: int | Sequence[int] | None = None,
+    identity_start: bool = False,
+    native: Native = "keep",
+    identity_init: bool | None = None,
+) -> nn.Module:
+    """The image classifier of an architecture: (B, in_chans, H, W) -> logits (B, num_classes).
+
+    Every key of the plain backbone's state_dict keeps its name; those of inserted attention contain ``.attune.``.
+    ``pretrained``: True fetches the library's weights; a path loads a checkpoint of the plain network.
+    ``image_size``: the stem of small images keeps the resolution (see ``is_small``); None keeps the network's own stem.
+    ``identity_start``, ``native``: as in ``NetworkSpec``. ``identity_init`` is the former name of ``identity_start``.
+    Raises UsageError for an unknown ``native``.
+    """
+    if identity_init is not None:
+        warnings.warn("identity_init is now called identity_start", DeprecationWarning, stacklevel=2)
+        identity_start = identity_init
+    size = None if image_size is None else pixels(image_size)
+    head = ClassifierHead(num_classes)
+    return build_network(arch, head, in_chans, size, native, identity_start, pretrained=pretrained)
+
+
+def build_network(
+    arch: Architecture,
+    head: Head,
+    in_chans: int,
+    size: tuple[int, ...] | None,
+    native: Native,
+    identity_start: bool,
+    *,
+    pretrained: bool | str | Path,
+) -> nn.Module:
+    """What ``NetworkSpec.build`` and ``build_model`` share; ``size`` None keeps the network's own stem."""
+    model = head.plain(arch.backbone, in_chans, pretrained=pretrained is True)
+    if size is not None and is_small(size):
+        shrink_stem(model, describe_backbone(arch.backbone).stem, rescale=not pretrained)
+    insert_attention(model, arch, identity_start=identity_start, native=native)
+    if not isinstance(pretrained, bool):
+        load_weights(model, pretrained)
+    return model
+
+
+def insert_attention(
+    model: nn.Module, arch: Architecture, *, identity_start: bool = False, native: Native = "keep"
+) -> None:
+    """Put the placements of an architecture into its plain network, in place, whatever weights that holds.
+
+    ``identity_start`` and ``native`` as in ``NetworkSpec``. Raises UsageError for an unknown ``native``.
+    """
+    if native not in NATIVE:
+        raise unknown("native", native, NATIVE)
+    for stage, placement in zip(describe_backbone(arch.backbone).stages, arch.placements, strict=True):
+        for slot in stage.sites.get("slot", ()):
+            if takes_native_out(native, slot, placement):
+                clear(model, slot.path)
+        if not placement.is_none:
+            for site in stage.sites[placement.site or ""]:
+                attention = create_attention(
+                    placement.type, site.channels, **placement.genes, identity_init=identity_start
+                )
+                attach(model, site, attention)
+
+
+def takes_native_out(native: Native, slot: Site, placement: Placement) -> bool:
+    """Whether the built-in attention of a slot leaves the network when its stage gets ``placement``."""
+    return slot.native and (native == "remove" or (native == "replace" and placement.site == "slot"))
