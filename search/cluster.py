@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.config import Config
 from spaces.errors import UsageError
+from spaces.plugins import source_of
 
 PACKAGES = ("spaces", "evaluators", "search")
 
@@ -28,12 +29,14 @@ def on_cluster(config: Config) -> bool:
 def ray_session(config: Config) -> Iterator[None]:
     """A Ray session: the given cluster, or one on this machine that ends with the run.
 
-    Workers on other machines need this project's requirements installed; its code is sent to them.
+    Workers on other machines need this project's requirements installed; its code is sent to them, and the user's own that
+    the configuration names.
     """
     owned = not ray.is_initialized()
     if owned:
         root = Path(__file__).parents[1]
-        code = {"runtime_env": {"py_modules": [str(root / package) for package in PACKAGES]}}
+        sources = [root / package for package in PACKAGES] + [source_of(module) for module in config.brought]
+        code = {"runtime_env": {"py_modules": list(dict.fromkeys(map(str, sources)))}}
         try:
             ray.init(
                 # Without an address Ray would join, or wait for, whatever cluster was last started on this machine.

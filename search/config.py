@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
+from evaluators.base import EVALUATORS, EvaluatorConfig
+from evaluators.brought import BroughtEvaluator
+from evaluators.latency import LatencySection
 from evaluators.memory import parse_memory
-from evaluators.proxies import PROXIES
-from evaluators.training import Recipe
+from evaluators.recipe import Recipe
+from evaluators.sections import Section, first_problem, one_of
+from evaluators.tasks.base import TASKS, BroughtTask, TaskConfig
+from evaluators.tasks.classification import ClassificationConfig
+from evaluators.trained import TrainingConfig
+from search.objectives import OBJECTIVES, parse_limits
+from search.schedulers.base import SCHEDULERS, BroughtScheduler, NoStopping, SchedulerConfig
 from spaces import SearchSpace
-from spaces.budget import parse_limits
 from spaces.errors import UsageError, unknown
-
-Metric = Literal["params", "macs", "flops", "activations", "latency"]
-
-
-class Section(BaseModel):
-    """Unknown keys are refused, values are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from spaces.plugins import is_brought, load_plugins
 
 
 class SpaceConfig(Section):
@@ -53,111 +52,33 @@ class SpaceConfig(Section):
         )
 
 
-class SchedulerConfig(Section):
-    """Which trainings end early; a name alone stands for its defaults. See ``search.schedulers.Rungs``."""
-
-    name: Literal["none", "domination_asha"] = "none"
-    first: int = Field(default=1, ge=1, description="epochs of the first rung")
-    reduction: float = Field(default=3, gt=1, description="each rung lies so many times higher than the one before")
-    brackets: int = Field(default=1, ge=1, description="Hyperband's: bracket b leaves out the first b rungs")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_alone(cls, values: Any) -> Any:
-        return {"name": values} if isinstance(values, str) else values
-
-
-class LatencyConfig(Section):
-    """How latency is measured where it is a cost or a limit; see ``evaluators.latency``."""
-
-    batch: int = Field(default=1, ge=1, description="images at once")
-    device: str | None = Field(default=None, description="cpu, cuda, cuda:1 ...; None: the first GPU, else the CPU")
-    threads: int = Field(default=1, ge=1, description="of the CPU")
-    compile: bool = Field(
-        default=False, description="under torch.compile; every attention module is then compiled alone"
-    )
-    repeats: int = Field(default=20, ge=2, description="of which the median counts")
-
-
-class EvaluatorConfig(Section):
-    """What scores a candidate, and over how many seeds; a name alone stands for its defaults. See docs/evaluators.md."""
-
-    name: Literal["training", "supernet", "proxy", "table"] = "training"
-    seeds: int = Field(default=1, ge=1, description="an evaluation is the mean over so many seeds, from `seed` on")
-    start: Literal["scratch", "supernet"] = Field(
-        default="scratch", description="training: weights to begin with; supernet: those that one has learned"
-    )
-    supernet_epochs: int | None = Field(
-        default=None,
-        ge=1,
-        description="supernet, or a start from one: its epochs; None: half as many again as a candidate's",
-    )
-    paths: int | None = Field(
-        default=None, ge=1, description="supernet: paths whose mean gradient makes a step; None: each choice once"
-    )
-    sandwich: bool = Field(
-        default=False, description="supernet: the smallest and the largest path in each step as well"
-    )
-    calibration: int = Field(default=256, ge=1, description="supernet: images for the statistics of a candidate")
-    validation: int | None = Field(
-        default=1000,
-        ge=1,
-        description="supernet: images that a candidate is judged on; None: the whole validation split",
-    )
-    proxy: str = Field(default="params", description="proxy: which one")
-    file: str | None = Field(default=None, description="table: parquet, CSV or JSON lines of past evaluations")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_alone(cls, values: Any) -> Any:
-        return {"name": values} if isinstance(values, str) else values
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        valid = ["name", "seeds", *EVALUATOR_OPTIONS[self.name]]
-        valid += ["supernet_epochs", "paths", "sandwich"] if self.start == "supernet" else []
-        for key, field in type(self).model_fields.items():
-            if getattr(self, key) != field.default and key not in valid:
-                raise unknown(f"option of the evaluator {self.name!r}", key, valid)
-        if self.name == "proxy" and self.proxy not in PROXIES:
-            raise unknown("proxy", self.proxy, PROXIES)
-        if self.name == "table" and self.file is None:
-            raise UsageError(
-                "the evaluator 'table' needs the key 'file': parquet, CSV or JSON lines of past evaluations"
-            )
-        return self
-
-
-# Which keys mean something to which evaluator.
-EVALUATOR_OPTIONS: dict[str, list[str]] = {
-    "training": ["start"],
-    "supernet": ["supernet_epochs", "paths", "sandwich", "calibration", "validation"],
-    "proxy": ["proxy"],
-    "table": ["file"],
-}
-
-
 class SearchConfig(Section):
     """Which candidates, how many, under which budget."""
 
     sampler: str = "known_cost"
-    scheduler: SchedulerConfig = Field(default_factory=SchedulerConfig)
+    scheduler: SerializeAsAny[
+        Annotated[SchedulerConfig, BeforeValidator(one_of(SCHEDULERS, "none", BroughtScheduler))]
+    ] = Field(default_factory=NoStopping)
     trials: int = Field(default=32, ge=1)
-    costs: tuple[Metric, ...] = Field(default=("flops",), min_length=1)
-    budget: dict[Metric, int | float | str] = Field(default_factory=dict)
-    latency: LatencyConfig = Field(default_factory=LatencyConfig)
+    costs: tuple[str, ...] = Field(default=("flops",), min_length=1, description="objectives besides the task's metric")
+    budget: dict[str, int | float | str] = Field(default_factory=dict, description="upper limits on objectives")
+    latency: LatencySection = Field(default_factory=LatencySection)
     keep_weights: Literal["front", "all", "none"] = "front"
+
+    @field_validator("costs")
+    @classmethod
+    def _known(cls, costs: tuple[str, ...]) -> tuple[str, ...]:
+        for cost in costs:
+            if cost not in OBJECTIVES:
+                raise unknown("objective", cost, OBJECTIVES)
+        return costs
 
     @field_validator("budget")
     @classmethod
-    def _can_be_read(cls, limits: dict[Metric, int | float | str]) -> dict[Metric, int | float | str]:
+    def _can_be_read(cls, limits: dict[str, int | float | str]) -> dict[str, int | float | str]:
         """Refuse what is no limit now, before anything is counted or measured; what it comes to is known later."""
-        parse_limits({str(metric): limit for metric, limit in limits.items()}, dict.fromkeys(get_args(Metric), 1))
+        parse_limits(limits, dict.fromkeys(OBJECTIVES, 1))
         return limits
-
-    @property
-    def needs_latency(self) -> bool:
-        return "latency" in (*self.costs, *self.budget)
 
 
 class ResourceConfig(Section):
@@ -200,11 +121,21 @@ class Config(Section):
     """One run."""
 
     name: str = Field(default="search", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    data: str | dict[str, Any] = Field(description="a data set, or {name: ..., and its options}; see docs/data.md")
+    plugins: tuple[str, ...] = Field(
+        default=(), description="modules that bring types, backbones, samplers ... of your own"
+    )
+    task: SerializeAsAny[Annotated[TaskConfig, BeforeValidator(one_of(TASKS, "classification", BroughtTask))]] = Field(
+        default_factory=ClassificationConfig
+    )
+    data: str | dict[str, Any] | None = Field(
+        default=None, description="a data set, or {name: ..., and its options}; see docs/data.md"
+    )
     seed: int = Field(default=0, ge=0)
     space: SpaceConfig
     training: Recipe = Field(default_factory=Recipe)
-    evaluator: EvaluatorConfig = Field(default_factory=EvaluatorConfig)
+    evaluator: SerializeAsAny[
+        Annotated[EvaluatorConfig, BeforeValidator(one_of(EVALUATORS, "training", BroughtEvaluator))]
+    ] = Field(default_factory=TrainingConfig)
     search: SearchConfig = Field(default_factory=SearchConfig)
     resources: ResourceConfig = Field(default_factory=ResourceConfig)
     ray: RayConfig = Field(default_factory=RayConfig)
@@ -219,27 +150,39 @@ class Config(Section):
     @property
     def fidelity(self) -> int:
         """That of the search's evaluations, in epochs: of a candidate's training, or of the supernet's."""
-        return self.supernet_epochs if self.evaluator.name == "supernet" else self.training.epochs
+        return self.evaluator.fidelity(self.training.epochs)
 
     @property
-    def supernet_epochs(self) -> int:
-        """Of the supernet's one training: more than a candidate's, as shared weights follow a mean, which changes slowly."""
-        return self.evaluator.supernet_epochs or math.ceil(1.5 * self.training.epochs)
+    def brought(self) -> list[str]:
+        """The user's own modules that this configuration names."""
+        names = [
+            self.space.backbone,
+            self.task.name,
+            self.evaluator.name,
+            self.search.sampler,
+            self.search.scheduler.name,
+        ]
+        return [*self.plugins, *(name.split(":")[1] for name in names if is_brought(name))]
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.search.scheduler.name != "none" and (self.evaluator.name != "training" or self.evaluator.seeds > 1):
+        if self.data is None and self.evaluator.needs_data:
+            raise UsageError("the key 'data' is missing")
+        if self.search.scheduler.stops and not (self.evaluator.reports_epochs and self.evaluator.seeds == 1):
             raise UsageError(
                 f"search.scheduler {self.search.scheduler.name!r} stops trainings of one seed early; "
                 f"with evaluator.name {self.evaluator.name!r} and evaluator.seeds {self.evaluator.seeds} set it to 'none'"
             )
-        if self.space.native != "keep" and "supernet" in (self.evaluator.name, self.evaluator.start):
+        if self.space.native != "keep" and self.evaluator.keeps_native:
             raise UsageError(f"space.native {self.space.native!r}: a supernet keeps the backbone's own; valid: keep")
         return self
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read and validate a YAML file, with ``a.b=value`` overrides; raises UsageError in one line."""
+def load_config(path: str | Path, overrides: Sequence[str] = (), *, former: bool = False) -> Config:
+    """Read and validate a YAML file, with ``a.b=value`` overrides; raises UsageError in one line.
+
+    ``former``: it may be that of a run of an earlier version.
+    """
     path = Path(path)
     if not path.is_file():
         here = sorted(str(found) for found in Path("configs").glob("*.yaml"))
@@ -251,6 +194,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     if not isinstance(raw, dict):
         raise UsageError(f"{path} must hold a mapping of keys to values, not {type(raw).__name__}")
     raw.setdefault("name", path.stem)
+    if former:
+        _without_former(raw)
     for override in overrides:
         _apply(raw, override)
     return validate(raw, str(path))
@@ -258,10 +203,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 def validate(raw: dict[str, Any], source: str) -> Config:
     """The Config of a mapping; raises UsageError that names the first wrong key and the valid choices."""
+    plugins = raw.get("plugins") or ()
+    load_plugins(plugins if isinstance(plugins, list | tuple) else ())  # first: other keys may name what they bring
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
-        raise UsageError(f"{source}: {_first_problem(error)}") from None
+        raise UsageError(f"{source}: {first_problem(error, Config)}") from None
 
 
 def dump_config(config: Config) -> str:
@@ -275,7 +222,32 @@ def load_run_config(folder: str | Path) -> Config:
     if not path.exists():
         runs = sorted(str(found.parent) for found in Path("runs").glob("*/config.yaml"))
         raise UsageError(f"{str(folder)!r} is not a run directory; runs here: {', '.join(runs) or 'none'}")
-    return load_config(path)
+    return load_config(path, former=True)
+
+
+# What sections of runs of earlier versions held, whatever they were the sections of: key -> the value that meant nothing.
+_FORMER: dict[str, dict[str, Any]] = {
+    "evaluator": {
+        "start": "scratch",
+        "supernet_epochs": None,
+        "paths": None,
+        "sandwich": False,
+        "calibration": 256,
+        "validation": 1000,
+        "proxy": "params",
+        "file": None,
+    },
+    "scheduler": {"first": 1, "reduction": 3.0, "brackets": 1},
+}
+
+
+def _without_former(raw: dict[str, Any]) -> None:
+    """Leave out what a section held only because every kind of it had one form."""
+    for name, home in (("evaluator", raw), ("scheduler", raw.get("search"))):
+        section = home.get(name) if isinstance(home, dict) else None
+        if isinstance(home, dict) and isinstance(section, dict):
+            meaningless = _FORMER[name]
+            home[name] = {k: v for k, v in section.items() if k not in meaningless or v != meaningless[k]}
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:
@@ -293,28 +265,3 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         node[last] = yaml.safe_load(text)
     except yaml.YAMLError:
         raise UsageError(f"--set {override!r}: the value is not YAML") from None
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where = list(problem["loc"])
-    key = ".".join(map(str, where))
-    if problem["type"] == "extra_forbidden":
-        return f"{unknown('key', key, _valid_keys(where[:-1]))}"
-    if problem["type"] == "missing":
-        return f"the key {key!r} is missing"
-    if problem["type"] == "value_error":
-        return f"{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
-    return f"{key} = {problem['input']!r}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
-
-
-def _valid_keys(section: Sequence[Any]) -> list[str]:
-    """The keys of a section of Config, by its path."""
-    model: Any = Config
-    for part in section:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        candidates = [annotation, *get_args(annotation)]
-        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
-        if model is None:
-            return []
-    return list(model.model_fields)

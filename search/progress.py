@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from search.store import FAILED, STOPPED, Evaluation, RunningFront, Store
+from search.front import RunningFront
+from search.objectives import OBJECTIVES
+from search.store import FAILED, STOPPED, Evaluation, Store
 
 
 class Progress:
@@ -55,7 +57,8 @@ class Progress:
             spent = time.monotonic() - self._start
             left = spent / max(1, done - self._before) * (self._planned - done)
             stopped = f"(stopped: {evaluation.reason})  " if evaluation.state == STOPPED else ""
+            costs = "  ".join(f"{cost} {OBJECTIVES[cost].show(evaluation.costs[cost])}" for cost in self._front.costs)
             self.note(
-                f"{done}/{self._planned} accuracy {evaluation.accuracy:.4f}  {stopped}flops {evaluation.flops:,}  "
+                f"{done}/{self._planned} {evaluation.metric} {evaluation.score:.4f}  {stopped}{costs}  "
                 f"{evaluation.architecture}  [{self._front.words}, {left:.0f} s left]"
             )

@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from search.config import load_run_config
+from search.front import by_architecture
 from search.problem import Problem
-from search.store import COMPLETE, SEARCH, Evaluation, Store, by_architecture, read_journal
+from search.store import COMPLETE, SEARCH, Evaluation, Store, read_journal
 from search.trainable import weights_path
 from spaces import Architecture
 
@@ -21,14 +21,14 @@ def adopt(
     store: Store,
     problem: Problem,
     *,
-    task: str,
+    identity: str,
     fidelity: int,
     seeds: Sequence[int],
     weights: bool,
 ) -> int:
     """Copy what fits from ``runs`` into the store, once; returns how many evaluations it began with.
 
-    What fits: complete evaluations of the same task, fidelity and seeds, of architectures that this search may propose. A
+    What fits: complete evaluations of the same identity, fidelity and seeds, of architectures that this search may propose. A
     failure is not taken over, for it may have been the machine's. Trained weights come along where the other run kept them.
     ``reused.json`` says that everything was copied: a run that was killed before it was written copies the rest.
     Raises UsageError for a folder that is no run.
@@ -38,26 +38,24 @@ def adopt(
         return int(json.loads(done.read_text())["evaluations"])
     for run in runs:
         load_run_config(run)  # refuses a folder that is no run
-        for evaluation in _fitting(Path(run), problem, task, fidelity, seeds):
+        for evaluation in _fitting(Path(run), problem, identity, fidelity, seeds):
             if evaluation.key not in store:
                 if weights:
                     _copy_weights(Path(run) / "weights", store.folder / "weights", evaluation.architecture)
-                costs: dict[str, Any] = problem.cost(
-                    Architecture.parse(evaluation.architecture)
-                )  # latency is this run's own
-                store.add(replace(evaluation, **costs))
+                costs = problem.cost(Architecture.parse(evaluation.architecture))  # what is measured is this run's own
+                store.add(replace(evaluation, costs=costs))
     partial = store.folder / ".reused.json"
     partial.write_text(json.dumps({"evaluations": len(store), "runs": [str(run) for run in runs]}))
     partial.replace(done)
     return len(store)
 
 
-def _fitting(run: Path, problem: Problem, task: str, fidelity: int, seeds: Sequence[int]) -> Iterator[Evaluation]:
+def _fitting(run: Path, problem: Problem, identity: str, fidelity: int, seeds: Sequence[int]) -> Iterator[Evaluation]:
     plain = str(Architecture.plain(problem.space.backbone))
     same = [
         evaluation
         for evaluation in read_journal(run)
-        if (evaluation.kind, evaluation.task, evaluation.fidelity) == (SEARCH, task, fidelity)
+        if (evaluation.purpose, evaluation.identity, evaluation.fidelity) == (SEARCH, identity, fidelity)
         and evaluation.seed in seeds
         and evaluation.state == COMPLETE
     ]

@@ -14,9 +14,12 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from evaluators.tasks.base import Metric
+from search.front import ACCURACY, by_architecture, mean_of
 from search.problem import Problem
 from search.samplers.known_cost import EXPECTED, STOPPED_AT
-from search.store import COMPLETE, STOPPED, Evaluation, by_architecture, mean_of
+from search.store import COMPLETE, STOPPED, Evaluation
+from search.trainable import TrialResult
 from spaces import Architecture
 
 REDRAWS = 20
@@ -27,8 +30,8 @@ class PlacementSearch(OptunaSearch):
 
     Samplers of this project propose only what is allowed; the check here holds for any Optuna sampler. A proposal that is
     refused is told to Optuna as failed and drawn again, and after some refusals an allowed architecture is enqueued.
-    What was stopped early is told as failed too, so that it is on no front, with the accuracy that ``expected`` (epochs,
-    accuracy then) gives for its end. It ends the search itself, once ``trials`` architectures were handed out and came back.
+    What was stopped early is told as failed too, so that it is on no front, with the score that ``expected`` (epochs, score
+    then) gives for its end. It ends the search itself, once ``trials`` architectures were handed out and came back.
     """
 
     def __init__(
@@ -41,10 +44,11 @@ class PlacementSearch(OptunaSearch):
         trials: int,
         seed: int,
         name: str,
+        metric: Metric = ACCURACY,
         expected: Callable[[int, float], float] | None = None,
     ) -> None:
         self.problem = problem
-        self._expected = expected or (lambda fidelity, accuracy: accuracy)
+        self._expected = expected or (lambda fidelity, score: score)
         self._rng = np.random.default_rng(seed)
         self._architectures: dict[str, str] = {}
         self._queue: list[str] = []
@@ -55,15 +59,15 @@ class PlacementSearch(OptunaSearch):
         self._stopping = False
         super().__init__(
             space=self._define,
-            metric=["accuracy", *problem.costs],
-            mode=["max", *["min"] * len(problem.costs)],
+            metric=[metric.name, *problem.costs],
+            mode=["max" if metric.higher_is_better else "min", *["min"] * len(problem.costs)],
             sampler=sampler,
             storage=storage,
             study_name=name,
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._ot_study.set_metric_names(["accuracy", *problem.costs])
+            self._ot_study.set_metric_names([metric.name, *problem.costs])
         self._reconcile(list(finished))
         plain = str(Architecture.plain(problem.space.backbone))
         if plain not in self._tried:
@@ -153,14 +157,15 @@ class PlacementSearch(OptunaSearch):
         trial = self._ot_trials.pop(trial_id, None)
         if trial is None:
             return
-        if error or result is None or result["state"] != COMPLETE:
-            trial.set_user_attr("reason", result["reason"] if result else "the worker died")
-            if result is not None and result["state"] == STOPPED:
-                for name, value in self._lesson(result["fidelity"], result["accuracy"]).items():
+        found = None if error or result is None else TrialResult.from_ray(result)
+        if found is None or found.state != COMPLETE:
+            trial.set_user_attr("reason", found.reason if found else "the worker died")
+            if found is not None and found.state == STOPPED:
+                for name, value in self._lesson(found.fidelity or 0, found.score).items():
                     trial.set_user_attr(name, value)
             self._ot_study.tell(trial, state=TrialState.FAIL)
         else:
-            self._ot_study.tell(trial, self._values(self._architectures[trial_id], result["accuracy"]))
+            self._ot_study.tell(trial, self._values(self._architectures[trial_id], found.score))
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray Tune pickles its searcher for its own way to resume, which this project does not take, see ``save``."""
@@ -185,7 +190,7 @@ class PlacementSearch(OptunaSearch):
             if trial.state == TrialState.RUNNING:
                 evaluation = by_text.get(text) if text else None
                 if evaluation and evaluation.state == COMPLETE:
-                    self._ot_study.tell(trial.number, self._values(evaluation.architecture, evaluation.accuracy))
+                    self._ot_study.tell(trial.number, self._values(evaluation.architecture, evaluation.score))
                 else:
                     self._ot_study.tell(trial.number, state=TrialState.FAIL)
                     if text and not evaluation:
@@ -200,26 +205,26 @@ class PlacementSearch(OptunaSearch):
                 self._ot_study.add_trial(self._frozen(evaluation))
 
     def _frozen(self, evaluation: Evaluation) -> optuna.trial.FrozenTrial:
-        complete = evaluation.state == COMPLETE and math.isfinite(evaluation.accuracy)
+        complete = evaluation.state == COMPLETE and math.isfinite(evaluation.score)
         stopped = evaluation.state == STOPPED
-        lesson = self._lesson(evaluation.fidelity, evaluation.accuracy) if stopped else {}
+        lesson = self._lesson(evaluation.fidelity, evaluation.score) if stopped else {}
         params = self.problem.space.params(self._indices(evaluation.architecture))
         choices = self.problem.space.distributions
         distributions: dict[str, BaseDistribution] = {name: CategoricalDistribution(choices[name]) for name in params}
         return optuna.trial.create_trial(
             state=TrialState.COMPLETE if complete else TrialState.FAIL,
-            values=self._values(evaluation.architecture, evaluation.accuracy) if complete else None,
+            values=self._values(evaluation.architecture, evaluation.score) if complete else None,
             params=params,
             distributions=distributions,
             user_attrs={"architecture": evaluation.architecture, **lesson},
         )
 
-    def _lesson(self, fidelity: int, accuracy: float) -> dict[str, float]:
+    def _lesson(self, fidelity: int, score: float) -> dict[str, float]:
         """What a trial that was stopped early teaches the sampler, as user attributes."""
-        return {EXPECTED: self._expected(fidelity, accuracy), STOPPED_AT: fidelity}
+        return {EXPECTED: self._expected(fidelity, score), STOPPED_AT: fidelity}
 
-    def _values(self, text: str, accuracy: float) -> list[float]:
-        return [accuracy, *map(float, self.problem.objectives(self._indices(text))[0])]
+    def _values(self, text: str, score: float) -> list[float]:
+        return [score, *map(float, self.problem.objectives(self._indices(text))[0])]
 
     def _indices(self, text: str) -> np.ndarray:
         return self.problem.space.indices(Architecture.parse(text))

@@ -12,17 +12,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Self
 
 import ray
 import torch
 from ray.tune import Trainable
 
-from evaluators.base import EvaluationError, Evaluator, Movable, Report
+from evaluators.base import Evaluator, Movable
+from evaluators.outcomes import EvaluationError, Report
 from search.store import COMPLETE, FAILED, STOPPED
 from spaces import Architecture
+from spaces.plugins import load_plugins
 
 
 class Overdue:
@@ -38,7 +41,61 @@ class Overdue:
         return self._reasons.get(architecture)
 
 
-Outcome = dict[str, Any]
+@dataclass(frozen=True)
+class TrialPlan:
+    """How every trial of a run evaluates.
+
+    ``rungs``: epochs to report at (none: the evaluation is one step). ``threads``: of the CPU. ``weights``: the folder for
+    trained weights (None: they are not kept), ``send_weights``: whether they go to the driver instead. ``checkpoints``: the
+    folder for those (None: an evaluation starts anew). ``time_limit``: seconds (None: any), of which ``overdue`` keeps the
+    reasons. ``plugins``: modules that workers import first.
+    """
+
+    fidelity: int
+    seeds: range
+    rungs: frozenset[int] = frozenset()
+    threads: int = 1
+    weights: Path | None = None
+    send_weights: bool = False
+    checkpoints: Path | None = None
+    time_limit: float | None = None
+    overdue: Any = None
+    plugins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What one trial came to: the mean ``score`` over its seeds (NaN for none) and ``by_seed`` (seed, score, seconds) of each.
+
+    ``metrics``: what else the evaluator told. ``weights``: those that are sent to the driver, as a file's content.
+    """
+
+    state: str
+    reason: str = ""
+    score: float = math.nan
+    fidelity: int | None = None
+    seconds: float = math.nan
+    by_seed: tuple[tuple[int, float, float], ...] = ()
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    weights: bytes | None = None
+
+    @classmethod
+    def failure(cls, reason: str) -> Self:
+        """That of an evaluation that gave no score."""
+        return cls(FAILED, " ".join(reason.split()))
+
+    def to_ray(self, metric: str, costs: Mapping[str, float], *, done: bool) -> dict[str, Any]:
+        """As a result of Ray Tune, whose schedulers and loggers find metric and costs by their names."""
+        numbers = {**self.metrics, metric: self.score, "fidelity": self.fidelity, "seconds": self.seconds, **costs}
+        return {**numbers, "state": self.state, "reason": self.reason, _RESULT: self, "done": done}
+
+    @staticmethod
+    def from_ray(result: Mapping[str, Any]) -> TrialResult:
+        found: TrialResult = result[_RESULT]
+        return found
+
+
+_RESULT = "trial_result"
 
 
 class _Ended(BaseException):
@@ -46,24 +103,24 @@ class _Ended(BaseException):
 
 
 class Pausing:
-    """A function in a thread that stands still after each outcome it passes on, until it is asked for the next."""
+    """A function in a thread that stands still after each result it passes on, until it is asked for the next."""
 
-    def __init__(self, function: Callable[[Callable[[Outcome], None]], Outcome]) -> None:
+    def __init__(self, function: Callable[[Callable[[TrialResult], None]], TrialResult]) -> None:
         self._function = function
-        self._outcomes: SimpleQueue[Outcome | BaseException] = SimpleQueue()
+        self._results: SimpleQueue[tuple[TrialResult, bool] | BaseException] = SimpleQueue()
         self._orders: SimpleQueue[bool] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def next(self) -> Outcome:
-        """The next outcome; the function's own errors are raised here."""
+    def next(self) -> tuple[TrialResult, bool]:
+        """The next result, and whether it is the last; the function's own errors are raised here."""
         if self._thread.ident is None:
             self._thread.start()
         else:
             self._orders.put(True)
-        outcome = self._outcomes.get()
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome
+        result = self._results.get()
+        if isinstance(result, BaseException):
+            raise result
+        return result
 
     def end(self) -> None:
         """Unwind the function where it stands."""
@@ -72,14 +129,14 @@ class Pausing:
 
     def _run(self) -> None:
         try:
-            self._outcomes.put(self._function(self._pause))
+            self._results.put((self._function(self._pause), True))
         except _Ended:
             pass
         except BaseException as error:
-            self._outcomes.put(error)
+            self._results.put(error)
 
-    def _pause(self, outcome: Outcome) -> None:
-        self._outcomes.put(outcome)
+    def _pause(self, result: TrialResult) -> None:
+        self._results.put((result, False))
         if not self._orders.get():
             raise _Ended
 
@@ -87,11 +144,10 @@ class Pausing:
 class EvaluationTrial(Trainable):
     """Evaluates ``config["architecture"]`` and is reused for the next trial, so that an empty trial costs about 0.1 s."""
 
-    def setup(self, config: dict[str, Any], evaluator: Evaluator, plan: Mapping[str, Any]) -> None:
-        """``plan`` holds fidelity, the ``rungs`` to report at (none: the evaluation is one step), seeds, threads, the folder
-        for weights (None: weights are not kept) and whether to send them to the driver instead, that for checkpoints (None: an
-        evaluation starts anew), and ``overdue`` and ``time_limit`` in seconds (None: it may take any time)."""
+    def setup(self, config: dict[str, Any], evaluator: Evaluator, plan: TrialPlan) -> None:
+        load_plugins(plan.plugins)
         self._evaluator = evaluator.at_home() if isinstance(evaluator, Movable) else evaluator
+        self._metric = evaluator.metric.name
         self._plan = plan
         self._running: Pausing | None = None
 
@@ -106,15 +162,16 @@ class EvaluationTrial(Trainable):
             self._running.end()
             self._running = None
 
-    def step(self) -> Outcome:
+    def step(self) -> dict[str, Any]:
         """The whole evaluation, or the part of it up to the next rung."""
-        if not self._plan["rungs"]:
-            return self._evaluation(None)
-        self._running = self._running or Pausing(self._evaluation)
-        outcome = self._running.next()
-        if outcome["done"]:
-            self._running = None
-        return outcome
+        if not self._plan.rungs:
+            result, done = self._evaluation(None), True
+        else:
+            self._running = self._running or Pausing(self._evaluation)
+            result, done = self._running.next()
+            if done:
+                self._running = None
+        return result.to_ray(self._metric, self.config["costs"], done=done)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Ray saves a trial that a scheduler stops; what counts is in the store."""
@@ -122,29 +179,29 @@ class EvaluationTrial(Trainable):
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Nothing was kept, see ``save_checkpoint``."""
 
-    def _evaluation(self, pause: Callable[[Outcome], None] | None) -> Outcome:
-        """The final outcome; ``pause`` gets those at the rungs, each of them what is to be kept if it ends there."""
+    def _evaluation(self, pause: Callable[[TrialResult], None] | None) -> TrialResult:
+        """The final result; ``pause`` gets those at the rungs, each of them what is to be kept if it ends there."""
         start = time.perf_counter()
-        torch.set_num_threads(self._plan["threads"])  # of the thread that computes
-
-        def passed(outcome: Outcome, done: bool) -> Outcome:
-            return {"seconds": time.perf_counter() - start, **outcome, **self.config["costs"], "done": done}
+        torch.set_num_threads(self._plan.threads)  # of the thread that computes
 
         def report(epoch: int, metrics: Mapping[str, Any]) -> bool:
-            if pause is not None and epoch in self._plan["rungs"]:
+            if pause is not None and epoch in self._plan.rungs:
                 reason = f"dominated after {epoch} epochs"
-                pause(passed({**metrics, "state": STOPPED, "reason": reason, "fidelity": epoch}, done=False))
+                score = float(metrics[self._metric])
+                seconds = float(metrics.get("seconds", time.perf_counter() - start))
+                pause(TrialResult(STOPPED, reason, score, epoch, seconds, metrics=dict(metrics)))
             return True
 
         arch = Architecture.parse(self.config["architecture"])
         try:
             with self._time_limit() as overdue:
-                outcome = failed(overdue) if overdue else self._evaluate(arch, report if pause else None)
+                result = TrialResult.failure(overdue) if overdue else self._evaluate(arch, report if pause else None)
         except _Ended:
             self._discard_checkpoints(arch)
             raise
         self._discard_checkpoints(arch)  # and not when the worker is stopped: the next one goes on from them
-        return passed(outcome | {"fidelity": self._plan["fidelity"]}, done=True)
+        seconds = time.perf_counter() - start if math.isnan(result.seconds) else result.seconds
+        return replace(result, fidelity=self._plan.fidelity, seconds=seconds)
 
     @contextmanager
     def _time_limit(self) -> Iterator[str | None]:
@@ -152,7 +209,7 @@ class EvaluationTrial(Trainable):
 
         The reason is noted first. Ray tries the trial again in a new worker, which gets the reason here and fails with it.
         """
-        limit, overdue = self._plan["time_limit"], self._plan["overdue"]
+        limit, overdue = self._plan.time_limit, self._plan.overdue
         if limit is None:
             yield None
             return
@@ -173,51 +230,44 @@ class EvaluationTrial(Trainable):
             timer.cancel()
 
     def _discard_checkpoints(self, arch: Architecture) -> None:
-        for seed in self._plan["seeds"]:
-            file = checkpoint_path(self._plan["checkpoints"], arch, seed)
+        for seed in self._plan.seeds:
+            file = checkpoint_path(self._plan.checkpoints, arch, seed)
             if file is not None:
                 file.unlink(missing_ok=True)
 
-    def _evaluate(self, arch: Architecture, report: Report | None) -> Outcome:
-        """The outcome over all seeds: ``by_seed`` holds (seed, accuracy, seconds) of each, ``accuracy`` is their mean.
-
-        Weights are kept of the first seed. One seed that fails is a failure.
-        """
+    def _evaluate(self, arch: Architecture, report: Report | None) -> TrialResult:
+        """The result over all seeds. Weights are kept of the first seed. One seed that fails is a failure."""
         plan, by_seed = self._plan, []
-        send = bool(plan["weights"] and plan["send_weights"])
-        outcome: Outcome = {}
+        send = plan.weights is not None and plan.send_weights
+        told: dict[str, Any] = {}
+        weights = None
         try:
-            with tempfile.TemporaryDirectory() if send else nullcontext(plan["weights"]) as folder:
+            with tempfile.TemporaryDirectory() if send else nullcontext(plan.weights) as folder:
                 keep = weights_path(Path(folder) if folder else None, arch)
-                for number, seed in enumerate(plan["seeds"]):
+                for number, seed in enumerate(plan.seeds):
                     start = time.perf_counter()
                     metrics = self._evaluator.evaluate(
                         arch,
-                        fidelity=plan["fidelity"],
+                        fidelity=plan.fidelity,
                         seed=seed,
                         report=report,
                         keep=keep if number == 0 else None,
-                        checkpoint=checkpoint_path(plan["checkpoints"], arch, seed),
+                        checkpoint=checkpoint_path(plan.checkpoints, arch, seed),
                     )
-                    if not math.isfinite(metrics["accuracy"]):
-                        return failed(f"accuracy is {metrics['accuracy']}")
-                    seconds = metrics.get("seconds", time.perf_counter() - start)
-                    by_seed.append((seed, metrics["accuracy"], seconds))
-                    outcome |= metrics
+                    score = float(metrics[self._metric])
+                    if not math.isfinite(score):
+                        return TrialResult.failure(f"{self._metric} is {score}")
+                    by_seed.append((seed, score, float(metrics.get("seconds", time.perf_counter() - start))))
+                    told |= metrics
                 if send and keep and keep.exists():
-                    outcome["weights"] = keep.read_bytes()
+                    weights = keep.read_bytes()
         except EvaluationError as error:
-            return failed(str(error))
+            return TrialResult.failure(str(error))
         except Exception as error:  # a bug in one module must not end a search of days; the reason is kept and shown
-            return failed(f"{type(error).__name__}: {error}")
-        outcome["accuracy"] = sum(accuracy for _, accuracy, _ in by_seed) / len(by_seed)
-        outcome["seconds"] = sum(seconds for _, _, seconds in by_seed)
-        return {**outcome, "by_seed": by_seed, "state": COMPLETE, "reason": ""}
-
-
-def failed(reason: str) -> Outcome:
-    """The outcome of an evaluation that gave no accuracy."""
-    return {"state": FAILED, "reason": " ".join(reason.split()), "accuracy": math.nan}
+            return TrialResult.failure(f"{type(error).__name__}: {error}")
+        score = sum(score for _, score, _ in by_seed) / len(by_seed)
+        seconds = sum(seconds for _, _, seconds in by_seed)
+        return TrialResult(COMPLETE, "", score, seconds=seconds, by_seed=tuple(by_seed), metrics=told, weights=weights)
 
 
 def weights_path(folder: Path | None, arch: Architecture, seed: int | None = None) -> Path | None:

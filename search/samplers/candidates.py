@@ -108,6 +108,11 @@ class Candidates:
                 raise self._nothing(costs_NM)
 
     @property
+    def knows_costs(self) -> bool:
+        """Whether the candidates' costs are known."""
+        return self._costs is not None
+
+    @property
     def count(self) -> int | None:
         """How many candidates are allowed; None where the space is too large to list."""
         return None if self.listed_NG is None else len(self.listed_NG)

@@ -10,6 +10,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search.pareto import crowding_distance, non_domination_rank
+from search.samplers.base import SAMPLERS
 from search.samplers.candidates import Candidates, Indices
 from search.samplers.guarded import SpaceSampler
 
@@ -43,3 +44,6 @@ class EvolutionSampler(SpaceSampler):
         rank_N, crowding_N = non_domination_rank(losses_NM), crowding_distance(losses_NM)
         entrants = self._rng.choice(len(alive), size=min(self._tournament, len(alive)), replace=False)
         return int(min(entrants, key=lambda i: (rank_N[i], -crowding_N[i])))
+
+
+SAMPLERS.register("evolution", EvolutionSampler)

@@ -70,14 +70,6 @@ def _first(distribution: BaseDistribution) -> Any:
     return distribution.choices[0]
 
 
-class UniformSampler(SpaceSampler):
-    """Uniform over what is allowed and not yet tried."""
-
-    def propose(self, study: Study, trial: FrozenTrial, trials: list[FrozenTrial], seen_TG: Indices) -> Indices | None:
-        drawn_NG = self.candidates.draw(self._rng, 1, seen_TG)
-        return drawn_NG[0] if len(drawn_NG) else None
-
-
 class GuardedSampler(SpaceSampler):
     """Asks `inner` up to `attempts` times for a new candidate within the limits, then takes the nearest to the last."""
 

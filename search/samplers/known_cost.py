@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import ThreadpoolController
 
 from search.pareto import non_dominated
+from search.samplers.base import SAMPLERS
 from search.samplers.candidates import (
     ABSENT,
     Candidates,
@@ -29,6 +30,7 @@ from search.samplers.candidates import (
 from search.samplers.guarded import SpaceSampler
 from search.samplers.improvement import Staircase
 from search.samplers.surrogate import Surrogate
+from spaces.errors import UsageError
 
 Array = NDArray[np.float64]
 EXPECTED = "expected_accuracy"  # user attributes of a trial that was stopped early and told as failed
@@ -51,7 +53,8 @@ class Hint:
 class KnownCostSampler(SpaceSampler):
     """Proposes the candidate with the largest expected hypervolume improvement, its costs taken as known.
 
-    ``space`` is Attune's SearchSpace or a mapping of names to Optuna's CategoricalDistribution. ``costs`` maps n
+    ``space`` is Attune's SearchSpace or a mapping of names to Optuna's CategoricalDistribution (or Candidates, which hold it
+    with all that follows). ``costs`` maps n
     parameter dicts to an (n, M) array: the values of the study's objectives 2 to M+1, in their order. A study may
     minimise or maximise each. ``limits`` are upper bounds on the costs, ``feasible`` any further test on parameter dicts.
     ``noisy``: two evaluations of one candidate may differ; then candidates may be repeated, and the front that is to be
@@ -69,8 +72,8 @@ class KnownCostSampler(SpaceSampler):
 
     def __init__(
         self,
-        space: Space | Mapping[str, BaseDistribution],
-        costs: CostFunction,
+        space: Candidates | Space | Mapping[str, BaseDistribution],
+        costs: CostFunction | None = None,
         *,
         seed: int | None = None,
         limits: Sequence[float | None] | None = None,
@@ -78,18 +81,11 @@ class KnownCostSampler(SpaceSampler):
         noisy: bool = False,
         initial: int = 4,
     ) -> None:
-        self._setup(Candidates(space, costs, limits=limits, feasible=feasible), seed, noisy, initial)
-
-    @classmethod
-    def over(
-        cls, candidates: Candidates, *, seed: int | None = None, noisy: bool = False, initial: int = 4
-    ) -> "KnownCostSampler":
-        """The same from candidates that are already put together."""
-        sampler = cls.__new__(cls)
-        sampler._setup(candidates, seed, noisy, initial)
-        return sampler
-
-    def _setup(self, candidates: Candidates, seed: int | None, noisy: bool, initial: int) -> None:
+        candidates = space
+        if not isinstance(candidates, Candidates):
+            candidates = Candidates(candidates, costs, limits=limits, feasible=feasible)
+        if not candidates.knows_costs:
+            raise UsageError("sampler 'known_cost' needs the costs that it is to know")
         if initial < 2:
             raise ValueError(f"initial must be at least 2, not {initial}")
         super().__init__(candidates, seed=seed, repeats=noisy)
@@ -273,6 +269,9 @@ class KnownCostSampler(SpaceSampler):
         if not isinstance(self.space, MappingSpace):
             return np.hstack([self.space.genes(indices_NG), indices_NG])
         return switched_off(indices_NG, tried_TG)
+
+
+SAMPLERS.register("known_cost", KnownCostSampler)
 
 
 @cache

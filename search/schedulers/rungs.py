@@ -1,7 +1,7 @@
 """Rungs of multi-objective asynchronous successive halving: who goes on, by domination among trials at the same rung.
 
 Li et al., 2020 (ASHA), Li et al., 2018 (Hyperband), Schmucker et al., 2021 (several objectives). The costs are known
-before a trial starts; only the accuracy grows. No Ray in here.
+before a trial starts; only the gain grows: the value of the task's metric, negated where less of it is better. No Ray here.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from spaces.errors import UsageError
 
 @dataclass(frozen=True)
 class Note:
-    """The accuracy of a trial at a rung of its bracket or at its last epoch, with its known costs."""
+    """The gain of a trial at a rung of its bracket or at its last epoch, with its known costs."""
 
     trial: str
     bracket: int
     epoch: int
-    accuracy: float
+    gain: float
     costs: tuple[float, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -29,12 +29,15 @@ class Note:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Note":
-        return cls(**{**data, "costs": tuple(data["costs"])})
+        data = {**data, "costs": tuple(data["costs"])}
+        if "accuracy" in data:  # what journals of earlier versions call it
+            data["gain"] = data.pop("accuracy")
+        return cls(**data)
 
 
 @dataclass
 class Rungs:
-    """Every accuracy that was seen at a rung, and the rule that decides on it.
+    """Every gain that was seen at a rung, and the rule that decides on it.
 
     ``epochs``: of a full evaluation. ``first``: epochs of the first rung. ``reduction``: each rung lies so many times
     higher than the one before, and at least one in so many trials goes on. ``brackets``: Hyperband's; bracket b leaves out
@@ -47,7 +50,7 @@ class Rungs:
     reduction: float = 3.0
     brackets: int = 1
     seen: dict[tuple[int, int], dict[str, tuple[float, ...]]] = field(default_factory=dict)  # (bracket, rung) -> trial
-    finals: dict[str, float] = field(default_factory=dict)  # accuracy at the last epoch
+    finals: dict[str, float] = field(default_factory=dict)  # gain at the last epoch
     bracket_of: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -78,24 +81,24 @@ class Rungs:
             self.bracket_of[trial] = int(np.argmin(spent))
         return self.bracket_of[trial]
 
-    def heard(self, trial: str, epoch: int, accuracy: float, costs: Sequence[float]) -> Note | None:
-        """What there is to note of an accuracy: nothing between rungs."""
+    def heard(self, trial: str, epoch: int, gain: float, costs: Sequence[float]) -> Note | None:
+        """What there is to note of a gain: nothing between rungs."""
         bracket = self.enter(trial)
         if epoch < self.epochs and epoch not in self.levels(bracket):
             return None
-        return Note(trial, bracket, min(epoch, self.epochs), accuracy, tuple(float(cost) for cost in costs))
+        return Note(trial, bracket, min(epoch, self.epochs), gain, tuple(float(cost) for cost in costs))
 
     def note(self, note: Note) -> None:
         """Take a note in; one that is there already is replaced."""
         self.bracket_of[note.trial] = note.bracket
         if note.epoch == self.epochs:
-            self.finals[note.trial] = note.accuracy
+            self.finals[note.trial] = note.gain
         else:
-            self.seen.setdefault((note.bracket, note.epoch), {})[note.trial] = (-note.accuracy, *note.costs)
+            self.seen.setdefault((note.bracket, note.epoch), {})[note.trial] = (-note.gain, *note.costs)
 
-    def decide(self, trial: str, epoch: int, accuracy: float, costs: Sequence[float]) -> bool:
-        """Note an accuracy and say whether the trial goes on; between rungs it always does."""
-        note = self.heard(trial, epoch, accuracy, costs)
+    def decide(self, trial: str, epoch: int, gain: float, costs: Sequence[float]) -> bool:
+        """Note a gain and say whether the trial goes on; between rungs it always does."""
+        note = self.heard(trial, epoch, gain, costs)
         if note is None:
             return True
         self.note(note)
@@ -117,18 +120,18 @@ class Rungs:
         order = np.lexsort((-crowding_distance(losses_NM), non_domination_rank(losses_NM)))
         return bool(here in order[: int(len(rung) / self.reduction)])
 
-    def expected(self, epoch: int, accuracy: float) -> float:
-        """The accuracy to expect at the end of a trial that was stopped: plus the median gain of those that went on.
+    def expected(self, epoch: int, gain: float) -> float:
+        """The gain to expect at the end of a trial that was stopped: more by the median of what those that went on won.
 
-        Without any that did, the accuracy as it is.
+        Without any that did, the gain as it is.
         """
-        gains = [
+        won = [
             self.finals[trial] + losses[0]
             for (_, level), rung in self.seen.items()
             for trial, losses in rung.items()
             if level == epoch and trial in self.finals
         ]
-        return accuracy + float(np.median(gains)) if gains else accuracy
+        return gain + float(np.median(won)) if won else gain
 
     @property
     def plan(self) -> list[float]:

@@ -18,7 +18,8 @@ from spaces.errors import UsageError
 class DominationASHA(FIFOScheduler):
     """Stops a trial at a rung where others dominate it; trials start in the order they come.
 
-    ``metric`` and ``costs`` are names in a trial's results, ``time_attr`` counts epochs. ``journal`` is a file of JSON lines,
+    ``metric`` and ``costs`` are names in a trial's results, ``time_attr`` counts epochs. ``sign`` is 1 where more of the
+    metric is better, else -1. ``journal`` is a file of JSON lines,
     one per note: read at the start if it is there, appended to before every decision, so that a kill loses none.
     ``identify`` names a trial over resumes (its id by default, which a new Ray experiment does not keep). A result without
     the metric, or with NaN, decides nothing. Raises UsageError for a journal that was kept under another plan.
@@ -29,6 +30,7 @@ class DominationASHA(FIFOScheduler):
         rungs: Rungs,
         *,
         metric: str = "accuracy",
+        sign: float = 1.0,
         costs: Sequence[str] = ("flops",),
         time_attr: str = "training_iteration",
         journal: Path | None = None,
@@ -36,7 +38,7 @@ class DominationASHA(FIFOScheduler):
     ) -> None:
         super().__init__()
         self.rungs = rungs
-        self._accuracy, self._costs, self._time = metric, tuple(costs), time_attr
+        self._metric, self._sign, self._costs, self._time = metric, sign, tuple(costs), time_attr
         self._journal, self._identify = journal, identify
         self.stopped = 0
         if journal is not None:
@@ -60,10 +62,11 @@ class DominationASHA(FIFOScheduler):
             self._decide(trial, result)
 
     def _decide(self, trial: Any, result: dict[str, Any]) -> str:
-        if not {self._time, self._accuracy, *self._costs} <= result.keys() or math.isnan(result[self._accuracy]):
+        if not {self._time, self._metric, *self._costs} <= result.keys() or math.isnan(result[self._metric]):
             return str(TrialScheduler.CONTINUE)
         costs = [result[cost] for cost in self._costs]
-        note = self.rungs.heard(self._identify(trial), int(result[self._time]), result[self._accuracy], costs)
+        gain = self._sign * result[self._metric]
+        note = self.rungs.heard(self._identify(trial), int(result[self._time]), gain, costs)
         if note is None:
             return str(TrialScheduler.CONTINUE)
         if self._journal is not None:

@@ -1,0 +1,90 @@
+"""From a configuration to objects: the task, the evaluator, the problem and early stopping. Nothing of Ray in here."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from evaluators.base import Evaluator, Setting
+from evaluators.memory import parse_memory
+from evaluators.tasks.base import Task
+from search.config import Config
+from search.objectives import OBJECTIVES
+from search.problem import Problem
+from search.tables import Costing
+from spaces.errors import UsageError
+from spaces.network import describe_input
+
+
+def create_task(config: Config) -> Task:
+    """What the run's networks are for, with its data; raises UsageError where these cannot be read."""
+    if config.data is None:
+        raise UsageError("the key 'data' is missing: a data set, or {name: ..., and its options}")
+    return config.task.build(config.data, seed=config.seed)
+
+
+def create_setting(config: Config) -> Setting:
+    """What the evaluators of a run are built for; its task is read once, when it is first asked for."""
+    memory = config.resources.memory
+    return Setting(
+        cache(lambda: create_task(config)),
+        config.space.build(),
+        config.training,
+        config.space.identity_start,
+        config.space.native,
+        None if memory is None else parse_memory(memory),
+    )
+
+
+def create_evaluator(config: Config) -> Evaluator:
+    """What scores the candidates of a run."""
+    return config.evaluator.build(create_setting(config))
+
+
+def create_trainer(config: Config) -> Evaluator:
+    """What trains an architecture of a run with fresh seeds, whatever scored it in the search."""
+    return config.evaluator.build_trainer(create_setting(config))
+
+
+def create_problem(config: Config, evaluator: Evaluator, folder: Path | None = None) -> Problem:
+    """The space, costs and budget of a run; raises UsageError where nothing fits.
+
+    Costs that are measured are measured now, or taken from what the run in ``folder`` has kept.
+    """
+    space = config.space.build()
+    return Problem.build(
+        space,
+        evaluator.network,
+        budget=config.search.budget,
+        costs=config.search.costs,
+        costing=Costing(space, evaluator.network, config.seed, config.search.latency),
+        known=read_tables(folder) if folder else {},
+    )
+
+
+def read_tables(folder: Path) -> dict[str, Any]:
+    """What a run has kept of its measured costs, by objective."""
+    files = {name: table_path(folder, name) for name in OBJECTIVES}
+    return {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
+
+
+def table_path(folder: Path, objective: str) -> Path:
+    """Where a run keeps the measured costs of an objective."""
+    return folder / f"{objective}_table.json"
+
+
+def describe_data(evaluator: Evaluator) -> dict[str, Any]:
+    """What an exported model has to know of its data, as JSON."""
+    task = getattr(evaluator, "task", None)
+    return task.describe() if isinstance(task, Task) else describe_input(evaluator.network)
+
+
+def describe_run(evaluator: Evaluator) -> dict[str, Any]:
+    """What a reader of the run has to know without building its evaluator, as JSON."""
+    metric = evaluator.metric
+    return {
+        "metric": {"name": metric.name, "unit": metric.unit, "higher_is_better": metric.higher_is_better},
+        "identity": evaluator.identity,
+    }

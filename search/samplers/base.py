@@ -1,0 +1,52 @@
+"""Samplers by name: which candidate next. All stay inside the limits, and none proposes a candidate twice."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler
+
+from search.samplers.candidates import Candidates, CostFunction, FeasibleFunction, Space
+from spaces.errors import UsageError
+from spaces.plugins import Registry, bring, is_brought
+
+# create(candidates, seed=..., **options) gives an Optuna sampler that proposes allowed candidates.
+SAMPLERS: Registry[Callable[..., BaseSampler]] = Registry("sampler", "search.samplers")
+
+
+def list_samplers() -> list[str]:
+    """The names of all samplers."""
+    return sorted(SAMPLERS)
+
+
+def create_sampler(
+    name: str,
+    space: Space | Mapping[str, BaseDistribution],
+    costs: CostFunction | None = None,
+    *,
+    seed: int | None = None,
+    limits: Sequence[float | None] | None = None,
+    feasible: FeasibleFunction | None = None,
+    **options: Any,
+) -> BaseSampler:
+    """An Optuna sampler by name over a space; ``module:package.file:name`` is a user's own.
+
+    ``costs`` maps n parameter dicts to an (n, M) array; ``limits`` are upper bounds on its columns (None: no bound);
+    ``feasible`` maps n parameter dicts to n truth values, for budgets on what is no objective. ``options`` go to the
+    sampler's own constructor. Raises UsageError for an unknown name or option, and where the limits leave nothing.
+    """
+    create = bring(name, "sampler") if is_brought(name) else SAMPLERS[name]
+    candidates = Candidates(space, costs, limits=limits, feasible=feasible)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        try:
+            sampler = create(candidates, seed=seed, **options)
+        except TypeError as error:
+            raise UsageError(f"sampler {name!r} does not take these options: {error}") from error
+    if not isinstance(sampler, BaseSampler):
+        raise UsageError(f"sampler {name!r} gave a {type(sampler).__name__}, not a sampler of Optuna")
+    return sampler
