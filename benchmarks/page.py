@@ -1,8 +1,11 @@
-"""How benchmarks write what they found into the documentation."""
+"""How benchmarks write what they found into their pages in docs/benchmarks/."""
 
+import argparse
 from pathlib import Path
 
 import numpy as np
+
+PAGES = Path(__file__).parent.parent / "docs" / "benchmarks"
 
 
 def interval(values: np.ndarray) -> str:
@@ -10,6 +13,18 @@ def interval(values: np.ndarray) -> str:
     drawn = np.random.default_rng(0).choice(values, (2000, len(values))).mean(axis=1)
     low, high = np.quantile(drawn, [0.025, 0.975])
     return f"{values.mean():.4f} [{low:.4f}, {high:.4f}]"
+
+
+def add_option(parser: argparse.ArgumentParser, page: str) -> None:
+    """``--markdown`` writes what was measured between the marks of ``page``, ``--markdown FILE`` between those of a file."""
+    parser.add_argument(
+        "--markdown",
+        nargs="?",
+        type=Path,
+        const=PAGES / page,
+        metavar="FILE",
+        help=f"write what was measured between the marks of a page, by default docs/benchmarks/{page}",
+    )
 
 
 def write(path: Path, mark: str, text: str) -> None:

@@ -1,13 +1,27 @@
-"""docs/attention.md describes the library as it is and shows the measurements that are kept; those survive a round trip."""
+"""docs/attention.md describes the library as it is, docs/benchmarks/attention.md shows the measurements that are kept; those
+survive a round trip."""
 
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.attention import DOCS, Row, Setting, load, measure, merged, page, save
+from benchmarks.attention import (
+    LIBRARY_PAGE,
+    SPEED_PAGE,
+    Row,
+    Setting,
+    library_page,
+    load,
+    measure,
+    merged,
+    save,
+    speed_page,
+)
 
 
-def test_the_page_is_up_to_date() -> None:
-    assert DOCS.read_text() == page(load()), "run `python -m benchmarks.attention --no-run --docs`"
+def test_the_pages_are_up_to_date() -> None:
+    hint = "run `python -m benchmarks.attention --no-run --docs`"
+    assert LIBRARY_PAGE.read_text() == library_page(), hint
+    assert SPEED_PAGE.read_text() == speed_page(load()), hint
 
 
 def test_a_measurement_is_kept_and_replaced_by_a_newer_one(tmp_path: Path) -> None:
