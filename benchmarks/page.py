@@ -27,10 +27,22 @@ def add_option(parser: argparse.ArgumentParser, page: str) -> None:
     )
 
 
+def read(path: Path, mark: str) -> str:
+    """What stands between the marks of a file."""
+    return _parts(path, mark)[1]
+
+
 def write(path: Path, mark: str, text: str) -> None:
     """Put a text between the marks of a file."""
-    before, opening, rest = path.read_text().partition(f"<!-- {mark} -->\n")
-    if not opening:
-        raise SystemExit(f"{path} has no mark <!-- {mark} -->")
-    after = rest.partition("<!-- end -->\n")[2]
-    path.write_text(before + opening + text + "<!-- end -->\n" + after)
+    before, _, after = _parts(path, mark)
+    path.write_text(before + text + after)
+
+
+def _parts(path: Path, mark: str) -> tuple[str, str, str]:
+    """What stands before, between and behind the marks, which belong to the outer parts."""
+    opening, end = f"<!-- {mark} -->\n", "<!-- end -->\n"
+    before, found, rest = path.read_text().partition(opening)
+    text, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise SystemExit(f"{path} has no mark <!-- {mark} --> with <!-- end --> behind it")
+    return before + opening, text, end + after
