@@ -43,68 +43,68 @@ lock: setup  ## pin and hash the requirements anew
 		--no-emit-find-links --custom-compile-command "make lock" pyproject.toml -o requirements.txt
 
 bench-default-task: setup  ## do placements matter on the embedded task? architectures against seeds
-	$(BIN)/python -m benchmarks.default_task --markdown docs/default_task.md
+	$(BIN)/python -m benchmarks.default_task --markdown
 
 bench-samplers: setup  ## our samplers and Optuna's on tables, hypervolume against evaluations
 	$(BIN)/python -m benchmarks.samplers --table macro
-	$(BIN)/python -m benchmarks.samplers --table additive rugged placements --mark synthetic --markdown docs/samplers.md
+	$(BIN)/python -m benchmarks.samplers --table additive rugged placements --mark synthetic --markdown
 
 bench-peers: setup  ## the same against BoTorch, SMAC, pymoo, MO-BANANAS and Optuna's GP (group `peers`); hours
-	$(BIN)/python -m benchmarks.samplers --table macro --mark peers --markdown docs/samplers.md \
+	$(BIN)/python -m benchmarks.samplers --table macro --mark peers --markdown \
 		--samplers known_cost random nsga2 nsga3 tpe gp evolution pymoo botorch smac banana
 
 bench-attune: setup  ## our samplers, Optuna's and the peers that are installed on Attune-Bench
-	$(BIN)/python -m benchmarks.samplers --table attune_bench --mark attune --markdown docs/samplers.md \
+	$(BIN)/python -m benchmarks.samplers --table attune_bench --mark attune --markdown \
 		--samplers known_cost random nsga2 nsga3 tpe gp evolution pymoo botorch smac banana
 
 bench-suggestion: setup  ## seconds of one suggestion at 500 finished trials
-	$(BIN)/python -m benchmarks.samplers --suggestion --mark suggestion --markdown docs/samplers.md
+	$(BIN)/python -m benchmarks.samplers --suggestion --mark suggestion --markdown
 
 bench-early-stopping: setup  ## epochs saved by stopping dominated trials
-	$(BIN)/python -m benchmarks.early_stopping --markdown docs/samplers.md
+	$(BIN)/python -m benchmarks.early_stopping --markdown
 
 bench-orchestration: setup  ## what Ray, the study and the store cost per empty trial
-	$(BIN)/python -m benchmarks.orchestration --long 5000 --markdown docs/engine.md
+	$(BIN)/python -m benchmarks.orchestration --long 5000 --markdown
 
 bench-faults: setup  ## 20 kills of driver and workers: evaluations lost and repeated
-	$(BIN)/python -m benchmarks.faults --markdown docs/engine.md
+	$(BIN)/python -m benchmarks.faults --markdown
 
 bench-end-to-end: setup  ## the default against random and plain Ray Tune with Optuna at equal wall time
-	$(BIN)/python -m benchmarks.end_to_end --markdown docs/engine.md
+	$(BIN)/python -m benchmarks.end_to_end --markdown
 
-bench-throughput: setup  ## the training evaluator against a DataLoader loop; resnet18 needs ATTUNE_DATA
-	$(BIN)/python -m benchmarks.throughput $(if $(ATTUNE_DATA),--cifar hf:$(ATTUNE_DATA)/cifar10_jpeg)
+bench-throughput: setup  ## the training evaluator against a DataLoader loop; resnet18 and the page need ATTUNE_DATA
+	$(BIN)/python -m benchmarks.throughput $(if $(ATTUNE_DATA),--cifar hf:$(ATTUNE_DATA)/cifar10_jpeg --markdown)
 
 bench-fine-tuning: setup  ## identity start against fresh gates; needs ATTUNE_DATA
 	$(BIN)/python -m benchmarks.fine_tuning --source hf:$(ATTUNE_DATA)/tiny_imagenet100_32 \
-		--target hf:$(ATTUNE_DATA)/imagewoof_64 --markdown docs/fine_tuning.md
+		--target hf:$(ATTUNE_DATA)/imagewoof_64 --markdown
 
 bench-gpu: setup  ## candidates at once on one device; seconds to 90 % and 93 % on CIFAR-10 where there is a GPU
-	$(BIN)/python -m benchmarks.gpu --cifar cifar10
+	$(BIN)/python -m benchmarks.gpu --cifar cifar10 --markdown
 
 bench-table: setup  ## train Attune-Bench, 729 architectures x 3 seeds: an hour and a half on two cores, resumable
-	$(BIN)/python -m benchmarks.attune_bench --markdown docs/attune_bench.md
+	$(BIN)/python -m benchmarks.attune_bench --markdown
 
 bench-supernet: setup  ## does the supernet order architectures as standalone training does?
-	$(BIN)/python -m benchmarks.supernet --markdown docs/supernet.md
+	$(BIN)/python -m benchmarks.supernet --markdown
 
 bench-backbones: setup  ## stages, sites and insertion over every convolutional network of timm
-	$(BIN)/python -m benchmarks.backbones --markdown docs/sweep.md
+	$(BIN)/python -m benchmarks.backbones --markdown
 
 bench-costs: setup  ## cost look-ups against fvcore, building the table, budgets over a trillion architectures
-	$(BIN)/python -m benchmarks.costs --markdown docs/costs_benchmark.md
+	$(BIN)/python -m benchmarks.costs --markdown
 
 bench-latency: setup  ## the additive latency estimate against whole networks
-	$(BIN)/python -m benchmarks.latency --markdown docs/latency.md
+	$(BIN)/python -m benchmarks.latency --markdown
 
 bench-memory: setup  ## the estimate of a training's memory against its measured peak
-	$(BIN)/python -m benchmarks.memory --markdown docs/memory.md
+	$(BIN)/python -m benchmarks.memory --markdown
 
 bench-attention: setup  ## attention modules against timm and the plain forms of published code
 	$(BIN)/python -m benchmarks.attention --docs
 
 bench-report: setup  ## seconds to write the report of 5,000 evaluations, and to open it
-	$(BIN)/python -m benchmarks.report --markdown docs/report_benchmark.md
+	$(BIN)/python -m benchmarks.report --markdown
 
 bench: bench-attention bench-backbones bench-costs bench-default-task bench-early-stopping bench-end-to-end bench-faults bench-orchestration bench-samplers bench-suggestion bench-supernet \
 	bench-throughput bench-report bench-latency bench-memory  ## every benchmark, one after the other

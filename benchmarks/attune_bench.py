@@ -3,7 +3,7 @@
 `python -m benchmarks.attune_bench` (or `make bench-table`, about an hour and a half on two cores) trains the 729 architectures
 of configs/attune_bench.yaml with seeds 0, 1 and 2, one process per core, and writes benchmarks/attune_bench.parquet, which the
 table evaluator reads. Each result is kept as it comes: an interrupted run goes on where it was. docs/attune_bench.md is the
-table's data sheet.
+table's data sheet, docs/benchmarks/attune_bench.md shows what is in it (`--markdown`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.page import write
+from benchmarks.page import add_option, write
 from benchmarks.tables import ATTUNE_BENCH
 from evaluators.cost import METRICS
 from evaluators.data import load_data
@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--results", type=Path, default=Path("runs/attune_bench/evaluations.jsonl"))
     parser.add_argument("--table", type=Path, default=ATTUNE_BENCH)
-    parser.add_argument("--markdown", type=Path, help="write what the table holds between the marks of this file")
+    add_option(parser, "attune_bench.md")
     options = parser.parse_args()
     config = load_config(CONFIG)
     problem, texts = architectures(config)

@@ -1,6 +1,6 @@
 """Sweep over every convolutional network of timm: stages, sites, and attention inserted, without weights or computing.
 
-    python -m benchmarks.backbones [--markdown docs/sweep.md] [--only TEXT]
+    python -m benchmarks.backbones [--markdown [FILE]] [--only TEXT]
 
 A network counts when its stages and sites are found, attention goes in at the first kind of site of every stage, every key of
 the plain network's state_dict keeps its name and shape, and the network still runs.
@@ -14,10 +14,10 @@ import time
 import warnings
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
+from benchmarks.page import add_option, write
 from spaces.backbone import build_model, describe_backbone, list_backbones, record_backbone
 from spaces.backbones.zoo import create_plain
 from spaces.placement import SITES, Architecture, Placement
@@ -55,7 +55,7 @@ def try_backbone(name: str) -> Row:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--markdown", type=Path)
+    add_option(parser, "backbones.md")
     parser.add_argument("--only", default="", help="networks whose name contains this")
     parser.add_argument("--limit", type=int, help="only so many, chosen at random")
     options = parser.parse_args()
@@ -85,7 +85,7 @@ def main() -> None:
     text = "\n".join(lines) + "\n"
     print(text)
     if options.markdown:
-        options.markdown.write_text("# Sweep over timm's convolutional networks\n\n" + text)
+        write(options.markdown, "measured", text)
 
 
 if __name__ == "__main__":

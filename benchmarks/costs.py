@@ -1,6 +1,6 @@
 """Cost look-ups against fvcore on the same architectures, building the table, and budgets over a trillion architectures.
 
-python -m benchmarks.costs [--markdown docs/costs_benchmark.md]
+python -m benchmarks.costs [--markdown [FILE]]
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks.page import add_option, write
 from evaluators.cost import METRICS, CostTable, _count_network, count_cost
 from spaces.attention import list_attentions
 from spaces.budget import Feasible
@@ -35,7 +35,7 @@ def median_seconds(function: Callable[[], object], repeats: int = 5) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--markdown", type=Path)
+    add_option(parser, "costs.md")
     options = parser.parse_args()
     os.environ["ATTUNE_CACHE"] = tempfile.mkdtemp()  # an empty cache: the table is really built
     rng = np.random.default_rng(0)
@@ -89,9 +89,7 @@ def main() -> None:
     text = "\n".join(["| what | measured |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)]) + "\n"
     print(text)
     if options.markdown:
-        options.markdown.write_text(
-            f"# Exact costs and budgets, measured\n\n{BACKBONE} at {IMAGE} x {IMAGE}; `make bench-costs`.\n\n" + text
-        )
+        write(options.markdown, "measured", f"{BACKBONE} at {IMAGE} x {IMAGE}.\n\n{text}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.page import add_option, write
 from evaluators.data import load_data
 from evaluators.training import TrainingEvaluator
 from search.config import load_config
@@ -91,14 +92,14 @@ def main() -> None:
     parser.add_argument("--architectures", type=int, default=24)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--results", type=Path, default=Path("runs/bench-default-task.jsonl"))
-    parser.add_argument("--markdown", type=Path, help="also write the table there")
+    add_option(parser, "default_task.md")
     options = parser.parse_args()
     torch.set_num_threads(1)
     archs = architectures(options.architectures, seed=0)
     table = report(archs, options.seeds, measure(archs, options.seeds, options.results))
     print(table)
     if options.markdown:
-        options.markdown.write_text(f"# The embedded default task\n\n{table}\n")
+        write(options.markdown, "measured", table + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Early stopping by domination against full evaluations: the epochs until each has the hypervolume that full ones end with.
 
-    python -m benchmarks.early_stopping [--seeds 10] [--trials 100] [--epochs 27] [--markdown FILE]
+    python -m benchmarks.early_stopping [--seeds 10] [--trials 100] [--epochs 27] [--markdown [FILE]]
 
 Final accuracies and costs are those of the tables of benchmarks.tables; on the way there every candidate follows a power
 law of its own speed (fast learners first lead, slow ones catch up) with noise at each epoch, so that ranks at early rungs are
@@ -11,12 +11,11 @@ of that, with as many trials as it likes. Only trials that ran to the end count 
 import argparse
 import warnings
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import optuna
 
-from benchmarks.page import interval, write
+from benchmarks.page import add_option, interval, write
 from benchmarks.peers import known_cost
 from benchmarks.tables import TABLES, Table, space_of
 from search.samplers import create_sampler
@@ -81,7 +80,7 @@ def main() -> None:
     parser.add_argument("--brackets", nargs="+", type=int, default=[1])
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--epochs", type=int, default=27)
-    parser.add_argument("--markdown", type=Path, help="write the table between the marks of this file")
+    add_option(parser, "early_stopping.md")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -1,6 +1,6 @@
 """End to end on the embedded default at equal wall time: Attune's default, random search, plain Ray Tune with OptunaSearch.
 
-    python -m benchmarks.end_to_end [--seconds 75] [--seeds 10] [--markdown FILE]
+    python -m benchmarks.end_to_end [--seconds 75] [--seeds 10] [--markdown [FILE]]
 
 Every search is a process of its own that is stopped after so many seconds, its start included; what it had finished by then
 counts. All three train the same networks with the same evaluator. The plain script is that of Ray's documentation: a function,
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.page import interval, write
+from benchmarks.page import add_option, interval, write
 from search.config import Config, load_config
 from search.pareto import hypervolume
 from search.problem import Problem
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no new search after so long")
     parser.add_argument("--runs", type=Path, default=RUNS, help="where finished searches are kept")
     parser.add_argument("--plain", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--markdown", type=Path, help="write the table between the marks of this file")
+    add_option(parser, "end_to_end.md")
     options = parser.parse_args()
     if options.plain:
         plain_ray_tune(load_config(CONFIG, [f"seed={options.seeds}"]), options.plain)

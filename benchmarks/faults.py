@@ -1,6 +1,6 @@
 """Kills at random instants: searches whose driver and workers are killed again and again, and what they lost or repeated.
 
-    python -m benchmarks.faults [--searches 4] [--kills 5] [--trials 40] [--minutes 10] [--markdown FILE]
+    python -m benchmarks.faults [--searches 4] [--kills 5] [--trials 40] [--minutes 10] [--markdown [FILE]]
 
 Every second kill is SIGKILL for the driver, which is then resumed; the others are SIGKILL for a worker in the middle of
 an evaluation. lost: evaluations that were in the journal before a kill and are not after it, or are missing at the end.
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from ray import cloudpickle
 
-from benchmarks.page import write
+from benchmarks.page import add_option, write
 from evaluators.data import Data, load_data
 from search import runner
 from search.config import Config, validate
@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=RUNS, help="where the accounts of finished searches are kept")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no new search after so long")
     parser.add_argument("--drive", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--markdown", type=Path, help="write the table between the marks of this file")
+    add_option(parser, "engine.md")
     options = parser.parse_args()
     if options.drive:
         drive(options.drive, options.trials)

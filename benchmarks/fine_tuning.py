@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.page import write
+from benchmarks.page import add_option, write
 from evaluators.data import Data, load_data
 from evaluators.data.batches import make_batches
 from evaluators.training import VALIDATION_BATCH, Recipe, TrainingEvaluator, pick_device, validate
@@ -117,9 +117,7 @@ def main() -> None:
     parser.add_argument("--source-size", type=int, default=10000, help="images of the source")
     parser.add_argument("--train-size", type=int, default=3000, help="images of the target")
     parser.add_argument("--folder", type=Path, default=Path("runs/bench-fine-tuning"), help="what is measured already")
-    parser.add_argument(
-        "--markdown", type=Path, help="also write the table there, and the picture into images/ beside it"
-    )
+    add_option(parser, "fine_tuning.md")
     options = parser.parse_args()
     torch.set_num_threads(1)
     source = load_data(options.source, train_size=options.source_size, val_size=1000)
@@ -160,7 +158,7 @@ def main() -> None:
     )
     print(text)
     if options.markdown:
-        draw(curves, floor, options.markdown.parent / "images" / "fine_tuning.png")
+        draw(curves, floor, options.markdown.with_suffix(".png"))
         write(options.markdown, "measured", text + "\n")
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.page import add_option, write
 from evaluators.data import load_data
 from evaluators.training import Recipe, TrainingEvaluator, pick_device
 from search.config import load_config
@@ -83,13 +84,13 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, nargs="+", help="numbers of processes to try")
     parser.add_argument("--epochs", type=int, default=RECIPE.epochs, help="of the training on CIFAR-10")
     parser.add_argument("--train-size", type=int, help="images of CIFAR-10; default all")
-    parser.add_argument("--markdown", type=Path)
+    add_option(parser, "gpu.md")
     options = parser.parse_args()
     gpu = torch.cuda.is_available()
     name = torch.cuda.get_device_name() if gpu else f"a CPU with {os.cpu_count()} cores"
     counts = options.at_once or ([1, 2, 4, 8, 16] if gpu else [1, 2, 4])
     parts = [
-        f"# One device\n\nOn {name}.",
+        f"On {name}.",
         "## Candidates at once",
         "\n".join(packing(counts, options.each, options.warm_up)),
     ]
@@ -102,7 +103,7 @@ def main() -> None:
     text = "\n\n".join(parts)
     print(text)
     if options.markdown:
-        options.markdown.write_text(text + "\n")
+        write(options.markdown, "measured", text + "\n")
 
 
 if __name__ == "__main__":

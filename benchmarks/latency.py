@@ -1,6 +1,6 @@
 """The additive latency estimate against whole networks: its error and rank correlation, by batch and compilation.
 
-    python -m benchmarks.latency [--markdown docs/latency.md] [--eager] [--only TEXT]
+    python -m benchmarks.latency [--markdown [FILE]] [--eager] [--only TEXT]
 
 Random architectures over a space of attention types are built and measured whole, on one thread of the CPU or, where there is
 one, on the GPU, in turn with the plain network, and then all of them once more: how far two measurements of a network differ,
@@ -12,12 +12,11 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from scipy.stats import spearmanr
 
-from benchmarks.page import write
+from benchmarks.page import add_option, write
 from evaluators.latency import CALIBRATION, LatencyTable, Setting
 from evaluators.training import pick_device
 from spaces.space import SearchSpace
@@ -119,7 +118,7 @@ def row(case: Case, device: str) -> tuple[object, ...]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--markdown", type=Path, help="a page; its table is replaced, its text stays")
+    add_option(parser, "latency.md")
     parser.add_argument("--only", default="", help="cases whose backbone contains this")
     parser.add_argument("--batch", type=int, help="cases of this batch alone")
     parser.add_argument("--eager", action="store_true", help="leave out torch.compile, which takes minutes")

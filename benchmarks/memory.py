@@ -1,6 +1,6 @@
 """The estimate of a training's peak memory against the peak measured in a process of its own.
 
-    python -m benchmarks.memory [--markdown docs/memory.md | --check]
+    python -m benchmarks.memory [--markdown [FILE] | --check]
 
 Measured is what the process holds at most during a training of some steps with validation and a checkpoint, less what it held
 before: on the CPU the kernel's high-water mark of resident memory, on a GPU what torch's allocator reserved. The estimate's
@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from benchmarks.page import write
+from benchmarks.page import add_option, write
 from evaluators.data import Data, load_data
 from evaluators.data.splits import ArraySplit
 from evaluators.memory import free_memory, training_memory
@@ -117,7 +117,7 @@ def resident(device: torch.device, *, reset: bool) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--markdown", type=Path, help="a page; its table is replaced, its text stays")
+    add_option(parser, "memory.md")
     parser.add_argument("--check", action="store_true", help="only what the margin was not chosen on")
     options = parser.parse_args()
     if options.check and options.markdown:

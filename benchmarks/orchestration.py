@@ -1,6 +1,6 @@
 """What Ray Tune, the study and the store cost per trial: searches whose evaluations are empty, against a bare loop.
 
-    python -m benchmarks.orchestration [--trials 200] [--repeats 3] [--long 5000] [--markdown FILE]
+    python -m benchmarks.orchestration [--trials 200] [--repeats 3] [--long 5000] [--markdown [FILE]]
 
 The bare loop asks the same sampler over the same space and calls the same evaluator. `a trial, running` is the mean time
 between two finished trials, without the start and the end of Ray; `--long N` makes one more search of N trials and tells the
@@ -22,7 +22,7 @@ import numpy as np
 import optuna
 from ray import cloudpickle
 
-from benchmarks.page import write
+from benchmarks.page import add_option, write
 from evaluators.data import Data, load_data
 from search import runner
 from search.config import Config, validate
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--long", type=int, default=0, help="trials of the long search; 0: none")
-    parser.add_argument("--markdown", type=Path, help="write the table between the marks of this file")
+    add_option(parser, "engine.md")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -1,6 +1,6 @@
 """How long a report of many evaluations takes to write, and how long Chromium takes to open it.
 
-    python -m benchmarks.report --evaluations 5000 --markdown docs/report_benchmark.md
+    python -m benchmarks.report --evaluations 5000 [--markdown [FILE]]
 
 The peer is Optuna's plot_pareto_front of the same trials written by plotly: one chart of the six that the report holds.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 
+from benchmarks.page import add_option, write
 from evaluators.cost import METRICS
 from search import load
 from search.analysis import analyze
@@ -34,14 +35,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--evaluations", type=int, default=5000)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--markdown", type=Path, help="write the table into this file")
+    add_option(parser, "report.md")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = make_run(Path(name) / "run", arguments.evaluations)
         peer = Path(name) / "peer.html"
-        write = [timed(lambda: analyze([folder])) for _ in range(arguments.repeats)]
-        write_peer = [timed(lambda: write_optuna(folder, peer)) for _ in range(arguments.repeats)]
-        rows = [("Attune's report", write, folder / "report.html"), ("Optuna's Pareto plot", write_peer, peer)]
+        ours = [timed(lambda: analyze([folder])) for _ in range(arguments.repeats)]
+        theirs = [timed(lambda: write_optuna(folder, peer)) for _ in range(arguments.repeats)]
+        rows = [("Attune's report", ours, folder / "report.html"), ("Optuna's Pareto plot", theirs, peer)]
         table = "| | write, s | open in Chromium, s | size, MB |\n|---|---|---|---|\n"
         for title, seconds, path in rows:
             opened = open_in_chromium(path, arguments.repeats)
@@ -50,7 +51,7 @@ def main() -> None:
     text = f"{arguments.evaluations:,} evaluations, median of {arguments.repeats}:\n\n{table}"
     print(text)
     if arguments.markdown:
-        arguments.markdown.write_text(f"# The report of a large run\n\n{text}")
+        write(arguments.markdown, "measured", text)
 
 
 def timed(work: Callable[[], object]) -> float:

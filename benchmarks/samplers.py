@@ -1,6 +1,6 @@
 """Samplers side by side on tables: the share of the full hypervolume after so many evaluations, every peer in the same run.
 
-    python -m benchmarks.samplers [--table NAME|FILE ...] [--samplers NAME ...] [--seeds 10] [--trials 200] [--markdown FILE]
+    python -m benchmarks.samplers [--table NAME|FILE ...] [--samplers NAME ...] [--seeds 10] [--trials 200] [--markdown [FILE]]
 
 Tables: `macro` (NAS-Bench-Macro, from the folder ATTUNE_DATA), `attune_bench` (Attune-Bench), and three synthetic ones
 that are made here, of other shapes, so that nothing is tuned to the published tables. Peers from the optional group `peers`
@@ -26,7 +26,7 @@ import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution
 
-from benchmarks.page import interval, write
+from benchmarks.page import add_option, interval, write
 from benchmarks.peers import MOST, OWN, SEARCHES, SLOW, banana
 from benchmarks.tables import TABLES, Table, read_table
 from search.samplers import KnownCostSampler
@@ -219,8 +219,10 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=RUNS, help="where finished searches are kept")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no new search after so long")
     parser.add_argument("--suggestion", action="store_true", help="time suggestions at 500 finished trials instead")
-    parser.add_argument("--markdown", type=Path, help="write tables and curves between the marks of this file")
-    parser.add_argument("--mark", default="synthetic", help="which marks of that file, and the curves' name")
+    add_option(parser, "samplers.md")
+    parser.add_argument(
+        "--mark", default="synthetic", help="which marks of that page, and the name of the curves beside it"
+    )
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.page import write
+from benchmarks.page import add_option, write
 from benchmarks.tables import ATTUNE_BENCH
 from evaluators.base import Evaluator
 from evaluators.cost import METRICS, CostTable
@@ -84,7 +84,7 @@ def main() -> None:
         "--keep", type=Path, default=Path("runs/bench-supernet"), help="where the trained supernet is kept"
     )
     parser.add_argument("--no-proxies", action="store_true")
-    parser.add_argument("--markdown", type=Path, help="write the table between the marks of this page")
+    add_option(parser, "supernet.md")
     options = parser.parse_args()
     torch.set_num_threads(1)
     table = standalone(options.standalone, options.seeds)

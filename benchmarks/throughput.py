@@ -26,6 +26,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from benchmarks.page import add_option, write
 from evaluators.data import ArraySplit, Data, load_data
 from evaluators.training import Recipe, TrainingEvaluator, pick_device
 from spaces import Architecture, build_model
@@ -187,7 +188,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="of resnet18; the embedded default takes twice as many")
     parser.add_argument("--quick", action="store_true", help="fewer images of CIFAR's size")
     parser.add_argument("--results", type=Path, default=Path("runs/bench-throughput.jsonl"))
-    parser.add_argument("--markdown", type=Path, help="also write the table there")
+    add_option(parser, "throughput.md")
     options = parser.parse_args()
     device = pick_device()
     lines = ["| task | loop | threads | seconds (median) | accuracy (seeds) | ratio |", "|---|---|---|---|---|---|"]
@@ -200,8 +201,7 @@ def main() -> None:
     machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU"
     text = "\n".join([f"{machine}, {torch.get_num_threads()} threads, torch {torch.__version__}.", "", *lines])
     if options.markdown:
-        intro = (__doc__ or "").split("\n\n", 1)[0].replace("\n", " ")
-        options.markdown.write_text(f"# Throughput of the training evaluator\n\n{intro}\n\n{text}\n")
+        write(options.markdown, "measured", text + "\n")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,35 @@
-"""docs/attention.md describes the library as it is and shows the measurements that are kept; those survive a round trip."""
+"""docs/attention.md describes the library as it is, docs/benchmarks/attention.md shows the measurements that are kept; those
+survive a round trip."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.attention import DOCS, Row, Setting, load, measure, merged, page, save
+import pytest
+
+from benchmarks.attention import (
+    LIBRARY_PAGE,
+    SPEED_PAGE,
+    Row,
+    Setting,
+    library_tables,
+    load,
+    measure,
+    merged,
+    save,
+    speed_tables,
+)
+from benchmarks.page import read
 
 
-def test_the_page_is_up_to_date() -> None:
-    assert DOCS.read_text() == page(load()), "run `python -m benchmarks.attention --no-run --docs`"
+@pytest.mark.parametrize(
+    ("page", "tables"),
+    [(LIBRARY_PAGE, library_tables), (SPEED_PAGE, lambda: speed_tables(load()))],
+    ids=["library", "speed"],
+)
+def test_the_tables_are_up_to_date(page: Path, tables: Callable[[], dict[str, str]]) -> None:
+    for mark, text in tables().items():
+        assert read(page, mark) == text, "run `python -m benchmarks.attention --no-run --docs`"
 
 
 def test_a_measurement_is_kept_and_replaced_by_a_newer_one(tmp_path: Path) -> None:
