@@ -93,7 +93,7 @@ def training_memory(
     """
     with torch.device("meta"):
         model = build_model(
-            arch, num_classes, in_chans, image_size=image_size, native=native, identity_init=identity_init
+            arch, num_classes, in_chans, image_size=image_size, native=native, identity_start=identity_init
         ).train()
         weights = _bytes(model.parameters())
         held = _bytes(model.buffers()) + weights * (1 + optimizer_states + average)

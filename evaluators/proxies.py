@@ -187,7 +187,7 @@ class ProxyEvaluator(OnData):
                 self.num_classes,
                 self.in_chans,
                 image_size=self.image_size,
-                identity_init=self.identity_init,
+                identity_start=self.identity_init,
                 native=self.native,
             ).to(self.device)
             batches = make_batches(self.data.train, self.data, self.batch_size, self.device, generator=generator)

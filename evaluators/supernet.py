@@ -65,7 +65,7 @@ class Switch(nn.Module):
         self.uses[self.active] += 1
         if self.active in self.choices:
             return None
-        module = create_attention(placement.type, self.channels, **placement.genes, identity_init=self.identity_init)
+        module = create_attention(placement.type, self.channels, **placement.genes, identity_start=self.identity_init)
         self.choices[self.active] = module
         return module
 

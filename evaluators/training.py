@@ -559,7 +559,7 @@ class TrainingEvaluator(OnData):
             self.in_chans,
             self.recipe.weights == "pretrained",
             image_size=self.image_size,
-            identity_init=self.identity_init,
+            identity_start=self.identity_init,
             native=self.native,
         )
         if self.recipe.weights not in (None, "pretrained"):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from evaluators.memory import parse_memory
 from evaluators.proxies import PROXIES
 from evaluators.training import Recipe
 from spaces import SearchSpace
+from spaces.attention.genes import GENES
 from spaces.budget import parse_limits
 from spaces.errors import UsageError, unknown
 
@@ -26,15 +27,27 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SpaceConfig(Section):
-    """What can be built; see ``SearchSpace.build``."""
-
+class _Types(Section):
     backbone: str
     attentions: tuple[str, ...] = ("none", "se", "eca", "cbam", "coordinate")
-    reductions: tuple[int, ...] | None = None
-    kernels: tuple[int, ...] | None = None
-    groups: tuple[int, ...] | None = None
-    arrangements: tuple[Literal["series", "parallel"], ...] | None = None
+
+
+if TYPE_CHECKING:
+    _TypesAndGenes = _Types
+else:  # a list of values for each gene of the table, None being the published default of each type
+    _TypesAndGenes = create_model(
+        "_TypesAndGenes",
+        __base__=_Types,
+        **{
+            gene.plural: (tuple[int if gene.letter else Literal[gene.usual], ...] | None, None)  # a number or a word
+            for gene in GENES
+        },
+    )
+
+
+class SpaceConfig(_TypesAndGenes):
+    """What can be built; see ``SearchSpace.build``."""
+
     sites: tuple[Literal["slot", "block", "stage"], ...] = ("slot",)
     stages: dict[int, tuple[str, ...]] = Field(default_factory=dict)
     identity_start: bool = True
@@ -44,10 +57,7 @@ class SpaceConfig(Section):
         return SearchSpace.build(
             self.backbone,
             self.attentions,
-            reductions=self.reductions,
-            kernels=self.kernels,
-            groups=self.groups,
-            arrangements=self.arrangements,
+            **{gene.plural: getattr(self, gene.plural) for gene in GENES},
             sites=self.sites,
             stages=self.stages,
         )

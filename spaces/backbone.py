@@ -20,6 +20,7 @@ from spaces.backbones.structure import Site, Stage, find_stages, find_stem, open
 from spaces.backbones.trace import Trace, record
 from spaces.backbones.weights import load_weights
 from spaces.backbones.zoo import list_backbones
+from spaces.deprecated import renamed
 from spaces.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -124,35 +125,38 @@ def build_model(
     pretrained: bool | str | Path = False,
     *,
     image_size: int | None = None,
-    identity_init: bool = False,
+    identity_start: bool = False,
     native: str = "keep",
+    identity_init: bool | None = None,
 ) -> nn.Module:
     """The network of an architecture: (B, in_chans, H, W) -> logits (B, num_classes).
 
     Every key of the plain backbone's state_dict keeps its name; those of inserted attention contain ``.attune.``.
     ``pretrained``: True fetches the library's weights; a path loads a timm checkpoint of the plain network.
     ``image_size``: up to 64 pixels the stem keeps the resolution; None keeps the network's own stem.
-    ``identity_init``: every attention starts as ``x + g (f(x) - x)`` with a learnable g = 0.
+    ``identity_start``: every attention starts as ``x + g (f(x) - x)`` with a learnable g = 0.
     ``native``: the network's built-in attention: ``keep`` it (slot attention comes after it), ``replace`` it where a stage
     has a slot placement, or ``remove`` all of it.
+    ``identity_init``: deprecated; the former name of ``identity_start``.
     Raises UsageError for an unknown ``native``.
     """
+    identity_start = renamed("identity_init", identity_init, "identity_start", identity_start)
     backbone = describe_backbone(arch.backbone)
     model = zoo.create_plain(arch.backbone, num_classes, in_chans, pretrained is True)
     if image_size is not None and image_size <= SMALL_IMAGE:
         shrink_stem(model, backbone.stem, rescale=not pretrained)
-    insert_attention(model, arch, identity_init=identity_init, native=native)
+    insert_attention(model, arch, identity_start=identity_start, native=native)
     if not isinstance(pretrained, bool):
         load_weights(model, pretrained)
     return model
 
 
 def insert_attention(
-    model: nn.Module, arch: Architecture, *, identity_init: bool = False, native: str = "keep"
+    model: nn.Module, arch: Architecture, *, identity_start: bool = False, native: str = "keep"
 ) -> None:
     """Put the placements of an architecture into its plain network, in place, whatever weights that holds.
 
-    ``identity_init`` and ``native`` as in ``build_model``. Raises UsageError for an unknown ``native``.
+    ``identity_start`` and ``native`` as in ``build_model``. Raises UsageError for an unknown ``native``.
     """
     if native not in NATIVE:
         raise unknown("native", native, NATIVE)
@@ -163,7 +167,7 @@ def insert_attention(
         if not placement.is_none:
             for site in stage.sites[placement.site or ""]:
                 attention = create_attention(
-                    placement.type, site.channels, **placement.genes, identity_init=identity_init
+                    placement.type, site.channels, **placement.genes, identity_start=identity_start
                 )
                 attach(model, site, attention)
 
