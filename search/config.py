@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from evaluators.base import EVALUATORS, EvaluatorConfig
 from evaluators.brought import BroughtEvaluator
@@ -21,19 +29,32 @@ from evaluators.trained import TrainingConfig
 from search.objectives import OBJECTIVES, parse_limits
 from search.schedulers.base import SCHEDULERS, BroughtScheduler, NoStopping, SchedulerConfig
 from spaces import SearchSpace
+from spaces.attention.genes import GENES
 from spaces.errors import UsageError, unknown
 from spaces.plugins import is_brought, load_plugins
 
 
-class SpaceConfig(Section):
-    """What can be built; see ``SearchSpace.build``."""
-
+class _Types(Section):
     backbone: str
     attentions: tuple[str, ...] = ("none", "se", "eca", "cbam", "coordinate")
-    reductions: tuple[int, ...] | None = None
-    kernels: tuple[int, ...] | None = None
-    groups: tuple[int, ...] | None = None
-    arrangements: tuple[Literal["series", "parallel"], ...] | None = None
+
+
+if TYPE_CHECKING:
+    _TypesAndGenes = _Types
+else:  # a list of values for each gene of the table, None being the published default of each type
+    _TypesAndGenes = create_model(
+        "_TypesAndGenes",
+        __base__=_Types,
+        **{
+            gene.plural: (tuple[int if gene.letter else Literal[gene.usual], ...] | None, None)  # a number or a word
+            for gene in GENES
+        },
+    )
+
+
+class SpaceConfig(_TypesAndGenes):
+    """What can be built; see ``SearchSpace.build``."""
+
     sites: tuple[Literal["slot", "block", "stage"], ...] = ("slot",)
     stages: dict[int, tuple[str, ...]] = Field(default_factory=dict)
     identity_start: bool = True
@@ -43,10 +64,7 @@ class SpaceConfig(Section):
         return SearchSpace.build(
             self.backbone,
             self.attentions,
-            reductions=self.reductions,
-            kernels=self.kernels,
-            groups=self.groups,
-            arrangements=self.arrangements,
+            **{gene.plural: getattr(self, gene.plural) for gene in GENES},
             sites=self.sites,
             stages=self.stages,
         )

@@ -6,7 +6,6 @@ export) takes these two values.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from spaces.backbones import zoo
 from spaces.backbones.insertion import attach, clear, shrink_stem
 from spaces.backbones.structure import Site
 from spaces.backbones.weights import load_weights
+from spaces.deprecated import renamed
 from spaces.errors import UsageError, unknown
 from spaces.placement import Architecture, Placement
 
@@ -172,9 +172,7 @@ def build_model(
     ``identity_start``, ``native``: as in ``NetworkSpec``. ``identity_init`` is the former name of ``identity_start``.
     Raises UsageError for an unknown ``native``.
     """
-    if identity_init is not None:
-        warnings.warn("identity_init is now called identity_start", DeprecationWarning, stacklevel=2)
-        identity_start = identity_init
+    identity_start = renamed("identity_init", identity_init, "identity_start", identity_start)
     size = None if image_size is None else pixels(image_size)
     head = ClassifierHead(num_classes)
     return build_network(arch, head, in_chans, size, native, identity_start, pretrained=pretrained)
@@ -216,7 +214,7 @@ def insert_attention(
         if not placement.is_none:
             for site in stage.sites[placement.site or ""]:
                 attention = create_attention(
-                    placement.type, site.channels, **placement.genes, identity_init=identity_start
+                    placement.type, site.channels, **placement.genes, identity_start=identity_start
                 )
                 attach(model, site, attention)
 

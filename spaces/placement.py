@@ -1,6 +1,7 @@
 """Placement and Architecture: the genotype as frozen values, with one canonical form and its text, JSON and hash.
 
-Text: ``BACKBONE:P1,P2,...`` with one placement per stage, ``P = none | TYPE[+TYPE][-rN][-kN][-gN][-series|-parallel][@SITE]``.
+Text: ``BACKBONE:P1,P2,...`` with one placement per stage, ``P = none | TYPE[+TYPE][-rN][-kN][-gN][-series|-parallel][@SITE]``;
+which genes there are, and how they are written, is told by the table in ``spaces.attention.genes``.
 Two texts that build the same network have one canonical form; what a gene really builds depends on the channels of the
 sites, so an Architecture is made canonical against its backbone.
 """
@@ -8,87 +9,88 @@ sites, so an Architecture is made canonical against its backbone.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from spaces.attention import AttentionType, attention_type
+from spaces.attention.genes import BY_NAME, GENES, Value
+from spaces.backbone import Stage, describe_backbone
 from spaces.errors import UsageError, unknown
 
-if TYPE_CHECKING:
-    from spaces.backbone import Stage
-
 SITES = ("slot", "block", "stage")
-ARRANGEMENTS = ("series", "parallel")
-LETTERS = {"reduction": "r", "kernel": "k", "groups": "g"}
-GENES = (*LETTERS, "arrangement")
 
-_NUMBER = re.compile(r"([rkg])([1-9][0-9]*)")
-_GRAMMAR = "none or TYPE[-rN][-kN][-gN][-series|-parallel][@slot|@block|@stage]"
+_GRAMMAR = f"none or TYPE{''.join(f'[-{gene.grammar}]' for gene in GENES)}[{'|'.join('@' + site for site in SITES)}]"
+# Stored identities hash the repr of placements: it names these genes always, and one that came later where it has a value.
+_ALWAYS_NAMED = ("reduction", "kernel", "groups", "arrangement")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False)
 class Placement:
     """What one stage gets: an attention type, its genes and its site.
 
-    A gene left None takes the type's published default; ``kernel`` stays None only where that default is a rule over the
-    channels (ECA). ``site`` None means the first kind of site that the stage offers.
+    Genes are given by keyword and read as attributes: ``Placement("se", reduction=16, site="slot").reduction``. A gene that
+    is left out, or None, takes the type's published default. It stays None where that default is a rule over the channels
+    (ECA's kernel) and where the type has no such gene. ``site`` None means the first kind of site that the stage offers.
 
     Raises UsageError for an unknown type, a gene that the type does not have, or a value out of range.
     """
 
     type: str
-    reduction: int | None = None
-    kernel: int | None = None
-    groups: int | None = None
-    arrangement: str | None = None
-    site: str | None = None
+    values: tuple[tuple[str, Value], ...]  # of the genes that have one, in the order of the table
+    site: str | None
 
-    def __post_init__(self) -> None:
-        if self.type == "none":
-            for field in fields(self)[1:]:
-                object.__setattr__(self, field.name, None)
-            return
-        first, _, second = self.type.partition("+")
-        if first == second:
-            object.__setattr__(self, "type", first)
-        kind = attention_type(self.type)
-        accepted = _accepted_genes(kind)
-        for gene in GENES:
-            value = getattr(self, gene)
-            if value is not None and gene not in accepted:
-                raise UsageError(f"placement {self.type!r} has no gene {_name(gene)}; its genes: {_names(kind.genes)}")
-            object.__setattr__(self, gene, self._resolved(kind, gene, value))
-        if self.site is not None and self.site not in SITES:
-            raise unknown("site", self.site, SITES)
+    def __init__(self, type: str, *, site: str | None = None, **genes: Value | None) -> None:
+        for name in genes:
+            if name not in BY_NAME:
+                raise unknown("gene", name, BY_NAME)
+        first, _, second = type.partition("+")
+        type = first if first == second else type
+        values: list[tuple[str, Value]] = []
+        if type == "none":
+            site = None
+        else:
+            kind = attention_type(type)
+            accepted = _accepted_genes(kind)
+            for gene in BY_NAME:
+                value = genes.get(gene)
+                if value is not None and gene not in accepted:
+                    raise UsageError(f"placement {type!r} has no gene {_label(gene)}; its genes: {_labels(kind.genes)}")
+                if gene not in kind.genes:  # a mix leaves out what its two parts do not use
+                    continue
+                if value is None:
+                    value = kind.default(gene)
+                else:
+                    kind.check_value(gene, value)
+                values += [(gene, value)] if value is not None else []
+            if site is not None and site not in SITES:
+                raise unknown("site", site, SITES)
+        for key, content in (("type", type), ("values", tuple(values)), ("site", site)):
+            object.__setattr__(self, key, content)
 
-    @staticmethod
-    def _resolved(kind: AttentionType, gene: str, value: Any) -> Any:
-        if gene not in kind.genes:  # a mix leaves out what its two parts do not use
-            return None
-        if value is None:
-            return kind.default(gene)
-        if gene == "arrangement":
-            if value not in ARRANGEMENTS:
-                raise unknown("arrangement", value, ARRANGEMENTS)
-        elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UsageError(f"placement {kind.name!r}: {gene} must be a positive integer, not {value!r}")
-        return value
+    def __getattr__(self, gene: str) -> Value | None:
+        if gene in BY_NAME:
+            return self.genes.get(gene)
+        raise AttributeError(f"a placement has no attribute {gene!r}")
+
+    def __repr__(self) -> str:
+        genes = {**dict.fromkeys(_ALWAYS_NAMED), **self.genes}
+        return f"Placement({', '.join(f'{key}={value!r}' for key, value in self._named(genes))})"
+
+    def _named(self, genes: Mapping[str, Value | None]) -> list[tuple[str, Value | None]]:
+        return [("type", self.type), *((gene, genes[gene]) for gene in BY_NAME if gene in genes), ("site", self.site)]
 
     @property
     def genes(self) -> dict[str, Any]:
-        """The keyword arguments of ``create_attention``, ``AttentionType.check``, ``effective`` and ``params``."""
-        return {gene: getattr(self, gene) for gene in GENES}
+        """The genes that have a value: keywords of ``create_attention``, ``AttentionType.check`` and ``effective``."""
+        return dict(self.values)
 
     @property
     def is_none(self) -> bool:
         return self.type == "none"
 
     def __str__(self) -> str:
-        words = [self.type]
-        words += [f"{letter}{value}" for gene, letter in LETTERS.items() if (value := getattr(self, gene)) is not None]
-        words += [self.arrangement] if self.arrangement else []
+        words = [self.type, *(BY_NAME[gene].text(value) for gene, value in self.values)]
         return "-".join(words) + (f"@{self.site}" if self.site else "")
 
     @classmethod
@@ -100,26 +102,25 @@ class Placement:
         type_, *words = body.split("-")
         if not type_:
             raise UsageError(f"empty placement {text!r}; expected {_GRAMMAR}")
-        values: dict[str, Any] = {"site": site or None}
-        letters = {letter: gene for gene, letter in LETTERS.items()}
+        values: dict[str, Value] = {}
         for word in words:
-            number = _NUMBER.fullmatch(word)
-            if not number and word not in ARRANGEMENTS:
+            read = {gene.name: value for gene in GENES if (value := gene.read(word)) is not None}
+            if not read:
                 raise UsageError(f"placement {text!r}: cannot read {word!r}; expected {_GRAMMAR}")
-            gene = letters[number[1]] if number else "arrangement"
-            if gene in values:
-                raise UsageError(f"placement {text!r}: {_name(gene)} is given twice")
-            values[gene] = int(number[2]) if number else word
+            for gene in read:
+                if gene in values:
+                    raise UsageError(f"placement {text!r}: {_label(gene)} is given twice")
+            values |= read
         if type_ == "none" and (words or site):
             raise UsageError(f"placement {text!r}: 'none' has neither genes nor a site")
-        return cls(type_, **values)
+        return cls(type_, site=site or None, **values)
 
     def to_dict(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        return {key: value for key, value in self._named(self.genes) if value is not None}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Placement:
-        _refuse_unknown_keys("placement", data, [field.name for field in fields(cls)])
+        _refuse_unknown_keys("placement", data, ["type", *BY_NAME, "site"])
         if "type" not in data:
             raise UsageError(f"placement {dict(data)!r} needs the key 'type'")
         return cls(**data)
@@ -140,7 +141,7 @@ class Placement:
         channels = tuple(dict.fromkeys(where.channels for where in stage.sites[site]))
         for count in channels:
             attention_type(self.type).check(count, **self.genes)
-        return replace(_canonical_genes(self, channels), site=site)
+        return Placement(self.type, site=site, **_canonical_genes(self, channels))
 
 
 NONE = Placement("none")
@@ -157,8 +158,6 @@ class Architecture:
     placements: tuple[Placement, ...]
 
     def __post_init__(self) -> None:
-        from spaces.backbone import describe_backbone  # the backbone knows its sites; the text form alone does not
-
         stages = describe_backbone(self.backbone).stages
         if len(self.placements) != len(stages):
             raise UsageError(
@@ -186,8 +185,6 @@ class Architecture:
     @classmethod
     def plain(cls, backbone: str) -> Architecture:
         """The backbone without attention."""
-        from spaces.backbone import describe_backbone
-
         return cls(backbone, (NONE,) * len(describe_backbone(backbone).stages))
 
     @property
@@ -217,28 +214,25 @@ def _placement(item: str | Mapping[str, Any]) -> Placement:
     return Placement.parse(item) if isinstance(item, str) else Placement.from_dict(item)
 
 
-def _canonical_genes(placement: Placement, channels: tuple[int, ...]) -> Placement:
-    """One representative of all genes that build the same modules at the given channels.
-
-    A kernel given as a rule is spelled out where one number builds the same everywhere. Of the reduction ratios with the
-    same hidden widths, the published default comes first, then powers of two, then the smallest.
-    """
+def _canonical_genes(placement: Placement, channels: tuple[int, ...]) -> dict[str, Value]:
+    """One representative of all genes that build the same modules at the given channels; ``Gene.alike`` says which."""
     kind = attention_type(placement.type)
 
-    def built(genes: Mapping[str, Any]) -> tuple[Any, ...]:
+    def built(genes: Mapping[str, Value]) -> tuple[Any, ...]:
         return tuple(kind.effective(count, **genes) for count in channels)
 
-    wanted = built(placement.genes)
-    if "kernel" in kind.genes and placement.kernel is None:
-        kernels = range(1, 2 * max(channels).bit_length() + 1, 2)
-        spelled = [replace(placement, kernel=kernel) for kernel in kernels]
-        placement = next((p for p in spelled if built(p.genes) == wanted), placement)
-    if placement.reduction is not None:
-        default = kind.default("reduction")
-        preferred = [default, *(2**power for power in range(13)), *range(1, placement.reduction)]
-        same = (r for r in preferred if built({**placement.genes, "reduction": r}) == wanted)
-        placement = replace(placement, reduction=next(same, placement.reduction))
-    return placement
+    genes, wanted = placement.genes, built(placement.genes)
+    for gene in (BY_NAME[name] for name in kind.genes if BY_NAME[name].letter):
+        value, default = genes.get(gene.name), kind.default(gene.name)
+        candidates = gene.alike(_number(value), _number(default), max(channels))
+        same = (one for one in candidates if built({**genes, gene.name: one}) == wanted)
+        if (found := next(same, value)) is not None:
+            genes[gene.name] = found
+    return genes
+
+
+def _number(value: Value | None) -> int | None:
+    return None if value is None else int(value)
 
 
 def _accepted_genes(kind: AttentionType) -> set[str]:
@@ -246,12 +240,12 @@ def _accepted_genes(kind: AttentionType) -> set[str]:
     return set(kind.genes).union(*(attention_type(name).genes for name in kind.name.split("+")))
 
 
-def _name(gene: str) -> str:
-    return LETTERS.get(gene, gene)
+def _label(gene: str) -> str:
+    return BY_NAME[gene].label
 
 
-def _names(genes: Sequence[str]) -> str:
-    return ", ".join(_name(gene) for gene in genes) or "none"
+def _labels(genes: Sequence[str]) -> str:
+    return ", ".join(_label(gene) for gene in genes) or "none"
 
 
 def _refuse_unknown_keys(what: str, data: Mapping[str, Any], valid: Sequence[str]) -> None:

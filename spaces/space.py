@@ -16,11 +16,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from spaces.attention import attention_type
+from spaces.attention.genes import BY_NAME, GENES, Value
 from spaces.backbone import Stage, describe_backbone
-from spaces.errors import UsageError
-from spaces.placement import LETTERS, NONE, SITES, Architecture, Placement
+from spaces.errors import UsageError, unknown
+from spaces.placement import NONE, SITES, Architecture, Placement
 
-FIELDS = ("type", "site", "arrangement", "reduction", "kernel", "groups")
+# What is asked for one after another: words first. Samplers and the parameters of studies depend on the order.
+FIELDS = ("type", "site", *(gene.name for gene in sorted(GENES, key=lambda gene: gene.letter != "")))
+_LABELS = {field: BY_NAME[field].label if field in BY_NAME else field for field in FIELDS}
+_FIELD_OF = {label: field for field, label in _LABELS.items()}
 
 
 class Suggests(Protocol):
@@ -55,29 +59,33 @@ class SearchSpace:
         backbone: str,
         attentions: Sequence[str],
         *,
-        reductions: Sequence[int] | None = None,
-        kernels: Sequence[int] | None = None,
-        groups: Sequence[int] | None = None,
-        arrangements: Sequence[str] | None = None,
         sites: Sequence[str] = ("slot",),
         stages: Mapping[int, Sequence[str]] | None = None,
+        **genes: Sequence[Value] | None,
     ) -> SearchSpace:
         """Every combination of the given genes, for each type those that it has.
 
         ``attentions`` holds types (``cbam``, ``eca+cbam``, ``none``) and full placements (``se-r16@block``), which are
-        taken as they stand. A list of genes left None means the type's published default. Combinations that do not fit a
-        stage's channels are left out; ``stages`` gives single stages (from 1) their own list of attentions.
+        taken as they stand. ``genes`` are lists of values by the plurals of the table (``reductions=[4, 16]``,
+        ``kernels``, ``groups``, ``arrangements``); where one is left out, a type has its published default.
+        Combinations that do not fit a stage's channels are left out. ``stages`` gives single stages (from 1) their own
+        list of attentions.
+
+        Raises UsageError for an unknown type, gene, site or stage, and for a type of which nothing fits a stage.
         """
+        for name in genes:
+            if name not in (plurals := [gene.plural for gene in GENES]):
+                raise unknown("list of genes", name, plurals)
         found = describe_backbone(backbone).stages
         for number in stages or {}:
             if not 1 <= number <= len(found):
                 raise UsageError(f"space.stages: {backbone} has stages 1 to {len(found)}, not {number}")
-        genes = {"reduction": reductions, "kernel": kernels, "groups": groups, "arrangement": arrangements}
+        values = {gene.name: genes.get(gene.plural) for gene in GENES}
         lists = [(stages or {}).get(number, attentions) for number in range(1, len(found) + 1)]
         return cls(
             backbone,
             tuple(
-                tuple(itertools.chain.from_iterable(_expand(name, genes, sites, stage) for name in names))
+                tuple(itertools.chain.from_iterable(_expand(name, values, sites, stage) for name in names))
                 for names, stage in zip(lists, found, strict=True)
             ),
         )
@@ -120,7 +128,7 @@ class SearchSpace:
     def _positions(self) -> tuple[dict[Placement, int], ...]:
         return tuple({placement: i for i, placement in enumerate(stage)} for stage in self.choices)
 
-    # --- moving about ----------------------------------------------------------------------------------------------
+    # --- many at once ----------------------------------------------------------------------------------------------
 
     def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """n architectures, uniform and independent: indices_NS."""
@@ -130,60 +138,25 @@ class SearchSpace:
         """Every architecture of the space as indices_NS, in lexicographic order; mind ``size`` before you call it."""
         return np.indices(self.sizes).reshape(len(self.sizes), -1).T
 
-    def neighbours(self, indices_S: np.ndarray) -> np.ndarray:
-        """All architectures that differ in exactly one stage: indices_NS with N = sum(sizes) - S."""
-        moved = []
-        for stage, size in enumerate(self.sizes):
-            for choice in range(size):
-                if choice != indices_S[stage]:
-                    near = np.array(indices_S)
-                    near[stage] = choice
-                    moved.append(near)
-        return np.array(moved).reshape(-1, len(self.sizes))
-
-    def mutate(self, rng: np.random.Generator, indices_S: np.ndarray) -> np.ndarray:
-        """A copy with one stage changed to another choice; the same where no stage has a second choice."""
-        free = [stage for stage, size in enumerate(self.sizes) if size > 1]
-        child = np.array(indices_S)
-        if free:
-            stage = rng.choice(free)
-            child[stage] = (child[stage] + rng.integers(1, self.sizes[stage])) % self.sizes[stage]
-        return child
-
-    def crossover(self, rng: np.random.Generator, first_S: np.ndarray, second_S: np.ndarray) -> np.ndarray:
-        """Uniform crossover: every stage from one parent or the other."""
-        return np.where(rng.random(len(self.sizes)) < 0.5, first_S, second_S)
-
     # --- features --------------------------------------------------------------------------------------------------
 
     def genes(self, indices_NS: np.ndarray) -> np.ndarray:
-        """Gene codes, (N, S*6) integers: per stage type, site, arrangement, reduction, kernel, groups; -1 is 'has none'.
+        """Gene codes, (N, S * F) integers: for each stage those of ``FIELDS``, F of them; -1 is 'has none'.
 
         Two architectures have an equal code in a column if and only if they have the same value of that gene.
         """
         return np.concatenate([codes[indices_NS[:, s]] for s, codes in enumerate(self._codes)], axis=1)
 
-    def encode(self, indices_NS: np.ndarray) -> np.ndarray:
-        """One-hot genes as a feature matrix (N, F) of 0. and 1., for surrogates that take real vectors."""
-        genes = self.genes(np.asarray(indices_NS))
-        columns = [genes[:, [c]] == values for c, values in enumerate(self._gene_values)]
-        return np.concatenate(columns, axis=1).astype(float)
-
     @cached_property
     def _codes(self) -> tuple[np.ndarray, ...]:
         tables = []
-        for stage in self.choices:
+        for stage in self._values:
             columns = []
-            for field in FIELDS:
-                values = [_gene(placement, field) for placement in stage]
+            for values in stage.values():
                 order = {value: code for code, value in enumerate(_ordered(values))}
                 columns.append([order.get(value, -1) for value in values])
             tables.append(np.array(columns).T)
         return tuple(tables)
-
-    @cached_property
-    def _gene_values(self) -> tuple[np.ndarray, ...]:
-        return tuple(np.unique(column) for codes in self._codes for column in codes.T)
 
     # --- define by run ---------------------------------------------------------------------------------------------
 
@@ -202,7 +175,7 @@ class SearchSpace:
             wanted = self.choices[stage][int(index)]
 
             def answer(name: str, values: Sequence[Any], wanted: Placement = wanted) -> Any:
-                params[name] = _gene(wanted, _field_of(name))
+                params[name] = _value(wanted, _field_of(name))
                 return params[name]
 
             self._walk(stage, answer)
@@ -221,7 +194,7 @@ class SearchSpace:
 
                 def answer(name: str, values: Sequence[Any], wanted: Placement = wanted) -> Any:
                     found[name] = tuple(values)
-                    return _gene(wanted, _field_of(name))
+                    return _value(wanted, _field_of(name))
 
                 self._walk(stage, answer)
         return found
@@ -230,38 +203,35 @@ class SearchSpace:
         """Narrow a stage's choices gene by gene with ``answer(name, values)`` until one is left; returns its index."""
         left = list(range(len(self.choices[stage])))
         for field in FIELDS:
-            values = _ordered(_gene(self.choices[stage][i], field) for i in left)
+            of = self._values[stage][field]
+            values = _ordered(of[i] for i in left)
             if len(values) > 1:
-                name = f"stage{stage + 1}.{LETTERS.get(field, field)}"
-                if values != self._stage_values[stage][field]:
+                name = f"stage{stage + 1}.{_LABELS[field]}"
+                if values != self._distinct[stage][field]:
                     name += "{" + ",".join(map(str, values)) + "}"
                 value = answer(name, values)
-                left = [i for i in left if _gene(self.choices[stage][i], field) == value]
+                left = [i for i in left if of[i] == value]
         return left[0]
 
     @cached_property
-    def _stage_values(self) -> tuple[dict[str, list[Any]], ...]:
-        return tuple(
-            {field: _ordered(_gene(placement, field) for placement in stage) for field in FIELDS}
-            for stage in self.choices
-        )
+    def _values(self) -> tuple[dict[str, list[Any]], ...]:
+        """Per stage and field, the value of every choice."""
+        return tuple({field: [_value(choice, field) for choice in stage] for field in FIELDS} for stage in self.choices)
+
+    @cached_property
+    def _distinct(self) -> tuple[dict[str, list[Any]], ...]:
+        return tuple({field: _ordered(values) for field, values in stage.items()} for stage in self._values)
 
 
 def _field_of(name: str) -> str:
-    letter = name.partition(".")[2].partition("{")[0]
-    return {short: field for field, short in LETTERS.items()}.get(letter, letter)
+    return _FIELD_OF[name.partition(".")[2].partition("{")[0]]
 
 
-def _gene(placement: Placement, field: str) -> Any:
-    """A gene's value; None where the type has no such gene, ``auto`` where its kernel follows a rule over the channels."""
+def _value(placement: Placement, field: str) -> Any:
+    """A field's value; None where the type has no such gene, ``auto`` where its value follows a rule over the channels."""
     value = getattr(placement, field)
-    if (
-        value is None
-        and field == "kernel"
-        and not placement.is_none
-        and "kernel" in attention_type(placement.type).genes
-    ):
-        return "auto"
+    if value is None and field in BY_NAME and BY_NAME[field].auto and not placement.is_none:
+        return "auto" if field in attention_type(placement.type).genes else None
     return value
 
 

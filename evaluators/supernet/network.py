@@ -38,7 +38,7 @@ class Switch(nn.Module):
         self.uses[self.active] += 1
         if self.active in self.choices:
             return None
-        module = create_attention(placement.type, self.channels, **placement.genes, identity_init=self.identity_start)
+        module = create_attention(placement.type, self.channels, **placement.genes, identity_start=self.identity_start)
         self.choices[self.active] = module
         return module
 

@@ -10,10 +10,11 @@ Letters: N evaluations, P features, S stages, T trees.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,8 @@ from scipy.stats import norm
 
 from search.store import COMPLETE, TEST
 from spaces import Placement
+from spaces.attention.genes import GENES, Gene, Value
+from spaces.placement import SITES
 
 if TYPE_CHECKING:
     from search.results import Results
@@ -127,16 +130,9 @@ def _placement(word: str) -> Placement:
 
 def _gene_columns(placements: list[tuple[Placement, ...]]) -> tuple[list[str], Array]:
     """One column per gene, summed over stages and centred within each type, so that types and genes do not mix."""
-    readers: dict[str, Any] = {
-        "r doubled": lambda p: None if p.reduction is None else float(np.log2(p.reduction)),
-        "k + 2": lambda p: None if p.kernel is None else p.kernel / 2,
-        "parallel instead of series": lambda p: None if p.arrangement is None else float(p.arrangement == "parallel"),
-        "site block instead of slot": lambda p: float(p.site == "block") if p.site else None,
-        "site stage instead of slot": lambda p: float(p.site == "stage") if p.site else None,
-    }
     names, columns = [], []
-    for name, read in readers.items():
-        values = [[None if p.is_none else read(p) for p in one] for one in placements]
+    for name, read in _readings(GENES).items():
+        values = [[read(p) for p in one] for one in placements]
         by_kind: dict[tuple[int, str], list[float]] = {}
         for one, row in zip(placements, values, strict=True):
             for s, value in enumerate(row):
@@ -272,6 +268,20 @@ def _per(row: pd.Series) -> str:
     return f"{100 * per:+,.1f} points per million FLOPs" if np.isfinite(per) else "for no FLOPs"
 
 
+def _readings(genes: Sequence[Gene]) -> dict[str, Callable[[Placement], float | None]]:
+    """What a placement has of each gene and of its site, as numbers, by the name of the effect; None: it has no such gene."""
+
+    def of_gene(gene: Gene, read: Callable[[Value], float]) -> Callable[[Placement], float | None]:
+        return lambda placement: None if (value := placement.genes.get(gene.name)) is None else read(value)
+
+    def of_site(site: str) -> Callable[[Placement], float | None]:
+        return lambda placement: None if placement.site is None else float(placement.site == site)
+
+    first, *others = SITES
+    found = {name: of_gene(gene, read) for gene in genes for name, read in gene.readings().items()}
+    return found | {f"site {site} instead of {first}": of_site(site) for site in others}
+
+
 # --- functional ANOVA ------------------------------------------------------------------------------------------------
 
 
@@ -285,7 +295,8 @@ def fanova(placements: list[tuple[Placement, ...]], y_N: Array, *, seed: int = 0
     stages = len(placements[0])
     choices = [sorted({one[s] for one in placements}, key=str) for s in range(stages)]
     vocabulary = sorted({p.type for one in choices for p in one})
-    table = [np.array([_features(p, vocabulary) for p in one]) for one in choices]
+    genes = [gene for gene in GENES if any(gene.name in p.genes for one in choices for p in one)]
+    table = [np.array([_features(p, vocabulary, genes) for p in one]) for one in choices]
     index_NS = np.array([[choices[s].index(one[s]) for s in range(stages)] for one in placements])
 
     def encode(index_KS: NDArray[np.int64]) -> Array:
@@ -336,16 +347,10 @@ def fanova(placements: list[tuple[Placement, ...]], y_N: Array, *, seed: int = 0
     )
 
 
-def _features(placement: Placement, vocabulary: list[str]) -> list[float]:
-    """One stage's placement as numbers: the type one-hot, then its genes."""
-    return [
-        *(float(placement.type == kind) for kind in vocabulary),
-        float(np.log2(placement.reduction)) if placement.reduction else 0.0,
-        float(placement.kernel or 0),
-        float(placement.arrangement == "parallel"),
-        float(placement.site == "block"),
-        float(placement.site == "stage"),
-    ]
+def _features(placement: Placement, vocabulary: list[str], genes: Sequence[Gene]) -> list[float]:
+    """One stage's placement as numbers: the type one-hot, then its genes and its site."""
+    types = [float(placement.type == kind) for kind in vocabulary]
+    return [*types, *(read(placement) or 0.0 for read in _readings(genes).values())]
 
 
 def _share_words(shares: pd.DataFrame, r2: float) -> list[str]:

@@ -24,6 +24,7 @@ from search.pareto import hypervolume
 from search.results import Results, load
 from search.store import COMPLETE, SEARCH
 from spaces import Architecture
+from spaces.attention.genes import GENES
 from spaces.errors import UsageError
 
 HERE = Path(__file__).parent
@@ -253,8 +254,8 @@ def parallel(results: Results) -> dict[str, Any]:
     readers: list[tuple[str, Any]] = []
     for stage in range(len(placements[0])):
         readers.append((f"type {stage + 1}", lambda one, s=stage: one[s].type))
-        for gene, letter in (("reduction", "r"), ("kernel", "k"), ("arrangement", "way"), ("site", "site")):
-            readers.append((f"{letter} {stage + 1}", lambda one, s=stage, g=gene: str(getattr(one[s], g) or "-")))
+        for field, label in (*((gene.name, gene.label) for gene in GENES), ("site", "site")):
+            readers.append((f"{label} {stage + 1}", lambda one, s=stage, f=field: str(getattr(one[s], f) or "-")))
     axes, columns = [], []
     for name, read in readers:
         values = [read(one) for one in placements]

@@ -76,6 +76,6 @@ def build_from_spec(spec: Mapping[str, Any]) -> nn.Module:
         spec["num_classes"],
         spec["in_chans"],
         image_size=spec["image_size"],
-        identity_init=spec["identity_start"],
+        identity_start=spec["identity_start"],
         native=spec["native"],
     )

@@ -1,15 +1,35 @@
-"""The attention library: every type by name, exact, size-free, with genes, closed forms and an identity start."""
+"""The attention library: every type by name, exact, size-free, with genes, closed forms and an identity start.
 
-from spaces.attention import (  # noqa: F401  (each registers its types)
-    axes,
-    channel,
-    grouped,
-    pairs,
-    pairwise,
-    spatial,
-    transform,
+Each file of this folder is a family that registers its types when it is imported; all of them are, in what follows.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+from spaces.attention.parts import Gate, IdentityStart
+from spaces.attention.registry import (
+    AttentionType,
+    Fit,
+    Fusion,
+    attention_type,
+    create_attention,
+    list_attentions,
+    part,
+    register,
 )
-from spaces.attention.parts import IdentityStart
-from spaces.attention.registry import AttentionType, attention_type, create_attention, list_attentions
 
-__all__ = ["AttentionType", "IdentityStart", "attention_type", "create_attention", "list_attentions"]
+__all__ = [
+    "AttentionType",
+    "Fit",
+    "Fusion",
+    "Gate",
+    "IdentityStart",
+    "attention_type",
+    "create_attention",
+    "list_attentions",
+    "part",
+    "register",
+]
+
+for _family in iter_modules(__path__):
+    import_module(f"{__name__}.{_family.name}")

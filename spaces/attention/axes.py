@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spaces.attention.parts import BatchNorm, Gate, GroupNorm, mean_along, peak
-from spaces.attention.registry import AttentionType, Part, register
+from spaces.attention.registry import AttentionType, part, register
 
 FOLDED = 8  # the side, in kernels, up to which `conv_folded` is the faster one
 
@@ -143,7 +143,7 @@ def coordinate_type(name: str, directions: str, equation: str) -> AttentionType:
     """Coordinate attention over both directions, or over one."""
     n = len(directions)
     formula = f"{n + 1}Cm + 3m + {n}C, m = max(8, C // r)".replace("1C", "C")
-    part = Part(
+    whole = part(
         id=name,
         kind="whole",
         build=lambda s: Coordinate(s.channels, s.hidden, directions),
@@ -153,10 +153,10 @@ def coordinate_type(name: str, directions: str, equation: str) -> AttentionType:
         formula=formula,
     )
     paper = "Coordinate Attention, Hou et al. 2021, arXiv:2103.02907"
-    return AttentionType(name, (part,), paper, formula, equation=equation)
+    return AttentionType(name, (whole,), paper, formula, equation=equation)
 
 
-TRIPLET = Part(
+TRIPLET = part(
     id="triplet",
     kind="whole",
     build=lambda s: Triplet(s.kernel),
@@ -164,7 +164,7 @@ TRIPLET = Part(
     kernel=7,
     formula="3(2k² + 2)",
 )
-STRIP = Part(
+STRIP = part(
     id="strip",
     kind="spatial",
     build=lambda s: StripPooling(s.channels, s.kernel),
@@ -172,7 +172,7 @@ STRIP = Part(
     kernel=3,
     formula="(2k + 1)C² + 5C",
 )
-ELA = Part(
+ELA = part(
     id="ela",
     kind="whole",
     build=lambda s: EfficientLocal(s.channels, s.kernel),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spaces.attention.parts import BatchNorm, Gate, conv, like, mean, peak, slow_half, space
-from spaces.attention.registry import AttentionType, Part, Sizes, register
+from spaces.attention.registry import AttentionType, Sizes, part, register
 
 
 class SqueezeExcite(Gate):
@@ -177,7 +177,7 @@ def mlp_params(sizes: Sizes) -> int:
     return 2 * sizes.channels * sizes.hidden + sizes.hidden + sizes.channels
 
 
-SE_PART = Part(
+SE_PART = part(
     id="se",
     kind="channel",
     build=lambda s, bias: SqueezeExcite(s.channels, s.hidden, bias),
@@ -187,7 +187,7 @@ SE_PART = Part(
     dims=(2, 3),
     formula="2Ch + h + C",
 )
-ECA_PART = Part(
+ECA_PART = part(
     id="eca",
     kind="channel",
     build=lambda s: EfficientChannel(s.kernel),
@@ -196,7 +196,7 @@ ECA_PART = Part(
     dims=(2, 3),
     formula="k",
 )
-EFFECTIVE_SE = Part(
+EFFECTIVE_SE = part(
     id="effective_se",
     kind="channel",
     build=lambda s: EffectiveSqueezeExcite(s.channels),
@@ -204,7 +204,7 @@ EFFECTIVE_SE = Part(
     dims=(2, 3),
     formula="C² + C",
 )
-PARNET = Part(
+PARNET = part(
     id="parnet",
     kind="channel",
     build=lambda s: EffectiveSqueezeExcite(s.channels, bias=False, hard=False),
@@ -212,7 +212,7 @@ PARNET = Part(
     dims=(2, 3),
     formula="C²",
 )
-SRM = Part(
+SRM = part(
     id="srm",
     kind="channel",
     build=lambda s: StyleRecalibration(s.channels),
@@ -220,7 +220,7 @@ SRM = Part(
     dims=(2, 3),
     formula="4C",
 )
-FCA = Part(
+FCA = part(
     id="fca",
     kind="channel",
     build=lambda s: FrequencyChannel(s.channels, s.hidden),
@@ -228,7 +228,7 @@ FCA = Part(
     reduction=16,
     formula="2Ch",
 )
-GCT = Part(
+GCT = part(
     id="gct",
     kind="channel",
     build=lambda s, zero_init: GatedChannelTransformation(s.channels, zero_init=zero_init),
@@ -237,7 +237,7 @@ GCT = Part(
     zero_init=True,
     formula="3C",
 )
-SECOND_ORDER = Part(
+SECOND_ORDER = part(
     id="second_order",
     kind="channel",
     build=lambda s: SecondOrder(s.channels, s.hidden, s.dims),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from spaces.attention.pairs import channel_shuffle
 from spaces.attention.parts import Gate, GroupNorm, conv, keep_format, mean, mean_along
-from spaces.attention.registry import AttentionType, Part, register
+from spaces.attention.registry import AttentionType, Fit, part, register
 
 
 def fitting(number: int, limit: int) -> int:
@@ -125,35 +125,32 @@ def divides(channels: int, hidden: int, groups: int) -> str:
     return "" if channels % groups == 0 else f"g must divide C = {channels}"
 
 
-SHUFFLE = Part(
+SHUFFLE = part(
     id="shuffle_attention",
     kind="whole",
     build=lambda s: ShuffleAttention(s.channels, s.groups),
     params=lambda s: 3 * s.channels // s.groups,
     groups=lambda channels: fitting(channels // 2, 64),
-    groups_fit=halves_fit,
-    groups_rule="2g divides C",
+    fits={"groups": Fit("2g divides C", halves_fit)},
     formula="3C/g",
 )
-SGE = Part(
+SGE = part(
     id="sge",
     kind="spatial",
     build=lambda s: SpatialGroupEnhance(s.groups),
     params=lambda s: 2 * s.groups,
     groups=lambda channels: fitting(channels, 64),
-    groups_fit=divides,
-    groups_rule="g divides C",
+    fits={"groups": Fit("g divides C", divides)},
     dims=(2, 3),
     formula="2g",
 )
-EMA = Part(
+EMA = part(
     id="ema",
     kind="whole",
     build=lambda s: EfficientMultiScale(s.channels, s.groups),
     params=lambda s: 10 * (s.channels // s.groups) ** 2 + 4 * (s.channels // s.groups),
     groups=lambda channels: fitting(channels, 32),
-    groups_fit=divides,
-    groups_rule="g divides C",
+    fits={"groups": Fit("g divides C", divides)},
     formula="10q² + 4q, q = C/g",
 )
 

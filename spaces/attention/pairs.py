@@ -4,15 +4,13 @@ Each is five lines of registry over two parts and one composition (parts.py); ei
 Shapes as in parts.py.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spaces.attention.channel import SE_PART, EfficientChannel, eca_kernel, mlp_params
 from spaces.attention.parts import BatchNorm, Gate, ParallelMax, ParallelSum, conv, like, mean, peak, space
-from spaces.attention.registry import AttentionType, Fusion, Part, Sizes, register
+from spaces.attention.registry import AttentionType, Fit, Fusion, Sizes, part, register
 
 
 class CbamChannel(Gate):
@@ -203,7 +201,7 @@ def _gam_spatial_params(s: Sizes) -> int:
     return weights + 3 * (s.hidden + s.channels)
 
 
-CBAM_CHANNEL = Part(
+CBAM_CHANNEL = part(
     id="cbam_channel",
     kind="channel",
     build=lambda s: CbamChannel(s.channels, s.hidden),
@@ -212,7 +210,7 @@ CBAM_CHANNEL = Part(
     dims=(2, 3),
     formula="2Ch + h + C",
 )
-CBAM_SPATIAL = Part(
+CBAM_SPATIAL = part(
     id="cbam_spatial",
     kind="spatial",
     build=lambda s: PooledSpatial(s.kernel, s.dims),
@@ -221,7 +219,7 @@ CBAM_SPATIAL = Part(
     dims=(2, 3),
     formula="2k² + 2",
 )
-BAM_CHANNEL = Part(
+BAM_CHANNEL = part(
     id="bam_channel",
     kind="channel",
     build=lambda s: BamChannel(s.channels, s.hidden),
@@ -230,7 +228,7 @@ BAM_CHANNEL = Part(
     dims=(2, 3),
     formula="2Ch + 3h + C",
 )
-BAM_SPATIAL = Part(
+BAM_SPATIAL = part(
     id="bam_spatial",
     kind="spatial",
     build=lambda s: BamSpatial(s.channels, s.hidden, s.kernel, s.dims),
@@ -240,7 +238,7 @@ BAM_SPATIAL = Part(
     dims=(2, 3),
     formula="Ch + 2k²h² + 10h + 1",
 )
-GAM_CHANNEL = Part(
+GAM_CHANNEL = part(
     id="gam_channel",
     kind="channel",
     build=lambda s, channel_gate: GamChannel(s.channels, s.hidden, s.dims, channel_gate),
@@ -250,7 +248,7 @@ GAM_CHANNEL = Part(
     dims=(2, 3),
     formula="2Ch + h + C",
 )
-GAM_SPATIAL = Part(
+GAM_SPATIAL = part(
     id="gam_spatial",
     kind="spatial",
     build=lambda s: GamSpatial(s.channels, s.hidden, s.kernel, s.groups, s.dims),
@@ -258,12 +256,11 @@ GAM_SPATIAL = Part(
     reduction=4,
     kernel=7,
     groups=1,
-    groups_fit=both_divisible,
-    groups_rule="g divides C and h",
+    fits={"groups": Fit("g divides C and h", both_divisible)},
     dims=(2, 3),
     formula="2Chk²/g + 3h + 3C",
 )
-AAM_CHANNEL = Part(
+AAM_CHANNEL = part(
     id="aam_channel",
     kind="channel",
     build=lambda s: EfficientChannel(s.kernel, pool="max"),
@@ -272,7 +269,7 @@ AAM_CHANNEL = Part(
     dims=(2, 3),
     formula="k_c",
 )
-AAM_SPATIAL = Part(
+AAM_SPATIAL = part(
     id="aam_spatial",
     kind="spatial",
     build=lambda s: PooledSpatial(s.kernel, s.dims, norm=False, mean_first=True),
@@ -281,8 +278,8 @@ AAM_SPATIAL = Part(
     dims=(2, 3),
     formula="2k²",
 )
-SCSE_CHANNEL = replace(SE_PART, reduction=2)
-SCSE_SPATIAL = Part(
+SCSE_CHANNEL = SE_PART.with_genes(reduction=2)
+SCSE_SPATIAL = part(
     id="scse_spatial",
     kind="spatial",
     build=lambda s: ScseSpatial(s.channels, s.dims),
@@ -290,8 +287,8 @@ SCSE_SPATIAL = Part(
     dims=(2, 3),
     formula="C + 1",
 )
-GALA_CHANNEL = replace(SE_PART, reduction=4)
-GALA_SPATIAL = Part(
+GALA_CHANNEL = SE_PART.with_genes(reduction=4)
+GALA_SPATIAL = part(
     id="gala_spatial",
     kind="spatial",
     build=lambda s: GalaSpatial(s.channels, s.hidden, s.kernel, s.dims),

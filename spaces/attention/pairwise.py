@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spaces.attention.parts import conv, keep_format, like, slow_half
-from spaces.attention.registry import SUM, AttentionType, Part, Sizes, register
+from spaces.attention.registry import SUM, AttentionType, Sizes, part, register
 
 PointConv = nn.Conv2d | nn.Conv3d  # with a kernel of 1
 
@@ -262,7 +262,7 @@ def _augmented_params(s: Sizes) -> int:
 
 
 HEADS = (4, 1, 2, 8, 16)
-A2 = Part(
+A2 = part(
     id="double_attention",
     kind="whole",
     build=lambda s: DoubleAttention(s.channels, s.hidden, s.dims),
@@ -271,7 +271,7 @@ A2 = Part(
     dims=(2, 3),
     formula="C(m + 2n) + m + 2n + mC + C, m = n = h",
 )
-NON_LOCAL = Part(
+NON_LOCAL = part(
     id="non_local",
     kind="whole",
     build=lambda s, zero_init: NonLocal(s.channels, s.hidden, s.dims, zero_init),
@@ -281,7 +281,7 @@ NON_LOCAL = Part(
     zero_init=True,
     formula="4Ch + 3h + C",
 )
-SELF_ATTENTION = Part(
+SELF_ATTENTION = part(
     id="self_attention",
     kind="whole",
     build=lambda s, heads, position: SelfAttention(s.channels, s.hidden, s.dims, heads, position),
@@ -291,7 +291,7 @@ SELF_ATTENTION = Part(
     dims=(2, 3),
     formula="4Ch + 3h + C",
 )
-AUGMENTED_CONV = Part(
+AUGMENTED_CONV = part(
     id="augmented_conv",
     kind="whole",
     build=lambda s, heads: AugmentedConv(s.channels, s.hidden, heads),
@@ -300,7 +300,7 @@ AUGMENTED_CONV = Part(
     flags={"heads": HEADS},
     formula="9C(C - h) + C - h + 3Ch + 4h + h² + 54h/n, n = gcd(h, 4) heads",
 )
-DUAL_CHANNEL = Part(
+DUAL_CHANNEL = part(
     id="dual_channel",
     kind="channel",
     build=lambda s, zero_init: DualChannel(zero_init),
@@ -310,7 +310,7 @@ DUAL_CHANNEL = Part(
     gated=False,
     formula="1",
 )
-DUAL_POSITION = Part(
+DUAL_POSITION = part(
     id="dual_position",
     kind="spatial",
     build=lambda s, zero_init: DualPosition(s.channels, s.hidden, s.dims, zero_init),
@@ -321,7 +321,7 @@ DUAL_POSITION = Part(
     gated=False,
     formula="C² + C + 2Ch + 2h + 1",
 )
-GLOBAL_CONTEXT = Part(
+GLOBAL_CONTEXT = part(
     id="global_context",
     kind="whole",
     build=lambda s, zero_init: GlobalContext(s.channels, s.hidden, s.dims, zero_init),

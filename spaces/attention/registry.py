@@ -5,20 +5,24 @@ spatial part of B. This file is the one place where genes are resolved, so that 
 compares and what `create_attention` builds cannot differ.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from torch import nn
 
+from spaces.attention.genes import BY_NAME, Value
 from spaces.attention.parts import IdentityStart, ParallelSum, Series
+from spaces.deprecated import renamed
 from spaces.errors import UsageError, unknown
 
-GENES = ("reduction", "kernel", "groups", "arrangement")
-ARRANGEMENTS = ("series", "parallel")
-REDUCTIONS = (2, 4, 8, 16, 32)
-GROUPS = (1, 2, 4, 8, 16, 32, 64)
+# The two genes that no part is built with: of r a part sees the hidden width, and the arrangement is the type's.
+REDUCTION, ARRANGEMENT = "reduction", "arrangement"
+BUILT_WITH = tuple(name for name in BY_NAME if name not in (REDUCTION, ARRANGEMENT))
+
+Default = Value | Callable[[int], int]  # of a gene: a value, or a rule over the channels
 
 
 def hidden_width(channels: int, reduction: int) -> int:
@@ -28,60 +32,108 @@ def hidden_width(channels: int, reduction: int) -> int:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What one part is built with at C channels; None where the part has no such gene."""
+    """What one part is built with at C channels: the hidden width h, and each gene of the part by its name (``s.kernel``).
+
+    ``hidden`` is 0 where the part has no reduction. ``values`` holds the genes but the reduction, which acts through h.
+    """
 
     channels: int
     hidden: int
-    kernel: int
-    groups: int
+    values: Mapping[str, Value]
     dims: int = 2
+
+    def __getattr__(self, gene: str) -> Any:
+        values = vars(self).get("values", {})  # empty while a copy is being made
+        if gene in values:
+            return values[gene]
+        raise AttributeError(f"this part is not built with {gene!r}; it is with {', '.join(values) or 'no gene'}")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """When a number fits the sizes of a part: in words (``rule``), and ``refusal(C, h, value)``, "" where it does."""
+
+    rule: str
+    refusal: Callable[[int, int, int], str]
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part: how to build and count it, and its genes with their published defaults.
-
-    A gene is absent when its default is None; a default that is a function of C is adaptive (ECA's kernel).
-    `groups_fit` says why g groups do not fit (C, h), or "" when they do; `groups_rule` says when they do. `flags` are
-    variants that published code has and that are no genes: name -> valid values, the default first. `zero_init` tells
-    that the published initialisation makes the part the identity, and that `build` takes `zero_init=False` to start
-    otherwise. `gated` is False for a part that adds to x instead of gating it (DANet).
-    """
+    """One part of a type: how to build and count it, and its genes. Made by `part`, which says what the fields are."""
 
     id: str
     kind: str
     build: Callable[..., nn.Module]
     params: Callable[[Sizes], int]
-    reduction: int | None = None
+    genes: Mapping[str, Default] = field(default_factory=dict, hash=False)
     hidden: Callable[[int, int], int] = hidden_width
-    kernel: int | Callable[[int], int] | None = None
-    kernels: tuple[int, ...] = (3, 5, 7, 9)
-    kernels_only: bool = False
-    groups: int | Callable[[int], int] | None = None
-    groups_fit: Callable[[int, int, int], str] = lambda channels, hidden, groups: ""
-    groups_rule: str = ""
+    only: Mapping[str, tuple[Value, ...]] = field(default_factory=dict, hash=False)
+    fits: Mapping[str, Fit] = field(default_factory=dict, hash=False)
     flags: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, hash=False)
     dims: tuple[int, ...] = (2,)
     zero_init: bool = False
     gated: bool = True
     formula: str = ""
 
-    def has(self, gene: str) -> bool:
-        return getattr(self, gene, None) is not None
+    def with_genes(self, **defaults: Default) -> "Part":
+        """The same part with other published defaults."""
+        return replace(self, genes={**self.genes, **defaults})
 
-    def sizes(self, channels: int, genes: Mapping[str, int | None], dims: int = 2) -> Sizes:
-        """Gene values as built: None becomes the default, r becomes h after its floor, adaptive rules are applied."""
+    def default(self, gene: str, channels: int) -> Value:
+        """The published value at C channels, where that is a rule by applying it."""
+        default = self.genes[gene]
+        return default(channels) if callable(default) else default
 
-        def value(gene: str) -> int:
-            given, default = genes.get(gene), getattr(self, gene)
-            if default is None:
-                return 0
-            if given is not None:
-                return given
-            return int(default(channels) if callable(default) else default)
+    def sizes(self, channels: int, genes: Mapping[str, Value], dims: int = 2) -> Sizes:
+        """What is built with these values, and with the defaults of the genes that are not given."""
+        values = {gene: genes[gene] if gene in genes else self.default(gene, channels) for gene in self.genes}
+        hidden = self.hidden(channels, int(values.pop(REDUCTION))) if REDUCTION in values else 0
+        return Sizes(channels, hidden, values, dims)
 
-        hidden = self.hidden(channels, value("reduction")) if self.has("reduction") else 0
-        return Sizes(channels, hidden, value("kernel"), value("groups"), dims)
+
+def part(
+    id: str,
+    kind: str,
+    build: Callable[..., nn.Module],
+    params: Callable[[Sizes], int],
+    *,
+    hidden: Callable[[int, int], int] = hidden_width,
+    only: Mapping[str, tuple[Value, ...]] | None = None,
+    fits: Mapping[str, Fit] | None = None,
+    flags: Mapping[str, tuple[Any, ...]] | None = None,
+    dims: tuple[int, ...] = (2,),
+    zero_init: bool = False,
+    gated: bool = True,
+    formula: str = "",
+    **genes: Default,
+) -> Part:
+    """One part of an attention type, with its genes by name and their published defaults: ``reduction=16, kernel=7``.
+
+    A default that is a function of C is a rule (ECA's kernel). A gene that is not given is one that the part does not have.
+
+    Args:
+        id: a name of its own; parts with the same id and the same sizes are the same module.
+        kind: "channel", "spatial", or "whole" for a type that cannot be taken apart.
+        build: the module for given `Sizes`, and for one value of each flag by keyword.
+        params: the number of its parameters, with the default of each flag.
+        hidden: the hidden width h of C and r.
+        only: the values of a gene, where there are no others.
+        fits: for a gene of numbers, when a number fits C and h.
+        flags: variants that published code has and that are no genes, name -> valid values, the default first.
+        dims: 2 for maps, 3 for volumes.
+        zero_init: the published initialisation makes the part the identity; `build` then takes `zero_init=False` too.
+        gated: False for a part that adds to x instead of gating it (DANet).
+        formula: the number of parameters in words, in C, h, k and g.
+
+    Raises:
+        UsageError: a gene that the table of genes does not hold.
+    """
+    for gene in genes:
+        if gene not in BY_NAME or gene == ARRANGEMENT:
+            raise unknown("gene of a part", gene, [name for name in BY_NAME if name != ARRANGEMENT])
+    return Part(
+        id, kind, build, params, genes, hidden, only or {}, fits or {}, flags or {}, dims, zero_init, gated, formula
+    )
 
 
 @dataclass(frozen=True)
@@ -102,11 +154,11 @@ SUM = Fusion("sum", lambda channel, spatial, channels: ParallelSum(channel, spat
 class AttentionType:
     """A type of attention or a mix of two: its parts, genes, valid values and closed forms.
 
-    Genes are passed by keyword; None stands for the published default. In two-part types `reduction` goes to every
-    part that has it, `kernel` and `groups` to the spatial part when that has one, else to the channel part (AAM's
-    channel kernel therefore keeps ECA's adaptive rule). `equation` is what it computes, in its default arrangement,
-    `formula` the number of its parameters. In parallel, the fusion is that of the type, and of B in a
-    mix A+B: BAM's and GALA's own rules where both parts are gates, else the sum of the two gated maps.
+    Genes are passed by keyword; None stands for the published default. In two-part types a shared gene (the reduction) goes
+    to every part that has it. Any other gene goes to the spatial part when that has it, else to the channel part; AAM's
+    channel kernel therefore keeps ECA's rule. `equation` is what the type computes, in its default arrangement, and
+    `formula` the number of its parameters. In parallel the fusion is that of the type, and in a mix A+B that of B, BAM's
+    and GALA's own rules where both parts are gates, else the sum of the two gated maps.
     """
 
     name: str
@@ -121,49 +173,59 @@ class AttentionType:
     @property
     def parts(self) -> tuple[str, ...]:
         """("channel",), ("spatial",), ("channel", "spatial") or ("whole",)."""
-        return tuple(part.kind for part in self.members)
+        return tuple(member.kind for member in self.members)
 
-    @property
+    @cached_property
     def genes(self) -> tuple[str, ...]:
         """The genes that change what is built, in the order of the text form."""
-        return tuple(gene for gene in GENES if self._owners(gene) or (gene == "arrangement" and len(self.members) == 2))
+        two = len(self.members) == 2
+        return tuple(name for name in BY_NAME if name in self._owners or (name == ARRANGEMENT and two))
 
     @property
     def dims(self) -> tuple[int, ...]:
         """(2,) for maps only, (2, 3) when volumes work too."""
-        return tuple(dims for dims in (2, 3) if all(dims in part.dims for part in self.members))
+        return tuple(dims for dims in (2, 3) if all(dims in member.dims for member in self.members))
 
     @property
     def flags(self) -> dict[str, tuple[Any, ...]]:
         """Variants of published code that `create_attention` takes by keyword: name -> valid values, default first."""
         merged: dict[str, tuple[Any, ...]] = {}
-        for part in self.members:
-            merged |= part.flags
+        for member in self.members:
+            merged |= member.flags
         return merged | (dict(self.fusion.flags) if len(self.members) == 2 else {})
 
-    def _owners(self, gene: str) -> tuple[Part, ...]:
-        """The parts that a gene's value goes to."""
-        owners = tuple(part for part in self.members if gene != "arrangement" and part.has(gene))
-        return owners if gene == "reduction" else owners[-1:]
+    @property
+    def outside(self) -> bool:
+        """Whether code from outside of `spaces` builds it, so that nothing kept on disk can know what that code is."""
+        return any(package != __name__.partition(".")[0] for package in self.packages)
 
-    def default(self, gene: str) -> int | str | None:
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The top-level packages of the functions that build it."""
+        builders = [member.build for member in self.members]
+        builders += [self.fusion.build] if len(self.members) == 2 else []
+        return tuple(dict.fromkeys(_module(build).partition(".")[0] for build in builders))
+
+    @cached_property
+    def _owners(self) -> dict[str, tuple[Part, ...]]:
+        """The parts that each gene's value goes to."""
+        having = {name: tuple(member for member in self.members if name in member.genes) for name in BY_NAME}
+        return {name: owners if BY_NAME[name].shared else owners[-1:] for name, owners in having.items() if owners}
+
+    def default(self, gene: str) -> Value | None:
         """The published default; None when it depends on C (ECA's kernel), see `resolve`."""
         self._require(gene, None)
-        if gene == "arrangement":
-            return self.arrangement
-        default = getattr(self._owners(gene)[0], gene)
+        default = self.arrangement if gene == ARRANGEMENT else self._owners[gene][0].genes[gene]
         return None if callable(default) else default
 
     def valid(self, gene: str, channels: int) -> tuple[Any, ...]:
         """Sensible values at C channels: each passes `check` beside the other defaults, no two build the same."""
         self._require(gene, None)
-        if gene == "arrangement":
-            return ARRANGEMENTS
-        owner = self._owners(gene)[0]
-        default = self.resolve(channels)[gene]
-        usual = {"reduction": REDUCTIONS, "kernel": owner.kernels, "groups": GROUPS}[gene]
+        usual = self._only(gene) or BY_NAME[gene].usual
+        if not BY_NAME[gene].letter:
+            return usual
         values: dict[tuple[Any, ...], int] = {}
-        for value in (default, *usual):
+        for value in (self.resolve(channels)[gene], *usual):
             try:
                 self.check(channels, **{gene: value})
             except UsageError:
@@ -171,39 +233,29 @@ class AttentionType:
             values.setdefault(self.effective(channels, **{gene: value}), value)
         return tuple(sorted(values.values()))
 
-    def check(
-        self,
-        channels: int,
-        *,
-        reduction: int | None = None,
-        kernel: int | None = None,
-        groups: int | None = None,
-        arrangement: str | None = None,
-    ) -> None:
+    def check_value(self, gene: str, value: object) -> None:
+        """Raise UsageError for a value of a gene that the type cannot have, whatever the channels."""
+        only = self._only(gene)
+        if only and value not in only:
+            raise UsageError(f"{gene} {value} of {self.name}: valid are {', '.join(map(str, only))}")
+        BY_NAME[gene].check(value, self.name)
+
+    def check(self, channels: int, **genes: Value | None) -> None:
         """Raise UsageError for a gene that the type does not have or a value that cannot be built at C channels."""
         if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
             raise UsageError(f"channels must be a whole number of at least 1, not {channels!r}")
-        genes = {"reduction": reduction, "kernel": kernel, "groups": groups, "arrangement": arrangement}
         for gene, value in genes.items():
-            if value is None:
-                continue
-            self._require(gene, value)
-            if gene == "arrangement":
-                if value not in ARRANGEMENTS:
-                    raise unknown("arrangement", value, ARRANGEMENTS)
-            elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UsageError(f"{gene} of {self.name} must be a whole number of at least 1, not {value!r}")
-        if kernel is not None and self._owners("kernel"):
-            part = self._owners("kernel")[0]
-            if part.kernels_only and kernel not in part.kernels:
-                raise UsageError(f"kernel {kernel} of {self.name}: valid are {', '.join(map(str, part.kernels))}")
-            if kernel % 2 == 0:
-                raise UsageError(f"kernel {kernel} of {self.name} is even; valid are odd numbers such as 3, 5, 7")
-        for part, sizes in self._built(channels, genes):
-            if reason := (part.groups_fit(channels, sizes.hidden, sizes.groups) if part.has("groups") else ""):
-                fits = [g for g in range(1, channels + 1) if not part.groups_fit(channels, sizes.hidden, g)]
-                valid = f"valid: {', '.join(map(str, fits))}" if fits else "no group count fits"
-                raise UsageError(f"groups {sizes.groups} of {self.name} at {channels} channels: {reason}; {valid}")
+            if value is not None:
+                self._require(gene, value)
+                self.check_value(gene, value)
+        for member, sizes in self._built(channels, genes):
+            for gene, fit in member.fits.items():
+                if reason := fit.refusal(channels, sizes.hidden, int(sizes.values[gene])):
+                    fitting = [n for n in range(1, channels + 1) if not fit.refusal(channels, sizes.hidden, n)]
+                    valid = f"valid: {', '.join(map(str, fitting))}" if fitting else "none fits"
+                    raise UsageError(
+                        f"{gene} {sizes.values[gene]} of {self.name} at {channels} channels: {reason}; {valid}"
+                    )
 
     def resolve(self, channels: int, **genes: Any) -> dict[str, Any]:
         """Every gene of the type spelled out: the given value, else the default, adaptive rules applied at C."""
@@ -211,29 +263,34 @@ class AttentionType:
         for gene in self.genes:
             if genes.get(gene) is not None:
                 spelled[gene] = genes[gene]
-            elif gene == "arrangement":
+            elif gene == ARRANGEMENT:
                 spelled[gene] = self.arrangement
             else:
-                default = getattr(self._owners(gene)[0], gene)
-                spelled[gene] = default(channels) if callable(default) else default
+                spelled[gene] = self._owners[gene][0].default(gene, channels)
         return spelled
 
     def effective(self, channels: int, **genes: Any) -> tuple[Any, ...]:
-        """What is really built at C channels, hashable: equal exactly when the networks are the same."""
-        built = tuple((part.id, size.hidden, size.kernel, size.groups) for part, size in self._built(channels, genes))
+        """What is really built at C channels, hashable: equal exactly when the networks are the same.
+
+        For each part its id, its hidden width and the other genes, 0 where it has none; then what two parts are joined by.
+        """
+        built = tuple(
+            (member.id, sizes.hidden, *(sizes.values.get(gene, 0) for gene in BUILT_WITH))
+            for member, sizes in self._built(channels, genes)
+        )
         if len(self.members) == 1:
             return built
-        arrangement = genes.get("arrangement") or self.arrangement
+        arrangement = genes.get(ARRANGEMENT) or self.arrangement
         return (*built, self.fusion.id if arrangement == "parallel" else arrangement)
 
     def params(self, channels: int, *, dims: int = 2, **genes: Any) -> int:
         """Parameters in closed form (with default flags and without the scalar of an identity start)."""
-        total = sum(part.params(sizes) for part, sizes in self._built(channels, genes, dims))
-        parallel = len(self.members) == 2 and (genes.get("arrangement") or self.arrangement) == "parallel"
+        total = sum(member.params(sizes) for member, sizes in self._built(channels, genes, dims))
+        parallel = len(self.members) == 2 and (genes.get(ARRANGEMENT) or self.arrangement) == "parallel"
         return total + (self.fusion.params(channels) if parallel else 0)
 
     def build(
-        self, channels: int, *, dims: int = 2, identity_init: bool = False, flags: Mapping[str, Any], **genes: Any
+        self, channels: int, *, dims: int = 2, identity_start: bool = False, flags: Mapping[str, Any], **genes: Any
     ) -> nn.Module:
         """The module; use `create_attention`, which checks what it is given."""
 
@@ -241,16 +298,16 @@ class AttentionType:
             return {name: flags.get(name, values[0]) for name, values in declared.items()}
 
         modules = []
-        for part, sizes in self._built(channels, genes, dims):
-            extra = {"zero_init": not identity_init} if part.zero_init else {}
-            modules.append(part.build(sizes, **chosen(part.flags), **extra))
+        for member, sizes in self._built(channels, genes, dims):
+            extra = {"zero_init": not identity_start} if member.zero_init else {}
+            modules.append(member.build(sizes, **chosen(member.flags), **extra))
         if len(modules) == 1:
             module = modules[0]
-        elif (genes.get("arrangement") or self.arrangement) == "series":
+        elif (genes.get(ARRANGEMENT) or self.arrangement) == "series":
             module = Series(*modules)
         else:
             module = self.fusion.build(*modules, channels, **chosen(self.fusion.flags))
-        return IdentityStart(module) if identity_init else module
+        return IdentityStart(module) if identity_start else module
 
     def to_dict(self) -> dict[str, Any]:
         """Everything about the type in JSON's own types."""
@@ -269,24 +326,26 @@ class AttentionType:
             "flags": {name: list(values) for name, values in self.flags.items()},
         }
 
+    def _only(self, gene: str) -> tuple[Value, ...]:
+        """The values of a gene where its part has no others, else none."""
+        return next((owner.only[gene] for owner in self._owners.get(gene, ()) if gene in owner.only), ())
+
     def _rule(self, gene: str) -> str:
         """The valid values of a gene in words; `valid` lists the usual ones of them at C channels."""
-        if gene == "arrangement":
-            return ", ".join(ARRANGEMENTS)
-        part = self._owners(gene)[0]
-        usual = ", ".join(map(str, {"reduction": REDUCTIONS, "kernel": part.kernels, "groups": GROUPS}[gene]))
-        if gene == "kernel" and part.kernels_only:
+        only = self._only(gene)
+        usual = ", ".join(map(str, only or BY_NAME[gene].usual))
+        if only or not BY_NAME[gene].letter:
             return usual
-        every = {"reduction": "whole numbers from 1", "kernel": "odd numbers", "groups": part.groups_rule}[gene]
-        return f"{every}; usual: {usual}"
+        fits = [owner.fits[gene].rule for owner in self._owners[gene] if gene in owner.fits]
+        return f"{', '.join(fits) or BY_NAME[gene].rule}; usual: {usual}"
 
     def _built(self, channels: int, genes: Mapping[str, Any], dims: int = 2) -> tuple[tuple[Part, Sizes], ...]:
         """Every part with the sizes that the genes give it."""
         spelled = self.resolve(channels, **genes)
         built = []
-        for part in self.members:
-            own = {gene: spelled[gene] for gene in self.genes if part in self._owners(gene)}
-            built.append((part, part.sizes(channels, own, dims)))
+        for member in self.members:
+            own = {gene: spelled[gene] for gene, owners in self._owners.items() if member in owners}
+            built.append((member, member.sizes(channels, own, dims)))
         return tuple(built)
 
     def _require(self, gene: str, value: object) -> None:
@@ -295,6 +354,13 @@ class AttentionType:
             return
         given = gene if value is None else f"{gene}={value}"
         raise UsageError(f"{self.name} has no gene {given}; its genes: {', '.join(self.genes) or 'none'}")
+
+
+def _module(build: Callable[..., nn.Module]) -> str:
+    """The module that a builder is written in."""
+    while isinstance(build, functools.partial):
+        build = build.func
+    return build.__module__
 
 
 _TYPES: dict[str, AttentionType] = {}
@@ -317,23 +383,23 @@ def list_attentions() -> list[str]:
 def attention_type(name: str) -> AttentionType:
     """The type of that name, or the mix `A+B`. Raises UsageError with the valid names."""
     first, plus, second = name.partition("+")
-    for part in (first, second) if plus else (first,):
-        if part not in _TYPES:
-            raise unknown("attention type", part, list_attentions())
+    for one in (first, second) if plus else (first,):
+        if one not in _TYPES:
+            raise unknown("attention type", one, list_attentions())
     return _mix(_TYPES[first], _TYPES[second]) if plus else _TYPES[first]
 
 
 def _mix(a: AttentionType, b: AttentionType) -> AttentionType:
     """The channel part of A with the spatial part of B, in series unless said otherwise."""
 
-    def part(kind: AttentionType, wanted: str) -> Part:
+    def taken(kind: AttentionType, wanted: str) -> Part:
         for member in kind.members:
             if member.kind == wanted:
                 return member
         having = [name for name in list_attentions() if wanted in _TYPES[name].parts]
         raise UsageError(f"{kind.name} has no {wanted} part to mix; types with one: {', '.join(having)}")
 
-    members = (part(a, "channel"), part(b, "spatial"))
+    members = (taken(a, "channel"), taken(b, "spatial"))
     mixed = AttentionType(
         name=f"{a.name}+{b.name}",
         members=members,
@@ -343,7 +409,7 @@ def _mix(a: AttentionType, b: AttentionType) -> AttentionType:
         fusion=b.fusion if all(member.gated for member in members) else SUM,
         equation=f"the channel part of {a.name}, the spatial part of {b.name}",
     )
-    unused = tuple(gene for gene in GENES if gene in (*a.genes, *b.genes) and gene not in mixed.genes)
+    unused = tuple(gene for gene in BY_NAME if gene in (*a.genes, *b.genes) and gene not in mixed.genes)
     return replace(mixed, ignored=unused)
 
 
@@ -351,30 +417,30 @@ def create_attention(
     name: str,
     channels: int,
     *,
-    reduction: int | None = None,
-    kernel: int | None = None,
-    groups: int | None = None,
-    arrangement: str | None = None,
-    identity_init: bool = False,
+    identity_start: bool = False,
     dims: int = 2,
-    **flags: Any,
+    identity_init: bool | None = None,
+    **genes_and_flags: Any,
 ) -> nn.Module:
-    """Build an attention module, (B, C, H, W) -> (B, C, H, W), by the name of its type or of a mix `A+B`.
+    """Build an attention module by the name of its type or of a mix `A+B`: (B, C, H, W) -> (B, C, H, W).
 
     Args:
         name: one of `list_attentions()`, or two of them joined by "+".
         channels: C of the maps it will see; H and W are free.
-        reduction, kernel, groups, arrangement: the genes; None is the published default.
-        identity_init: start as the exact identity, `x + g * (f(x) - x)` with a learnable g = 0.
+        identity_start: start as the exact identity, `x + g * (f(x) - x)` with a learnable g = 0.
         dims: 3 for volumes (B, C, D, H, W), where the type allows it.
-        flags: variants of the type found in published code, see `attention_type(name).flags`.
+        identity_init: deprecated; the former name of `identity_start`.
+        genes_and_flags: the genes of the type by name (`reduction`, `kernel`, `groups`, `arrangement` ...), where None is the
+            published default; and variants found in published code, see `attention_type(name).flags`.
 
     Raises:
         UsageError: an unknown type or flag, a gene the type does not have, a value that cannot be built.
     """
+    identity_start = renamed("identity_init", identity_init, "identity_start", identity_start)
     kind = attention_type(name)
-    genes = {"reduction": reduction, "kernel": kernel, "groups": groups, "arrangement": arrangement}
-    kind.check(channels, **genes)  # type: ignore[arg-type]
+    genes = {key: value for key, value in genes_and_flags.items() if key in BY_NAME}
+    flags = {key: value for key, value in genes_and_flags.items() if key not in BY_NAME}
+    kind.check(channels, **genes)
     if dims not in kind.dims:
         raise UsageError(f"dims={dims!r} of {name}; valid: {', '.join(map(str, kind.dims))}")
     for flag, value in flags.items():
@@ -382,4 +448,4 @@ def create_attention(
             raise UsageError(f"{name} has no flag {flag!r}; its flags: {', '.join(kind.flags) or 'none'}")
         if value not in kind.flags[flag]:
             raise UsageError(f"{flag}={value!r} of {name}; valid: {', '.join(map(str, kind.flags[flag]))}")
-    return kind.build(channels, dims=dims, identity_init=identity_init, flags=flags, **genes)
+    return kind.build(channels, dims=dims, identity_start=identity_start, flags=flags, **genes)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from spaces.attention.channel import mlp_params
 from spaces.attention.parts import BatchNorm, Gate, conv, mean, space
-from spaces.attention.registry import AttentionType, Part, Sizes, register
+from spaces.attention.registry import AttentionType, Sizes, part, register
 
 
 class PixelAttention(Gate):
@@ -109,7 +109,7 @@ def _lska_params(s: Sizes) -> int:
     return s.channels**2 + s.channels + 2 * (local + 1 + far + 1) * s.channels
 
 
-PIXEL = Part(
+PIXEL = part(
     id="pixel_attention",
     kind="spatial",
     build=lambda s, single_map: PixelAttention(s.channels, s.dims, single_map),
@@ -118,7 +118,7 @@ PIXEL = Part(
     dims=(2, 3),
     formula="C² + C",
 )
-SIMAM = Part(
+SIMAM = part(
     id="simam",
     kind="whole",
     build=lambda s: SimAM(),
@@ -126,17 +126,16 @@ SIMAM = Part(
     dims=(2, 3),
     formula="0",
 )
-LSKA = Part(
+LSKA = part(
     id="lska",
     kind="spatial",
     build=lambda s: LargeSeparableKernel(s.channels, s.kernel),
     params=_lska_params,
     kernel=7,
-    kernels=tuple(LSKA_KERNELS),
-    kernels_only=True,
+    only={"kernel": tuple(LSKA_KERNELS)},
     formula="C² + 17C at k = 7, + 21C at 11, + 29C at 23, + 37C at 35",
 )
-GE_PLUS = Part(
+GE_PLUS = part(
     id="gather_excite",
     kind="whole",
     build=lambda s, extent: GatherExcite(s.channels, s.hidden, extent, learned=True),
@@ -145,7 +144,7 @@ GE_PLUS = Part(
     flags={"extent": (8, 2, 4)},
     formula="33C + 2Ch + h + C (11C log2 e gathers; e = 8)",
 )
-GE_THETA = Part(
+GE_THETA = part(
     id="gather_excite_theta",
     kind="whole",
     build=lambda s, extent: GatherExcite(s.channels, 0, extent, learned=True),
@@ -153,7 +152,7 @@ GE_THETA = Part(
     flags={"extent": (8, 2, 4)},
     formula="33C (11C log2 e; e = 8)",
 )
-GE_MINUS = Part(
+GE_MINUS = part(
     id="gather_excite_minus",
     kind="whole",
     build=lambda s, extent: GatherExcite(s.channels, 0, extent, learned=False),

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spaces.attention.parts import BatchNorm, Gate, conv, keep_format
-from spaces.attention.registry import AttentionType, Part, register
+from spaces.attention.registry import AttentionType, part, register
 
 POOLED = 4  # the localisation head of the spatial transformer reads a grid of 4 x 4, whatever the map
 
@@ -71,7 +71,7 @@ class ResidualAttention(Gate):
         return 1 + torch.sigmoid(logits)
 
 
-STN = Part(
+STN = part(
     id="spatial_transformer",
     kind="whole",
     build=lambda s, zero_init: SpatialTransformer(s.channels, s.hidden, zero_init),
@@ -80,7 +80,7 @@ STN = Part(
     zero_init=True,
     formula="Ch + 97h + 6",
 )
-RESIDUAL = Part(
+RESIDUAL = part(
     id="residual_attention",
     kind="whole",
     build=lambda s: ResidualAttention(s.channels, s.hidden),

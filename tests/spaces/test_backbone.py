@@ -90,11 +90,11 @@ def test_nothing_is_lost(family, tmp_path):
     state = plain.state_dict()
     torch.save({"state_dict": state}, tmp_path / "checkpoint.pth")
     arch = mixed(name)
-    after = build_model(arch, 7, pretrained=tmp_path / "checkpoint.pth", identity_init=True).eval()
+    after = build_model(arch, 7, pretrained=tmp_path / "checkpoint.pth", identity_start=True).eval()
     x_BCHW = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         logits_BK = plain(x_BCHW)
-        insert_attention(plain, arch, identity_init=True)
+        insert_attention(plain, arch, identity_start=True)
         for model in (plain.eval(), after):
             placed = model.state_dict()
             assert all(torch.equal(placed[key], value) for key, value in state.items())

@@ -1,5 +1,8 @@
 """Placements and architectures: what parses, what is refused, and that equal networks have equal texts."""
 
+import copy
+import pickle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,6 +103,33 @@ def test_a_mistake_gets_one_line_that_names_it(text: str, words: list[str]) -> N
 
 def test_the_key_is_stable_across_processes_and_versions() -> None:
     assert Architecture.parse("resnet50:none,none,none,none").key == "3ebb0d1dd309c513"
+
+
+@pytest.mark.parametrize(
+    ("placement", "text", "shown"),
+    [
+        (Placement("none", reduction=4, site="slot"), "none", "'none', None, None, None, None, None"),
+        (Placement("eca"), "eca", "'eca', None, None, None, None, None"),
+        (Placement("se", reduction=16, site="slot"), "se-r16@slot", "'se', 16, None, None, None, 'slot'"),
+        (Placement("gam", groups=4), "gam-r4-k7-g4-series", "'gam', 4, 7, 4, 'series', None"),
+        (Placement("eca+cbam", reduction=8), "eca+cbam-k7-series", "'eca+cbam', None, 7, None, 'series', None"),
+    ],
+)
+def test_text_and_repr_stay(placement: Placement, text: str, shown: str) -> None:
+    """Stores hold the one, and identities in them hash the other."""
+    names = ("type", "reduction", "kernel", "groups", "arrangement", "site")
+    assert str(placement) == text
+    assert repr(placement) == f"Placement({', '.join(map('='.join, zip(names, shown.split(', '), strict=True)))})"
+    assert [repr(getattr(placement, name)) for name in names] == shown.split(", ")
+    assert pickle.loads(pickle.dumps(placement)) == placement
+    assert hash(copy.deepcopy(placement)) == hash(placement)
+
+
+def test_a_placement_takes_the_genes_of_the_table_only() -> None:
+    with pytest.raises(UsageError, match=r"unknown gene 'ratio'; valid: reduction, kernel, groups, arrangement"):
+        Placement("se", ratio=4)
+    with pytest.raises(AttributeError, match="ratio"):
+        _ = Placement("se").ratio
 
 
 def test_unknown_keys_of_a_dict_are_refused() -> None:

@@ -1,4 +1,7 @@
-"""SearchSpace: its size, its moves, its features, and that Optuna's conditional parameters reach exactly its members."""
+"""SearchSpace: size, views, what stored runs depend on, and that Optuna's parameters reach exactly its members."""
+
+import hashlib
+import json
 
 import numpy as np
 import optuna
@@ -64,23 +67,58 @@ def test_a_type_without_a_gene_is_never_asked_for_it() -> None:
                 assert {"r", "k", "g", "arrangement"} <= {name.partition("{")[0] for name in asked}
 
 
-@given(seeds)
-def test_moves_stay_in_the_space_and_change_what_they_say(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    first, second = SPACE.sample(rng, 2)
-    assert (SPACE.mutate(rng, first) != first).sum() == 1
-    child = SPACE.crossover(rng, first, second)
-    assert np.all((child == first) | (child == second))
-    near = SPACE.neighbours(first)
-    assert len(near) == sum(SPACE.sizes) - len(SPACE.sizes)
-    assert np.all((near != first).sum(axis=1) == 1)
-
-
-def test_features_tell_all_architectures_apart() -> None:
+def test_gene_codes_tell_all_architectures_apart() -> None:
     small = SearchSpace.build("resnet18", ["none", "se", "eca"], reductions=[4, 16], stages={3: ["none"], 4: ["none"]})
-    features = small.encode(small.all_indices())
-    assert len(np.unique(features, axis=0)) == small.size == 16
-    assert set(np.unique(features)) == {0.0, 1.0}
+    assert len(np.unique(small.genes(small.all_indices()), axis=0)) == small.size == 16
+
+
+# Rules over the channels, lists, single values and words. What is expected of it below is what stored runs hold.
+PINNED = SearchSpace.build(
+    "resnet18",
+    ["eca", "eca-k9", "sge", "gam", "se-r3", "cbam-r5-parallel@stage"],
+    stages={2: ["none", "se-r8@block"], 3: ["sge", "gam-g2", "eca"], 4: ["eca+cbam"]},
+    kernels=[3, 7],
+    arrangements=["series", "parallel"],
+)
+
+
+def test_names_values_and_order_of_parameters_stay() -> None:
+    assert list(PINNED.distributions.items()) == [
+        ("stage1.type", ("eca", "sge", "gam", "se", "cbam")),
+        ("stage1.k", (3, 7, 9)),
+        ("stage1.arrangement", ("series", "parallel")),
+        ("stage1.k{3,7}", (3, 7)),
+        ("stage2.type", ("none", "se")),
+        ("stage3.type", ("sge", "gam", "eca")),
+        ("stage3.k", (3, 7)),
+        ("stage4.arrangement", ("series", "parallel")),
+        ("stage4.k", (3, 7)),
+    ]
+    assert list(PINNED.params([4, 1, 2, 3]).items()) == [
+        ("stage1.type", "gam"),
+        ("stage1.arrangement", "series"),
+        ("stage1.k{3,7}", 3),
+        ("stage2.type", "se"),
+        ("stage3.type", "eca"),
+        ("stage3.k", 3),
+        ("stage4.arrangement", "parallel"),
+        ("stage4.k", 7),
+    ]
+
+
+def test_gene_codes_stay() -> None:
+    """Per stage: type, site, arrangement, r, k, g."""
+    assert PINNED.genes(np.array([[4, 1, 2, 3]])).reshape(4, 6).tolist() == [
+        [2, 0, 0, 1, 0, 0],
+        [1, 0, -1, 0, -1, -1],
+        [2, 0, -1, -1, 0, -1],
+        [0, 0, 1, -1, 1, -1],
+    ]
+
+
+def test_what_identities_hash_stays() -> None:
+    assert hashlib.sha256(repr(SPACE.choices).encode()).hexdigest()[:16] == "17109c1713e4fc89"
+    assert hashlib.sha256(json.dumps(list(SPACE.distributions.items())).encode()).hexdigest()[:16] == "08d12dc292ea557d"
 
 
 def test_what_is_not_in_the_space_is_refused_by_name() -> None:
@@ -90,3 +128,5 @@ def test_what_is_not_in_the_space_is_refused_by_name() -> None:
         SearchSpace.build("resnet18", ["none"], stages={5: ["se"]})
     with pytest.raises(UsageError, match="valid"):
         SearchSpace.build("resnet18", ["nothing"])
+    with pytest.raises(UsageError, match=r"'kernel'.*did you mean 'kernels'"):
+        SearchSpace.build("resnet18", ["eca"], kernel=[3])

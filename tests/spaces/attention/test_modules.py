@@ -52,11 +52,11 @@ def image(batch: int = 2, height: int = 6, width: int = 5, seed: int = 2) -> Ten
 @every_case
 def test_identity_start_is_exact_and_learns(name: str, options: dict[str, Any]) -> None:
     for train in (True, False):
-        module = build(name, options, identity_init=True).train(train)
+        module = build(name, options, identity_start=True).train(train)
         assert isinstance(module, IdentityStart)
         for x in (image(), image(1, 1, 1), 100 * image(1, 3, 7)):
             assert torch.equal(module(x).view(torch.int32), x.view(torch.int32))
-    module = build(name, options, identity_init=True)
+    module = build(name, options, identity_start=True)
     optimiser = torch.optim.SGD(module.parameters(), lr=0.1)
     target = image(seed=3)
     (module(image()) - target).square().mean().backward()
@@ -72,7 +72,7 @@ def test_identity_start_is_exact_and_learns(name: str, options: dict[str, Any]) 
 @pytest.mark.parametrize("name", [name for name in NAMES if 3 in attention_type(name).dims])
 def test_volumes_start_as_the_identity_and_learn(name: str) -> None:
     volume = torch.randn(2, C, 3, 4, 5, generator=torch.Generator().manual_seed(2))
-    module = build(name, {}, identity_init=True, dims=3)
+    module = build(name, {}, identity_start=True, dims=3)
     assert torch.equal(module(volume), volume)
     module(volume).mul(volume.roll(1, 0)).sum().backward()
     assert module.blend.grad.abs() > 0

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from spaces.attention import attention_type, create_attention, list_attentions
+from spaces import Architecture, build_model
+from spaces.attention import IdentityStart, attention_type, create_attention, list_attentions, part
 from spaces.errors import UsageError
 
 CHANNELS = (16, 64, 96, 256)
@@ -185,7 +187,7 @@ def test_genes_of_mixes() -> None:
         (lambda: create_attention("se", 0), ["channels", "0"]),
         (lambda: create_attention("gam", 64, groups=3), ["groups 3 of gam at 64", "h = 16", "1, 2, 4, 8, 16"]),
         (lambda: create_attention("ema", 24, groups=16), ["groups 16 of ema at 24", "1, 2, 3, 4, 6, 8, 12, 24"]),
-        (lambda: create_attention("shuffle_attention", 9), ["shuffle_attention at 9", "no group count fits"]),
+        (lambda: create_attention("shuffle_attention", 9), ["shuffle_attention at 9", "none fits"]),
         (lambda: create_attention("se", 64, heads=4), ["se has no flag 'heads'", "bias"]),
         (lambda: create_attention("bam", 64, fusion="mean"), ["fusion='mean' of bam", "sum, product"]),
         (lambda: create_attention("coordinate", 64, dims=3), ["dims=3 of coordinate", "2"]),
@@ -198,6 +200,22 @@ def test_refuses_with_the_valid_choices(call: Any, words: list[str]) -> None:
     message = str(error.value)
     assert "\n" not in message
     assert all(word in message for word in words), message
+
+
+def test_the_former_name_of_the_identity_start_still_works() -> None:
+    with pytest.warns(DeprecationWarning, match="identity_init is now called identity_start"):
+        old = create_attention("se", 8, identity_init=True)
+    assert isinstance(old, IdentityStart)
+    arch = Architecture.parse("attune_tiny:se,none,none")
+    with pytest.warns(DeprecationWarning, match="identity_start") as warned:
+        network = build_model(arch, 10, identity_init=True)
+    assert warned[0].filename == __file__
+    assert any(isinstance(module, IdentityStart) for module in network.modules())
+
+
+def test_a_part_has_the_genes_of_the_table_only() -> None:
+    with pytest.raises(UsageError, match=r"gene of a part 'kernels'.*did you mean 'kernel'"):
+        part("toy", "whole", nn.Identity, lambda s: 0, kernels=3)
 
 
 @pytest.mark.parametrize("name", [*list_attentions(), "eca+cbam"])
