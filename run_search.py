@@ -134,7 +134,7 @@ def analyze(
         for run in runs:
             train_again(run, confirm, baselines=names)
     if latency:
-        from search.analysis.report import measure_latencies
+        from search.analysis.latencies import measure_latencies
 
         for run in runs:
             measure_latencies(run)
@@ -157,7 +157,7 @@ def export(
         list[str] | None,
         typer.Option(
             "--format",
-            help="spec, safetensors, python, timm, torch-export, onnx, hf; may be repeated.",
+            help="What to write, as in `list formats`; may be repeated.",
             metavar="FORMAT",
         ),
     ] = None,

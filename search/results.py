@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
+from evaluators.cost import METRICS, CostTable
+from search.config import Config, load_run_config
+from search.confirmed import confirmed, uniform_architectures
+from search.gains import Array, Gains, fit_gains, gain_table
 from search.pareto import knee
 from search.store import RANDOM, SEARCH, front_of, read_journal, summarise, to_frame
-from spaces import Architecture
+from spaces import Architecture, Placement
 from spaces.budget import human, parse_limits
 from spaces.errors import UsageError
-
-if TYPE_CHECKING:
-    from search.config import Config
 
 COSTS = ("flops", "macs", "params", "activations", "latency")
 
@@ -51,17 +53,24 @@ class Results:
 
     @cached_property
     def confirmed(self) -> pd.DataFrame:
-        """One row per architecture that was trained again with fresh seeds, by rising cost; see ``honest.confirmed``."""
-        from search.analysis.honest import confirmed
+        """One row per architecture that was trained again with fresh seeds; see ``search.confirmed.confirmed``."""
+        return confirmed(self.evaluations, self.config.search.costs, uniform_architectures(self.config.space))
 
-        return confirmed(self)
+    @cached_property
+    def gains(self) -> Gains:
+        """The linear model of accuracy behind ``attribution``."""
+        return fit_gains(self.evaluations)
 
     @cached_property
     def attribution(self) -> pd.DataFrame:
-        """What each (stage, type) gains in accuracy, and per million FLOPs, with intervals; see ``analysis.attribution``."""
-        from search.analysis.attribution import attribute
+        """What each (stage, type) gains in accuracy, and per million FLOPs; see ``search.gains.gain_table``."""
+        return gain_table(self.gains, self._added_flops)
 
-        return attribute(self).effects
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """What the run's data set asks of a network, and what its images were normalised with: ``data.json``."""
+        content: dict[str, Any] = json.loads((self.folder / "data.json").read_text())
+        return content
 
     @property
     def front(self) -> pd.DataFrame:
@@ -117,6 +126,21 @@ class Results:
         known = rows[rows["architecture"].isin(fresh.index)]
         return known.assign(accuracy=known["architecture"].map(fresh)) if len(known) else rows
 
+    def _added_flops(self, stage: int, placements: Sequence[Placement]) -> Array:
+        """The FLOPs that each of these placements adds at a stage, counted from 0."""
+        costs = self._cost_table.stage_costs(stage, placements)[:, METRICS.index("flops")]
+        return costs.astype(float)
+
+    @cached_property
+    def _cost_table(self) -> CostTable:
+        return CostTable(
+            self.config.space.backbone,
+            image_size=self.data["image_size"],
+            num_classes=self.data["num_classes"],
+            in_chans=self.data["in_chans"],
+            native=self.config.space.native,
+        )
+
     def _plain_costs(self, limits: Mapping[str, Any]) -> dict[str, int]:
         """The costs of the plain backbone, which every search evaluates first."""
         plain = str(Architecture.plain(self.config.space.backbone))
@@ -130,6 +154,4 @@ class Results:
 
 def load(folder: str | Path) -> Results:
     """The results of a run directory; raises UsageError where there is none."""
-    from search.config import load_run_config
-
     return Results(Path(folder), load_run_config(folder))

@@ -7,29 +7,25 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
 
+from search.analysis.page import render_page
 from search.pareto import hypervolume
 from search.results import Results
 from search.statistics import coverage, permutation_test
 from spaces.errors import UsageError
 
-HERE = Path(__file__).parent
-
 
 @dataclass(frozen=True)
 class Comparison:
-    """``runs``: one row per run; ``tests``: one per pair of settings; ``covers``: C(row, column); all in ``html`` too."""
+    """``runs``: one row per run; ``tests``: one per pair of settings; ``covers``: C(row, column); and what they say."""
 
     runs: pd.DataFrame
     covers: pd.DataFrame
     tests: pd.DataFrame
     sentences: tuple[str, ...]
-    html: str
 
 
 def compare(runs: Sequence[Results]) -> Comparison:
@@ -69,8 +65,40 @@ def compare(runs: Sequence[Results]) -> Comparison:
     )
     covers = pd.DataFrame([[coverage(a, b) for b in points] for a in points], index=names, columns=names)
     tests = _tests(table)
-    sentences = _sentences(table, tests)
-    return Comparison(table, covers, tests, sentences, _render(runs, names, table, covers, sentences))
+    return Comparison(table, covers, tests, _sentences(table, tests))
+
+
+def comparison_page(runs: Sequence[Results], comparison: Comparison) -> str:
+    """The comparison as HTML: the fronts in one chart, and the tables."""
+    names = comparison.runs["run"].tolist()
+    cost = runs[0].config.search.costs[0]
+    traces = [
+        {
+            "name": html.escape(name),
+            "x": r.front[cost].tolist(),
+            "y": r.front["accuracy"].tolist(),
+            "text": [html.escape(text) for text in r.front["architecture"]],
+            "mode": "lines+markers",
+            "line": {"shape": "hv"},
+            "hovertemplate": "%{text}<br>%{x:,}, %{y:.4f}<extra></extra>",
+        }
+        for name, r in zip(names, runs, strict=True)
+    ]
+    shape = {
+        "margin": {"l": 60, "r": 15, "t": 30, "b": 55},
+        "xaxis": {"title": {"text": cost}},
+        "yaxis": {"title": {"text": "validation accuracy"}},
+        "legend": {"orientation": "h", "y": 1.15},
+        "showlegend": True,
+    }
+    return render_page(
+        "comparison.html.jinja",
+        payload={"traces": traces, "layout": shape},
+        sentences=comparison.sentences,
+        rows=comparison.runs.to_dict("records"),
+        names=names,
+        covers=comparison.covers.to_numpy().tolist(),
+    )
 
 
 def _names(runs: Sequence[Results]) -> list[str]:
@@ -110,40 +138,3 @@ def _sentences(table: pd.DataFrame, tests: pd.DataFrame) -> tuple[str, ...]:
     if tests.empty:
         words.append("A test needs two settings with two or more runs each that differ in the seed only.")
     return tuple(words)
-
-
-def _render(
-    runs: Sequence[Results], names: Sequence[str], table: pd.DataFrame, covers: pd.DataFrame, sentences: Sequence[str]
-) -> str:
-    from search.analysis.report import embed, plotly_source
-
-    cost = runs[0].config.search.costs[0]
-    traces = [
-        {
-            "name": html.escape(name),
-            "x": r.front[cost].tolist(),
-            "y": r.front["accuracy"].tolist(),
-            "text": [html.escape(text) for text in r.front["architecture"]],
-            "mode": "lines+markers",
-            "line": {"shape": "hv"},
-            "hovertemplate": "%{text}<br>%{x:,}, %{y:.4f}<extra></extra>",
-        }
-        for name, r in zip(names, runs, strict=True)
-    ]
-    shape = {
-        "margin": {"l": 60, "r": 15, "t": 30, "b": 55},
-        "xaxis": {"title": {"text": cost}},
-        "yaxis": {"title": {"text": "validation accuracy"}},
-        "legend": {"orientation": "h", "y": 1.15},
-        "showlegend": True,
-    }
-    page = Environment(autoescape=True, undefined=StrictUndefined)
-    return page.from_string((HERE / "comparison.html.jinja").read_text()).render(
-        css=(HERE / "page.css").read_text(),
-        plotly=plotly_source(),
-        payload=embed({"traces": traces, "layout": shape}),
-        sentences=sentences,
-        rows=table.to_dict("records"),
-        names=names,
-        covers=covers.to_numpy().tolist(),
-    )

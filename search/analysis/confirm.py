@@ -21,18 +21,19 @@ from safetensors.torch import load_file
 from evaluators.base import EvaluationError
 from evaluators.data.batches import make_batches
 from evaluators.training import VALIDATION_BATCH, TrainingEvaluator, validate
-from search.analysis.honest import BASELINES, near_front, reported, uniform_architectures
 from search.cluster import ray_session, trial_resources
 from search.config import Config
+from search.confirmed import near_front, uniform_architectures
 from search.problem import Problem
 from search.results import Results, load
 from search.runner import create_problem, create_trainer
 from search.statistics import next_seed
-from search.store import COMPLETE, CONFIRM, FAILED, RANDOM, TEST, Evaluation, Store
+from search.store import COMPLETE, CONFIRM, FAILED, RANDOM, TEST, Evaluation, Store, front_of
 from search.trainable import failed, weights_path
 from spaces import Architecture
 from spaces.errors import UsageError, unknown
 
+BASELINES = ("uniform", "random")
 FRESH_SEEDS = 1000  # the first fresh seed, counted from the run's own
 CANDIDATES = 12
 
@@ -109,11 +110,19 @@ def confirm(folder: str | Path, seeds: int, *, baselines: Sequence[str] = ("unif
         wanted = near_front(results.summary, results.config.search.costs, CANDIDATES)
         wanted.append(str(Architecture.plain(results.config.space.backbone)))
         if "uniform" in baselines:
-            wanted += uniform_architectures(results.config)
+            wanted += uniform_architectures(results.config.space)
         if "random" in baselines:
             wanted += near_front(results.random, results.config.search.costs, CANDIDATES)
         crew.race(list(dict.fromkeys(wanted)), seeds)
         crew.test(reported(load(folder)))
+
+
+def reported(results: Results) -> list[str]:
+    """What a report names with a test accuracy: the front of the fresh means, the plain network and the uniform ones."""
+    table = results.confirmed
+    front = set(front_of(table, results.config.search.costs)["architecture"])
+    chosen = table[table["architecture"].isin(front) | table["role"].isin(["plain", "uniform"])]
+    return [str(text) for text in chosen["architecture"]]
 
 
 class Crew:

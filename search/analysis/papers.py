@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from search.analysis.attribution import Attribution
+from search.results import Results
 from spaces import Architecture
-
-if TYPE_CHECKING:
-    from search.analysis.attribution import Attribution
-    from search.results import Results
 
 SIZE = (5.2, 3.6)  # inches: one column of a paper
 _LATEX = {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}

@@ -8,19 +8,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
-from torch import nn
-
-from search.export.check import Check, ExportError, Written, check
-from search.export.formats import CARD, DEFAULT_FORMATS, FORMATS, SPEC, WEIGHTS, write_card
-from search.export.subject import Subject, Weights, build_from_spec, make_spec
+from search.export.card import write_card
+from search.export.check import Check, ExportError, check
+from search.export.format import Format, find_format, known_formats, register_format, write_formats
+from search.export.formats import list_formats
+from search.export.reading import load_exported
+from search.export.subject import Subject, Weights, make_spec
 from search.results import Results, load
 from search.store import COMPLETE, TEST
 from search.trainable import weights_path
 from spaces import Architecture
-from spaces.errors import UsageError, unknown
+from spaces.errors import UsageError
 
-__all__ = ["CARD", "FORMATS", "Check", "ExportError", "Exported", "export", "load_exported"]
+__all__ = [
+    "Check",
+    "ExportError",
+    "Exported",
+    "Format",
+    "export",
+    "list_formats",
+    "load_exported",
+    "register_format",
+]
 
 RETRAIN_SEED = 2000  # apart from the seeds of searches and of their confirmation
 
@@ -61,10 +70,9 @@ def export(
     Raises UsageError for an unknown format, a run without a fitting architecture, or weights that were not kept;
     ExportError where what was written is not the model.
     """
-    wanted = list(dict.fromkeys(formats or DEFAULT_FORMATS))
+    wanted = list(dict.fromkeys(formats or (one.name for one in known_formats() if one.default)))
     for name in wanted:
-        if name not in FORMATS:
-            raise unknown("format", name, FORMATS)
+        find_format(name)
     folder = Path(to)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--to {folder} is a file; give a folder")
@@ -75,22 +83,12 @@ def export(
         subject = replace(subject, weights=_best_weights(subject.results, subject.arch))
     folder.mkdir(parents=True, exist_ok=True)
     model = subject.model()
-    files = [path for name in wanted for path in FORMATS[name](subject, model, folder)]
+    written = write_formats(subject, model, folder, wanted)
+    files = [path for paths in written.files.values() for path in paths]
     files.append(write_card(subject, folder))
-    checks = check([Written(subject, model, folder, wanted)])[0]
+    checks = check([written])[0]
     accuracy = subject.weights.accuracy if subject.weights is not None else None
     return Exported(str(subject.arch), accuracy, tuple(dict.fromkeys(files)), tuple(checks))
-
-
-def load_exported(folder: str | Path) -> nn.Module:
-    """The network of an export folder with its weights, in eval mode; raises UsageError where files are missing."""
-    folder = Path(folder)
-    for name in (SPEC, WEIGHTS):
-        if not (folder / name).exists():
-            raise UsageError(f"{folder} has no {name}; export with --format spec --format safetensors")
-    model = build_from_spec(json.loads((folder / SPEC).read_text()))
-    model.load_state_dict(load_file(folder / WEIGHTS))
-    return model.eval()
 
 
 def find_subject(source: str, limits: Mapping[str, Any], pick: str | None) -> Subject:
@@ -104,9 +102,9 @@ def find_subject(source: str, limits: Mapping[str, Any], pick: str | None) -> Su
         )
     results = load(source)
     row = results.pick(limits, pick)
-    config, data = results.config, json.loads((results.folder / "data.json").read_text())
+    config = results.config
     arch = Architecture.parse(row["architecture"])
-    spec = make_spec(arch, **data, identity_start=config.space.identity_start, native=config.space.native)
+    spec = make_spec(arch, **results.data, identity_start=config.space.identity_start, native=config.space.native)
     return Subject(arch, spec, results, {str(key): value for key, value in row.items()})
 
 

@@ -10,10 +10,16 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from evaluators.cost import count_cost
+from search.export.files import CARD, write_text
 from search.export.subject import Subject
 from spaces import Architecture
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
+
+
+def write_card(subject: Subject, folder: Path) -> Path:
+    """Write README.md, which every export gets."""
+    return write_text(folder / CARD, model_card(subject))
 
 
 def model_card(subject: Subject) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
@@ -16,12 +17,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from search.export.formats import HUB_CONFIG, ONNX, PROGRAM, SPEC, WEIGHTS, probe_input
+from search.export.files import WEIGHTS, write_weights
+from search.export.format import Format, Written, find_format
 from search.export.source import model_source
-from search.export.subject import Subject
+from search.export.subject import probe_input
 
 PROBE = 3  # images, one more than the exporters saw
-ONNX_TOLERANCE = 1e-5
 LOADER = Path(__file__).with_name("loader.py")
 
 
@@ -41,30 +42,25 @@ class Check:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Written:
-    """One export folder to check: the model it came from, and what was written."""
-
-    subject: Subject
-    model: nn.Module
-    folder: Path
-    formats: Sequence[str]
-
-
 def check(exports: Sequence[Written]) -> list[list[Check]]:
-    """Load every format of every export in one fresh process and compare; raises ExportError for the first that differs.
+    """Load every format of every export in one fresh process and compare the logits of a few random images.
 
-    The process does not see this project, but for `spec`, which is built last and by Attune, since only Attune reads it.
+    The process does not see Attune, but for the formats that only Attune reads; those come last.
+    Raises ExportError where something cannot be loaded, and for the first format whose logits differ too much.
     """
+    formats = {name: find_format(name) for written in exports for name in written.files}
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        jobs = [_job(written, scratch / str(number)) for number, written in enumerate(exports)]
-        (scratch / "job.json").write_text(
-            json.dumps({"threads": torch.get_num_threads(), "root": str(Path(__file__).parents[2]), "exports": jobs})
-        )
+        plan = {
+            "threads": torch.get_num_threads(),
+            "root": str(Path(__file__).parents[2]),
+            "formats": {name: _form(form) for name, form in formats.items()},
+            "exports": [_export(written, scratch / str(number)) for number, written in enumerate(exports)],
+        }
+        (scratch / "plan.json").write_text(json.dumps(plan))
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         process = subprocess.run(
-            [sys.executable, "-P", str(LOADER), "job.json"],
+            [sys.executable, "-P", str(LOADER), "plan.json"],
             cwd=scratch,
             env=environment,
             capture_output=True,
@@ -75,7 +71,7 @@ def check(exports: Sequence[Written]) -> list[list[Check]]:
         found = json.loads((scratch / "differences.json").read_text())
     checked = []
     for written, differences in zip(exports, found, strict=True):
-        checks = [Check(form, value, ONNX_TOLERANCE if form == "onnx" else 0.0) for form, value in differences.items()]
+        checks = [Check(name, value, formats[name].tolerance) for name, value in differences.items()]
         for one in checks:
             if not one.difference <= one.allowed:
                 raise ExportError(
@@ -86,29 +82,34 @@ def check(exports: Sequence[Written]) -> list[list[Check]]:
     return checked
 
 
-def _job(written: Written, scratch: Path) -> dict[str, Any]:
-    """What the fresh process needs to know of one export."""
+def _form(form: Format) -> dict[str, Any]:
+    """How the fresh process reads a format."""
+    return {
+        "function": form.run.__name__,
+        "source": inspect.getsource(form.run),
+        "needs_attune": form.needs_attune,
+    }
+
+
+def _export(written: Written, scratch: Path) -> dict[str, Any]:
+    """What the fresh process needs to know of one export; what the formats left out is written into a scratch folder."""
     scratch.mkdir()
     subject, folder = written.subject, written.folder.resolve()
     x_BCHW = probe_input(subject, PROBE)
     save_file({"images": x_BCHW, "logits": logits(written.model, x_BCHW)}, scratch / "probe.safetensors")
     source = folder / f"{subject.model_name}.py"
-    if (
-        not source.exists()
-    ):  # the weights alone are no network: they are loaded into the code that --format python writes
+    if not source.exists():  # a format may hold no network of its own: weights alone are loaded into this code
         source = scratch / source.name
         source.write_text(model_source(subject))
     weights = folder / WEIGHTS
     if not weights.exists():
-        weights = scratch / WEIGHTS
-        save_file({name: value.contiguous() for name, value in written.model.state_dict().items()}, weights)
-    paths = {"onnx": folder / ONNX, "torch-export": folder / PROGRAM, "hf": folder / HUB_CONFIG, "spec": folder / SPEC}
+        weights = write_weights(written.model, scratch / WEIGHTS)
     return {
         "name": subject.model_name,
         "source": str(source),
         "weights": str(weights),
         "probe": str(scratch / "probe.safetensors"),
-        "files": {form: str(paths.get(form, source)) for form in written.formats},
+        "files": {name: str(paths[0].resolve()) for name, paths in written.files.items()},
     }
 
 

@@ -1,39 +1,60 @@
-"""Run as a script in a fresh process: load exported files without Attune and write how far their logits are off."""
+"""Run as a script in a fresh process: load exported files without Attune and write how far their logits are off.
+
+It imports nothing of Attune, so that Attune may import it too.
+"""
+
+from __future__ import annotations
 
 import importlib.util
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 
-def main(job_file: str) -> None:
+@dataclass(frozen=True)
+class Job:
+    """What a format may use besides its own files to give logits.
+
+    ``name``: of the network; ``module``: its exported Python file, imported, so that timm knows the name too; ``weights``:
+    its weights as safetensors.
+    """
+
+    name: str
+    module: Any
+    weights: Path
+
+
+def main(plan_file: str) -> None:
     """Write differences.json: for every export and format the largest difference of the logits."""
-    job = json.loads(Path(job_file).read_text())
+    plan = json.loads(Path(plan_file).read_text())
     for package in ("spaces", "evaluators", "search"):
         if importlib.util.find_spec(package) is not None:
             raise RuntimeError(f"{package} can be imported here, so this process would prove nothing")
-    torch.set_num_threads(job["threads"])
-    for export in job["exports"]:
-        export["module"] = load_source(export["name"], export["source"])
-    differences: list[dict[str, float]] = [{} for _ in job["exports"]]
-    for attune in (False, True):
-        for export, found in zip(job["exports"], differences, strict=True):
-            for form, path in export["files"].items():
-                if (form == "spec") != attune:
-                    continue
-                if attune and job["root"] not in sys.path:
-                    sys.path.insert(0, job["root"])  # from here on with Attune, for the one format that only it reads
-                probe = load_file(export["probe"])
-                found[form] = distance(run(form, path, export, probe["images"]), probe["logits"])
-    order = [list(export["files"]) for export in job["exports"]]
-    sorted_ = [{form: found[form] for form in forms} for forms, found in zip(order, differences, strict=True)]
-    Path("differences.json").write_text(json.dumps(sorted_))
+    torch.set_num_threads(plan["threads"])
+    exports = plan["exports"]
+    jobs = [Job(one["name"], load_source(one["name"], one["source"]), Path(one["weights"])) for one in exports]
+    probes = [load_file(one["probe"]) for one in exports]
+    found: list[dict[str, float]] = [dict.fromkeys(one["files"], float("nan")) for one in exports]
+    for needs_attune in (False, True):
+        for name, form in plan["formats"].items():
+            if form["needs_attune"] != needs_attune:
+                continue
+            if needs_attune and plan["root"] not in sys.path:
+                sys.path.insert(0, plan["root"])  # from here on with Attune, for the formats that only it reads
+            run = load_function(form["function"], form["source"])
+            for one, job, probe, differences in zip(exports, jobs, probes, found, strict=True):
+                if name in one["files"]:
+                    with torch.no_grad():
+                        logits = _named(name, run, Path(one["files"][name]), job, probe["images"])
+                    differences[name] = distance(logits, probe["logits"])
+    Path("differences.json").write_text(json.dumps(found))
 
 
 def load_source(name: str, path: str) -> Any:
@@ -47,39 +68,20 @@ def load_source(name: str, path: str) -> Any:
     return module
 
 
-def run(form: str, path: str, export: dict[str, Any], x_BCHW: Tensor) -> Tensor:
-    """The logits (B, K) that one exported file gives."""
-    if form == "onnx":
-        return run_onnx(path, x_BCHW)
-    if form == "torch-export":
-        program: Any = torch.export.load(path).module()
-        return forward(program, x_BCHW)
-    if form == "spec":
-        from search.export.subject import build_from_spec
-
-        model = build_from_spec(json.loads(Path(path).read_text()))
-        model.load_state_dict(load_file(export["weights"]))
-    elif form == "timm":
-        model = timm.create_model(export["name"], pretrained=True)
-    elif form == "hf":
-        model = timm.create_model(f"local-dir:{Path(path).parent}", pretrained=True)
-    else:
-        model = export["module"].load(export["weights"])
-    return forward(model.eval(), x_BCHW)
+def load_function(name: str, source: str) -> Callable[[Path, Job, Tensor], Tensor]:
+    """The function that a source text defines; its annotations are not evaluated."""
+    scope: dict[str, Any] = {}
+    exec(compile(f"from __future__ import annotations\n{source}", f"<run of {name}>", "exec"), scope)
+    function: Callable[[Path, Job, Tensor], Tensor] = scope[name]
+    return function
 
 
-@torch.inference_mode()
-def forward(model: Any, x_BCHW: Tensor) -> Tensor:
-    return model(x_BCHW)
-
-
-def run_onnx(path: str, x_BCHW: Tensor) -> Tensor:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x_BCHW.numpy()})[0])
+def _named(name: str, run: Callable[[Path, Job, Tensor], Tensor], path: Path, job: Job, x_BCHW: Tensor) -> Tensor:
+    """What `run` gives; whatever it raises says which format that was."""
+    try:
+        return run(path, job, x_BCHW)
+    except Exception as error:
+        raise RuntimeError(f"format {name}: {type(error).__name__}: {error}") from error
 
 
 def distance(found: Tensor, wanted: Tensor) -> float:

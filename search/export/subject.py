@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from evaluators.training import classifier_prefix
 from search.results import Results
@@ -56,8 +57,6 @@ class Subject:
 
     def model(self) -> nn.Module:
         """The network in eval mode, with its trained weights where there are any."""
-        from safetensors.torch import load_file
-
         model = self.build()
         if self.weights is not None:
             model.load_state_dict(load_file(self.weights.path))
@@ -79,3 +78,13 @@ def build_from_spec(spec: Mapping[str, Any]) -> nn.Module:
         identity_start=spec["identity_start"],
         native=spec["native"],
     )
+
+
+def probe_input(subject: Subject, batch: int) -> Tensor:
+    """Random images (batch, C, H, W) of the network's size, the same every time."""
+    return random_images(batch, subject.spec["in_chans"], subject.spec["image_size"])
+
+
+def random_images(batch: int, channels: int, size: int) -> Tensor:
+    """Normal noise (batch, channels, size, size), the same every time."""
+    return torch.randn(batch, channels, size, size, generator=torch.Generator().manual_seed(0))

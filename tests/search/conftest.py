@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from search import load
-from search.analysis.honest import near_front
 from search.config import dump_config, validate
+from search.confirmed import near_front
 from search.problem import Problem
 from search.store import COMPLETE, CONFIRM, FAILED, Evaluation, Store
 from spaces import Architecture

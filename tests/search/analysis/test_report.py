@@ -13,9 +13,10 @@ import pytest
 
 from search import load
 from search.analysis import analyze
+from search.analysis.latencies import measure_latencies
+from search.analysis.page import embed
 from search.analysis.papers import latex, markdown
-from search.analysis.report import embed, measure_latencies, progress
-from search.store import COMPLETE
+from search.analysis.payload import progress
 from spaces.errors import UsageError
 
 CHROMIUM = next(
@@ -206,11 +207,3 @@ def test_several_runs_are_compared(run_maker: Callable[..., Path], tmp_path: Pat
 def test_a_run_without_evaluations_is_named(run_maker: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no complete evaluation"):
         analyze([run_maker(tmp_path / "run", 1, failures=1)])
-
-
-def test_loading_gives_data_frames(known_run: Path) -> None:
-    results = load(known_run)
-    for frame in (results.evaluations, results.front, results.attribution, results.confirmed):
-        assert isinstance(frame, pd.DataFrame)
-        assert len(frame)
-    assert (results.searched["state"] == COMPLETE).sum() == 39

@@ -12,11 +12,12 @@ from torch import nn
 from evaluators.data.batches import make_batches
 from evaluators.training import validate
 from search.export import export, load_exported
-from search.export.check import Check, ExportError, Written, check, logits
-from search.export.formats import CARD, FORMATS, HUB_CONFIG, SPEC, WEIGHTS, probe_input
+from search.export.check import Check, ExportError, check, logits
+from search.export.files import CARD, SPEC, WEIGHTS
+from search.export.format import Written, known_formats, write_formats
 from search.export.loader import load_source
 from search.export.source import model_source
-from search.export.subject import Subject, make_spec
+from search.export.subject import Subject, make_spec, probe_input
 from search.results import load
 from search.runner import create_trainer
 from spaces import Architecture
@@ -25,6 +26,7 @@ from spaces.errors import UsageError
 
 MIX = "eca+cbam-k7-parallel"
 STAGES = 4
+FORMATS = [one.name for one in known_formats()]
 
 
 def architectures() -> list[str]:
@@ -57,17 +59,14 @@ def trained(subject: Subject) -> nn.Module:
 def write(text: str, folder: Path, formats: list[str], native: str = "keep") -> Written:
     folder.mkdir()
     subject = make_subject(text, native)
-    model = trained(subject)
-    for name in formats:
-        FORMATS[name](subject, model, folder)
-    return Written(subject, model, folder, formats)
+    return write_formats(subject, trained(subject), folder, formats)
 
 
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Check]]:
     """All architectures in all formats, loaded by one fresh process."""
     root = tmp_path_factory.mktemp("exports")
-    written = [write(text, root / str(number), list(FORMATS)) for number, text in enumerate(architectures())]
+    written = [write(text, root / str(number), FORMATS) for number, text in enumerate(architectures())]
     return dict(zip(architectures(), check(written), strict=True))
 
 
@@ -121,8 +120,8 @@ def test_a_file_that_is_not_the_model_is_found_out(tmp_path: Path) -> None:
 def test_an_architecture_is_exported_with_its_card_and_read_back(tmp_path: Path) -> None:
     result = export("test_resnet:se,none,none,eca", to=tmp_path / "out", formats=["spec", "safetensors", "hf"])
     assert [one.difference for one in result.checks] == [0.0] * 3
-    assert {path.name for path in result.files} >= {SPEC, WEIGHTS, HUB_CONFIG, CARD, "model.safetensors"}
-    config = json.loads((tmp_path / "out" / HUB_CONFIG).read_text())
+    assert {path.name for path in result.files} >= {SPEC, WEIGHTS, "config.json", CARD, "model.safetensors"}
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert (tmp_path / "out" / f"{config['architecture']}.py").exists()
     card = (tmp_path / "out" / CARD).read_text()
     assert card.startswith("---\nlicense: apache-2.0\n")

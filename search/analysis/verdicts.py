@@ -1,44 +1,21 @@
-"""What the fresh seeds say: the honest front with its intervals, the winner's curse, and whether the baselines were beaten."""
+"""Whether the search beat the baselines, and how optimistic its own accuracies were: what fresh seeds say, in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from search.statistics import front_probability, hypervolume_draws, posterior
-from search.store import COMPLETE, CONFIRM, FAILED, RANDOM, TEST, front_of
-from spaces import Architecture, Placement
-from spaces.errors import UsageError
+from search.confirmed import fresh_accuracies
+from search.results import Results
+from search.statistics import hypervolume_draws, posterior
+from search.store import FAILED, RANDOM
+from spaces import Architecture
 
-if TYPE_CHECKING:
-    from search.config import Config
-    from search.results import Results
-
-BASELINES = ("uniform", "random")
 SURE = 0.95
-COLUMNS = {
-    "architecture": "string",
-    "role": "string",
-    "accuracy": "float64",
-    "low": "float64",
-    "high": "float64",
-    "accuracy_std": "float64",
-    "seeds": "int64",
-    "p_front": "float64",
-    "search_accuracy": "float64",
-    "gap": "float64",
-    "test_accuracy": "float64",
-    "test_std": "float64",
-    "flops": "int64",
-    "macs": "int64",
-    "params": "int64",
-    "activations": "int64",
-    "latency": "float64",
-}
 
 
 @dataclass(frozen=True)
@@ -56,101 +33,13 @@ class Verdict:
         return asdict(self)
 
 
-def near_front(summary: pd.DataFrame, costs: Sequence[str], count: int) -> list[str]:
-    """The front and, up to ``count`` in all, the architectures that lack least accuracy to it at their cost."""
-    if summary.empty:
-        return []
-    values_NM = summary[list(costs)].to_numpy(float)
-    accuracy_N = summary["accuracy"].to_numpy(float)
-    affordable_NN = (values_NM[None] <= values_NM[:, None]).all(axis=2)
-    lacking_N = np.where(affordable_NN, accuracy_N[None], -np.inf).max(axis=1) - accuracy_N
-    front = set(front_of(summary, tuple(costs))["architecture"])
-    order = sorted(range(len(summary)), key=lambda i: (summary["architecture"].iloc[i] not in front, lacking_N[i]))
-    return [str(summary["architecture"].iloc[i]) for i in order[: max(count, len(front))]]
-
-
-def uniform_architectures(config: Config) -> list[str]:
-    """Each attention type of the space at all stages with its published defaults, at the space's first site.
-
-    A type whose defaults do not fit some stage is left out.
-    """
-    plain = Architecture.plain(config.space.backbone)
-    found: dict[str, None] = {}
-    for name in config.space.attentions:
-        if name == "none":
-            continue
-        for site in config.space.sites:
-            try:
-                placements = (Placement(name, site=site),) * len(plain.placements)
-                found[str(Architecture(plain.backbone, placements))] = None
-            except UsageError:
-                continue
-            break
-    return list(found)
-
-
-def confirmed(results: Results) -> pd.DataFrame:
-    """One row per architecture with fresh seeds: mean, 95 % interval of the true mean, probability of the front, test.
-
-    ``role``: plain, uniform, searched or random (the first that applies); ``gap``: accuracy in the search minus the mean of
-    fresh seeds, the winner's curse; ``p_front``: the probability that nothing of the same or lower cost in this table is
-    truly more accurate. Empty until fresh seeds of two trainings are there.
-    """
-    groups = _fresh(results)
-    if sum(len(values) - 1 for values in groups.values()) < 1:
-        return pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
-    frame = results.evaluations.drop_duplicates("architecture").set_index("architecture").loc[list(groups)]
-    found = posterior(list(groups.values()))
-    low_N, high_N = found.interval()
-    costs_NM = frame[list(results.config.search.costs)].to_numpy(float)
-    searched = results.summary.set_index("architecture")["accuracy"]
-    before = results.random.set_index("architecture")["accuracy"]
-    uniform = set(uniform_architectures(results.config))
-    means = {text: float(np.mean(values)) for text, values in groups.items()}
-    at_search = {text: float(searched.get(text, before.get(text, np.nan))) for text in groups}
-    tests = results.evaluations[(results.evaluations["kind"] == TEST) & (results.evaluations["state"] == COMPLETE)]
-    test = tests.groupby("architecture")["accuracy"]
-
-    def role(text: str) -> str:
-        if Architecture.parse(text).is_plain:
-            return "plain"
-        return "uniform" if text in uniform else "searched" if text in searched.index else "random"
-
-    rows = pd.DataFrame(
-        {
-            "architecture": list(groups),
-            "role": [role(text) for text in groups],
-            "accuracy": list(means.values()),
-            "low": low_N,
-            "high": high_N,
-            "accuracy_std": [float(np.std(v, ddof=1)) if len(v) > 1 else np.nan for v in groups.values()],
-            "seeds": [len(values) for values in groups.values()],
-            "p_front": front_probability(found.draws_DN, costs_NM),
-            "search_accuracy": list(at_search.values()),
-            "gap": [at_search[text] - means[text] for text in groups],
-            "test_accuracy": [float(test.mean().get(text, np.nan)) for text in groups],
-            "test_std": [float(test.std().get(text, np.nan)) for text in groups],
-            **{cost: frame[cost].to_numpy() for cost in ("flops", "macs", "params", "activations", "latency")},
-        }
-    )
-    return rows.astype(COLUMNS).sort_values(["flops", "accuracy"], ascending=[True, False], ignore_index=True)
-
-
-def reported(results: Results) -> list[str]:
-    """What a report names with a test accuracy: the front of the fresh means, the plain network and the uniform ones."""
-    table = results.confirmed
-    front = set(front_of(table, results.config.search.costs)["architecture"])
-    chosen = table[table["architecture"].isin(front) | table["role"].isin(["plain", "uniform"])]
-    return [str(text) for text in chosen["architecture"]]
-
-
 def verdicts(results: Results) -> list[Verdict]:
     """Whether the search beat the plain network, each uniform placement and random search, and how sure that is.
 
     The architecture that stands for the search is the one with the best accuracy *in the search* at no more cost than the
     baseline: the fresh seeds that judge it had no part in choosing it, so the interval needs no correction.
     """
-    groups = _fresh(results)
+    groups = fresh_accuracies(results.evaluations)
     table = results.confirmed
     if table.empty:
         return []
@@ -203,17 +92,6 @@ def failures(results: Results) -> pd.DataFrame:
     """The evaluations of any kind that failed, with their reasons."""
     rows = results.evaluations
     return rows[rows["state"] == FAILED]
-
-
-def _fresh(results: Results) -> dict[str, list[float]]:
-    """The accuracies of fresh seeds by architecture, at the highest fidelity; an architecture that failed has none."""
-    rows = results.evaluations[results.evaluations["kind"] == CONFIRM]
-    rows = rows[rows["fidelity"] == rows["fidelity"].max()]
-    broken = set(rows.loc[rows["state"] == FAILED, "architecture"])
-    done = rows[(rows["state"] == COMPLETE) & ~rows["architecture"].isin(broken)]
-    return {
-        str(text): [float(a) for a in group] for text, group in done.groupby("architecture", sort=False)["accuracy"]
-    }
 
 
 def _within(rows: pd.DataFrame, limit: Mapping[Any, Any], costs: Sequence[str]) -> pd.Series:

@@ -1,0 +1,33 @@
+"""The latency of what a report shows, measured on this machine and kept in ``latency.json``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from evaluators.latency import measure_latency
+from search.results import Results, load
+from spaces import Architecture
+
+
+def read_latency(results: Results) -> dict[str, float]:
+    """Milliseconds by architecture, where ``analyze --latency`` has measured them."""
+    path = results.folder / "latency.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def measure_latencies(folder: str | Path) -> None:
+    """Measure a single image's latency of the front and of everything confirmed on this machine, into ``latency.json``."""
+    results = load(folder)
+    known = read_latency(results)
+    for text in dict.fromkeys([*results.front["architecture"], *results.confirmed["architecture"]]):
+        if text not in known:
+            latency = measure_latency(
+                Architecture.parse(text),
+                image_size=results.data["image_size"],
+                num_classes=results.data["num_classes"],
+                in_chans=results.data["in_chans"],
+                native=results.config.space.native,
+            )
+            known[text] = 1000 * latency.seconds
+    (results.folder / "latency.json").write_text(json.dumps(known))

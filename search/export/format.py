@@ -1,0 +1,93 @@
+"""What an export format is, the registry of formats, and writing a network in several of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from search.export.loader import Job
+from search.export.subject import Subject
+from spaces.errors import UsageError, unknown
+
+Write = Callable[[Subject, nn.Module, Path], list[Path]]
+Run = Callable[[Path, Job, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way of writing a network.
+
+    - ``name``: what the command line calls it; ``what``: one line for people.
+    - ``write(subject, model, folder)`` writes the network, in eval mode, into an existing folder. It returns the paths of
+      its files; the first one stands for the format.
+    - ``run(path, job, x_BCHW)`` reads that first file again and gives the logits (B, K). Its source is handed to a fresh
+      process that does not see Attune, so it is a plain function that imports inside of itself whatever it needs. What else
+      it may use is in ``job``; see ``search.export.loader.Job``.
+    - ``tolerance``: how far logits may be off, relative to the largest one where that exceeds 1; 0 is equality to the bit.
+    - ``default``: written where no format is named.
+    - ``needs_attune``: only Attune can read it, so the fresh process may import Attune for it.
+    """
+
+    name: str
+    what: str
+    write: Write
+    run: Run
+    tolerance: float = 0.0
+    default: bool = False
+    needs_attune: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Name and description, ready for JSON."""
+        return {"name": self.name, "what": self.what, "default": self.default, "tolerance": self.tolerance}
+
+
+_FORMATS: dict[str, Format] = {}
+
+
+def register_format(form: Format) -> Format:
+    """Make a format known by its name; returns it.
+
+    Raises UsageError for a name that is taken by another format, and for a ``run`` whose source cannot stand alone: a
+    lambda, a method, or a function inside of another one.
+    """
+    known = _FORMATS.get(form.name)
+    if known is not None and known != form:
+        raise UsageError(f"export format {form.name!r} is taken by {known.write.__module__}; choose another name")
+    run = form.run
+    if not inspect.isfunction(run) or run.__qualname__ != run.__name__ or run.__name__ == "<lambda>":
+        raise UsageError(f"export format {form.name!r}: run is {run!r}; valid: a function at the top of a module")
+    _FORMATS[form.name] = form
+    return form
+
+
+def find_format(name: str) -> Format:
+    """The format of this name; raises UsageError for an unknown one."""
+    if name not in _FORMATS:
+        raise unknown("format", name, _FORMATS)
+    return _FORMATS[name]
+
+
+def known_formats() -> list[Format]:
+    """Every registered format, in the order of registration."""
+    return list(_FORMATS.values())
+
+
+@dataclass(frozen=True)
+class Written:
+    """One export: the network, the folder, and the files of each format by its name."""
+
+    subject: Subject
+    model: nn.Module
+    folder: Path
+    files: Mapping[str, Sequence[Path]]
+
+
+def write_formats(subject: Subject, model: nn.Module, folder: Path, names: Sequence[str]) -> Written:
+    """Write a network in eval mode into an existing folder, in each of these formats."""
+    files = {name: find_format(name).write(subject, model, folder) for name in names}
+    return Written(subject, model, folder, files)
