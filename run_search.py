@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from enum import StrEnum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from spaces.errors import UsageError
@@ -35,18 +36,33 @@ Limits = Annotated[
         "--max", metavar="METRIC=LIMIT", help="Upper limit, as in flops=310M or params=1.05x; may be repeated."
     ),
 ]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", metavar="MODULE", help="A module that brings types, backbones ... of your own."),
+]
 Run = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]
-Runs = Annotated[list[Path], typer.Argument(help="Run directories; the report goes into the first.", metavar="RUN...")]
 
 
-class Registry(StrEnum):
+class Native(Enum):
+    """What becomes of a backbone's built-in attention."""
+
+    keep = "keep"
+    replace = "replace"
+    remove = "remove"
+
+
+class Listed(StrEnum):
     """What `list` can show."""
 
     attentions = "attentions"
     backbones = "backbones"
     datasets = "datasets"
-    samplers = "samplers"
+    tasks = "tasks"
     evaluators = "evaluators"
+    objectives = "objectives"
+    samplers = "samplers"
+    schedulers = "schedulers"
+    formats = "formats"
 
 
 @app.callback(invoke_without_command=True)
@@ -80,12 +96,12 @@ def search(
         settings = load_config(config, overrides or [])
         folder = run or new_run_folder(settings.name)
         outcome = run_search(settings, folder)
-    front = read_front(folder)
+    front, metric = read_front(folder)
     if as_json:
         print(json.dumps({"run": str(folder), "front": front}))
     else:
         counted = f"{outcome.failed} failed" + (f", {outcome.stopped} stopped early" if outcome.stopped else "")
-        print_front(front, f"Front of {outcome.finished} evaluations ({counted})")
+        print_front(front, metric, f"Front of {outcome.finished} evaluations ({counted})")
         say(f"run directory  {folder}")
         say(f"report         python run_search.py analyze {folder}")
         say(f"export         python run_search.py export {folder} --max flops=1.02x --to best")
@@ -102,11 +118,11 @@ def search(
 @app.command()
 def front(run: Run, limits: Limits = None, as_json: Json = False) -> None:
     """Print the Pareto front of a run, under limits if given."""
-    rows = read_front(run, limits)
+    rows, metric = read_front(run, limits)
     if as_json:
         print(json.dumps(rows))
     else:
-        print_front(rows, f"Front of {run}")
+        print_front(rows, metric, f"Front of {run}")
 
 
 @app.command()
@@ -174,9 +190,8 @@ def export(
     if as_json:
         print(json.dumps(result.to_dict()))
         return
-    say(
-        f"{result.architecture}  accuracy {result.accuracy:.4f}" if result.accuracy is not None else result.architecture
-    )
+    scored = f"  {result.metric} {result.score:.4f}" if result.score is not None else ""
+    say(f"{result.architecture}{scored}")
     for one in result.checks:
         same = "equal to the bit" if one.difference == 0 else f"largest difference {one.difference:.2g}"
         say(f"{one.format:<14}loaded in a fresh process, logits {same}")
@@ -187,18 +202,22 @@ def export(
 @app.command()
 def cost(
     architecture: Annotated[str, typer.Argument(help="BACKBONE:P1,P2,... with one placement per stage.")],
-    image_size: Annotated[int, typer.Option(min=1)] = 224,
+    image_size: Annotated[str, typer.Option(metavar="SIDE|HxW", help="Pixels of the input.")] = "224",
     classes: Annotated[int, typer.Option(min=1)] = 1000,
     channels: Annotated[int, typer.Option(min=1)] = 3,
-    native: Annotated[str, typer.Option(help="Built-in attention: keep, replace or remove.")] = "keep",
+    native: Annotated[Native, typer.Option(help="What becomes of built-in attention.")] = Native.keep,
+    plugins: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Print the exact cost of an architecture: parameters, MACs, FLOPs, activations (batch 1)."""
     from evaluators import count_cost
     from spaces import Architecture
+    from spaces.plugins import load_plugins
 
+    load_plugins(plugins or ())
     arch = Architecture.parse(architecture)
-    costs = count_cost(arch, image_size=image_size, num_classes=classes, in_chans=channels, native=native)
+    size = read_size(image_size)
+    costs = count_cost(arch, image_size=size, num_classes=classes, in_chans=channels, native=native.value)  # type: ignore[arg-type]  # an Enum has no Literal
     if as_json:
         print(json.dumps(costs.to_dict()))
         return
@@ -226,8 +245,9 @@ def space(
     as_json: Json = False,
 ) -> None:
     """Print what a configuration can build, how much of it fits the budget, and what it costs, before anything is trained."""
+    from search.build import create_evaluator, create_problem
     from search.config import load_config
-    from search.runner import create_evaluator, create_problem
+    from search.objectives import OBJECTIVES
 
     settings = load_config(config, overrides or [])
     problem = create_problem(settings, create_evaluator(settings))
@@ -241,20 +261,23 @@ def space(
         table.add_row(str(number), str(len(placements)), ", ".join(map(str, placements)))
     Console().print(table)
     print(f"architectures {problem.space.size:,}, inside the budget {problem.feasible.count:,}")
-    for metric, costs in problem.ranges().items():
-        plain, least, most = (in_words(metric, cost) for cost in costs)
-        limit = f", limit {in_words(metric, problem.limits[metric])}" if metric in problem.limits else ""
-        print(f"{metric:<12} plain {plain}, from {least} to {most}{limit}")
-    if problem.latency:
-        plan = problem.latency.setting
-        how = f"{plan.device}, batch {plan.batch}, threads {plan.threads}, {'compiled' if plan.compile else 'not compiled'}"
-        print(f"latency      estimated from networks measured on {problem.latency.machine} ({how})")
+    for name, costs in problem.ranges().items():
+        show = OBJECTIVES[name].unit.show if name in OBJECTIVES else str
+        plain, least, most = map(show, costs)
+        limit = f", limit {show(problem.limits[name])}" if name in problem.limits else ""
+        print(f"{name:<12} plain {plain}, from {least} to {most}{limit}")
+    for name, measured in problem.kept.items():
+        how = ", ".join(f"{key} {value}" for key, value in measured.get("setting", {}).items())
+        print(f"{name:<12} estimated from networks measured on {measured.get('machine', 'this machine')} ({how})")
 
 
 @app.command(name="list")
-def list_(what: Registry, as_json: Json = False) -> None:
-    """List what can be named: attentions, backbones, datasets, samplers, evaluators."""
-    if what is Registry.backbones and not as_json:
+def list_(what: Listed, plugins: Plugins = None, as_json: Json = False) -> None:
+    """List what can be named: attention types, backbones, tasks, samplers ..."""
+    from spaces.plugins import load_plugins
+
+    load_plugins(plugins or ())
+    if what is Listed.backbones and not as_json:
         from spaces.backbone import list_backbones
 
         print("\n".join(list_backbones()))
@@ -268,34 +291,61 @@ def list_(what: Registry, as_json: Json = False) -> None:
     for column in rows[0]:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(", ".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for v in row.values()))
+        cells = (", ".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for v in row.values())
+        table.add_row(*map(escape, cells))
     Console().print(table)
 
 
 # --- what the verbs share --------------------------------------------------------------------------------------------
 
 
-def registry(what: Registry) -> list[dict[str, Any]]:
+def registry(what: Listed) -> list[dict[str, Any]]:
     """The rows of one registry, ready for JSON."""
-    if what is Registry.attentions:
+    if what is Listed.attentions:
         from spaces.attention import attention_type, list_attentions
 
         return [attention_type(name).to_dict() for name in list_attentions()]
-    if what is Registry.backbones:
+    if what is Listed.backbones:
         from spaces.catalogue import describe_backbones
 
         return describe_backbones()
-    if what is Registry.datasets:
+    if what is Listed.datasets:
         from evaluators.data import list_datasets
 
         return [{"name": name} for name in list_datasets()]
-    if what is Registry.samplers:
+    if what is Listed.tasks:
+        from evaluators.tasks import list_tasks
+
+        return list_tasks()
+    if what is Listed.evaluators:
+        from evaluators import list_evaluators
+
+        return list_evaluators()
+    if what is Listed.objectives:
+        from search.objectives import list_objectives
+
+        return list_objectives()
+    if what is Listed.samplers:
         from search.samplers import list_samplers
 
         return [{"name": name} for name in list_samplers()]
-    from evaluators import list_evaluators
+    if what is Listed.schedulers:
+        from search.schedulers import list_schedulers
 
-    return list_evaluators()
+        return list_schedulers()
+    from search.export import list_formats
+
+    return list_formats()
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """(H, W) of ``224`` or ``180x240``; raises UsageError for anything else."""
+    sides = text.lower().split("x")
+    if not (1 <= len(sides) <= 2 and all(side.isdecimal() and int(side) > 0 for side in sides)):
+        raise UsageError(
+            f"--image-size {text!r}; valid: a number of pixels such as 224, or HEIGHTxWIDTH such as 180x240"
+        )
+    return int(sides[0]), int(sides[-1])
 
 
 def read_limits(limits: list[str] | None) -> dict[str, str]:
@@ -311,27 +361,30 @@ def read_limits(limits: list[str] | None) -> dict[str, str]:
     return found
 
 
-def read_front(folder: Path, limits: list[str] | None = None) -> list[dict[str, Any]]:
-    """The front of a run as rows sorted by cost, with missing numbers as None."""
+def read_front(folder: Path, limits: list[str] | None = None) -> tuple[list[dict[str, Any]], str]:
+    """The front of a run as rows sorted by cost, with missing numbers as None, and the name of its metric."""
     from search import load
 
-    frame = load(folder).front_under(read_limits(limits))
-    return json.loads(frame.to_json(orient="records", double_precision=15))
+    results = load(folder)
+    frame = results.front_under(read_limits(limits))
+    return json.loads(frame.to_json(orient="records", double_precision=15)), results.metric.name
 
 
-def in_words(metric: str, cost: float) -> str:
-    return f"{cost / 1e6:.3f} ms" if metric == "latency" else f"{cost:,.0f}"
+SHOWN = ("flops", "params")  # costs of a printed front; those that are only measured are shown where they were
 
 
-def print_front(rows: list[dict[str, Any]], title: str) -> None:
+def print_front(rows: list[dict[str, Any]], metric: str, title: str) -> None:
+    from search.objectives import OBJECTIVES
+
+    others = [name for name, objective in OBJECTIVES.items() if not objective.counted]
+    costs = [*SHOWN, *(name for name in others if any(row.get(name) is not None for row in rows))]
     table = Table(title=title, title_justify="left")
-    latency = any(row["latency"] is not None for row in rows)
-    for column in ("accuracy", "flops", "params", *(["latency"] if latency else []), "architecture"):
+    for column in (metric, *costs, "architecture"):
         table.add_column(column, justify="left" if column == "architecture" else "right", overflow="fold")
     for row in rows:
-        spread = f" ± {row['accuracy_std']:.4f}" if row["accuracy_std"] is not None else ""
-        costs = [in_words(cost, row[cost]) for cost in ("flops", "params", *(["latency"] if latency else []))]
-        table.add_row(f"{row['accuracy']:.4f}{spread}", *costs, row["architecture"])
+        spread = f" ± {row[f'{metric}_std']:.4f}" if row[f"{metric}_std"] is not None else ""
+        amounts = [OBJECTIVES[cost].unit.show(row[cost]) for cost in costs]
+        table.add_row(f"{row[metric]:.4f}{spread}", *amounts, row["architecture"])
     Console().print(table)
 
 

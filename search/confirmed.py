@@ -7,35 +7,17 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pandas as pd
 
+from evaluators.tasks.base import Metric
 from search.config import SpaceConfig
+from search.front import ACCURACY, front_of, summarise
 from search.statistics import front_probability, posterior
-from search.store import COMPLETE, CONFIRM, FAILED, RANDOM, SEARCH, TEST, front_of, summarise
+from search.store import COMPLETE, CONFIRM, FAILED, RANDOM, SEARCH, TEST, cost_columns
 from spaces import Architecture, Placement
 from spaces.errors import UsageError
 
-COLUMNS = {
-    "architecture": "string",
-    "role": "string",
-    "accuracy": "float64",
-    "low": "float64",
-    "high": "float64",
-    "accuracy_std": "float64",
-    "seeds": "int64",
-    "p_front": "float64",
-    "search_accuracy": "float64",
-    "gap": "float64",
-    "test_accuracy": "float64",
-    "test_std": "float64",
-    "flops": "int64",
-    "macs": "int64",
-    "params": "int64",
-    "activations": "int64",
-    "latency": "float64",
-}
 
-
-def near_front(summary: pd.DataFrame, costs: Sequence[str], count: int) -> list[str]:
-    """The architectures that deserve fresh seeds: the front, then those that lack least accuracy to it at their cost.
+def near_front(summary: pd.DataFrame, costs: Sequence[str], count: int, metric: Metric = ACCURACY) -> list[str]:
+    """The architectures that deserve fresh seeds: the front, then those that lack least of the metric to it at their cost.
 
     ``summary`` has one row per architecture, as ``summarise`` gives it. The list holds ``count`` architectures, or more
     where the front alone is larger, or fewer where there are no more.
@@ -43,10 +25,10 @@ def near_front(summary: pd.DataFrame, costs: Sequence[str], count: int) -> list[
     if summary.empty:
         return []
     values_NM = summary[list(costs)].to_numpy(float)
-    accuracy_N = summary["accuracy"].to_numpy(float)
+    score_N = metric.sign * summary[metric.name].to_numpy(float)
     affordable_NN = (values_NM[None] <= values_NM[:, None]).all(axis=2)
-    lacking_N = np.where(affordable_NN, accuracy_N[None], -np.inf).max(axis=1) - accuracy_N
-    front = set(front_of(summary, tuple(costs))["architecture"])
+    lacking_N = np.where(affordable_NN, score_N[None], -np.inf).max(axis=1) - score_N
+    front = set(front_of(summary, costs, metric)["architecture"])
     order = sorted(range(len(summary)), key=lambda i: (summary["architecture"].iloc[i] not in front, lacking_N[i]))
     return [str(summary["architecture"].iloc[i]) for i in order[: max(count, len(front))]]
 
@@ -71,49 +53,57 @@ def uniform_architectures(space: SpaceConfig) -> list[str]:
     return list(found)
 
 
-def fresh_accuracies(evaluations: pd.DataFrame) -> dict[str, list[float]]:
-    """The accuracies of fresh seeds by architecture, at the highest fidelity that fresh seeds were trained for.
+def fresh_scores(evaluations: pd.DataFrame, metric: Metric = ACCURACY) -> dict[str, list[float]]:
+    """The scores of fresh seeds by architecture, at the highest fidelity that fresh seeds were trained for.
 
     An architecture is left out as soon as one of its seeds failed.
     """
-    rows = evaluations[evaluations["kind"] == CONFIRM]
+    rows = evaluations[evaluations["purpose"] == CONFIRM]
     rows = rows[rows["fidelity"] == rows["fidelity"].max()]
     broken = set(rows.loc[rows["state"] == FAILED, "architecture"])
     done = rows[(rows["state"] == COMPLETE) & ~rows["architecture"].isin(broken)]
     return {
-        str(text): [float(a) for a in group] for text, group in done.groupby("architecture", sort=False)["accuracy"]
+        str(text): [float(a) for a in group] for text, group in done.groupby("architecture", sort=False)[metric.name]
     }
 
 
-def confirmed(evaluations: pd.DataFrame, costs: Sequence[str], uniform: Collection[str] = ()) -> pd.DataFrame:
+def confirmed(
+    evaluations: pd.DataFrame, costs: Sequence[str], uniform: Collection[str] = (), metric: Metric = ACCURACY
+) -> pd.DataFrame:
     """What fresh seeds say: one row per architecture that has some, by rising FLOPs.
 
-    ``evaluations`` has one row per evaluation of any kind, ``costs`` names the columns that the search minimises, and
+    ``evaluations`` has one row per evaluation of any purpose, ``costs`` names the columns that the search minimises, and
     ``uniform`` holds the architectures that count as uniform placements. The result is empty until some architecture has
-    two fresh seeds. Its columns, besides the costs:
+    two fresh seeds. Its columns, besides the costs, with METRIC for the metric's name:
 
     - ``role``: plain, uniform, searched or random; the first that applies.
-    - ``accuracy``, ``accuracy_std``, ``seeds``: mean, sample deviation and number of the fresh seeds.
+    - METRIC, ``METRIC_std``, ``seeds``: mean, sample deviation and number of the fresh seeds.
     - ``low``, ``high``: the 95 % interval of the true mean.
-    - ``p_front``: the probability that nothing in this table of the same or lower cost is truly more accurate.
-    - ``search_accuracy``, ``gap``: the accuracy in the search, and how much that is above the mean of fresh seeds
+    - ``p_front``: the probability that nothing in this table of the same or lower cost is truly better.
+    - ``search_METRIC``, ``gap``: the score in the search, and how much better that is than the mean of fresh seeds
       (the winner's curse).
-    - ``test_accuracy``, ``test_std``: mean and deviation on the test split.
+    - ``test_METRIC``, ``test_std``: mean and deviation on the test split.
     """
-    groups = fresh_accuracies(evaluations)
+    name, sign = metric.name, metric.sign
+    groups = fresh_scores(evaluations, metric)
+    known = cost_columns(evaluations, name)
     if sum(len(values) - 1 for values in groups.values()) < 1:
-        return pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
+        words = {"architecture": "string", "role": "string"}
+        numbers = [name, "low", "high", f"{name}_std", "p_front", f"search_{name}", "gap", f"test_{name}", "test_std"]
+        types = {**words, **dict.fromkeys(numbers, "float64"), "seeds": "int64"}
+        types |= {cost: str(evaluations[cost].dtype) for cost in known}
+        return pd.DataFrame(columns=list(types)).astype(types)
     frame = evaluations.drop_duplicates("architecture").set_index("architecture").loc[list(groups)]
     found = posterior(list(groups.values()))
     low_N, high_N = found.interval()
     searched, before = (
-        summarise(evaluations[evaluations["kind"] == kind]).set_index("architecture")["accuracy"]
-        for kind in (SEARCH, RANDOM)
+        summarise(evaluations[evaluations["purpose"] == purpose], metric).set_index("architecture")[name]
+        for purpose in (SEARCH, RANDOM)
     )
     means = {text: float(np.mean(values)) for text, values in groups.items()}
     at_search = {text: float(searched.get(text, before.get(text, np.nan))) for text in groups}
-    tests = evaluations[(evaluations["kind"] == TEST) & (evaluations["state"] == COMPLETE)]
-    test = tests.groupby("architecture")["accuracy"]
+    tests = evaluations[(evaluations["purpose"] == TEST) & (evaluations["state"] == COMPLETE)]
+    test = tests.groupby("architecture")[name]
     test_mean, test_std = test.mean(), test.std()
 
     def role(text: str) -> str:
@@ -125,17 +115,17 @@ def confirmed(evaluations: pd.DataFrame, costs: Sequence[str], uniform: Collecti
         {
             "architecture": list(groups),
             "role": [role(text) for text in groups],
-            "accuracy": list(means.values()),
+            name: list(means.values()),
             "low": low_N,
             "high": high_N,
-            "accuracy_std": [float(np.std(v, ddof=1)) if len(v) > 1 else np.nan for v in groups.values()],
+            f"{name}_std": [float(np.std(v, ddof=1)) if len(v) > 1 else np.nan for v in groups.values()],
             "seeds": [len(values) for values in groups.values()],
-            "p_front": front_probability(found.draws_DN, frame[list(costs)].to_numpy(float)),
-            "search_accuracy": list(at_search.values()),
-            "gap": [at_search[text] - means[text] for text in groups],
-            "test_accuracy": [float(test_mean.get(text, np.nan)) for text in groups],
+            "p_front": front_probability(sign * found.draws_DN, frame[list(costs)].to_numpy(float)),
+            f"search_{name}": list(at_search.values()),
+            "gap": [sign * (at_search[text] - means[text]) for text in groups],
+            f"test_{name}": [float(test_mean.get(text, np.nan)) for text in groups],
             "test_std": [float(test_std.get(text, np.nan)) for text in groups],
-            **{cost: frame[cost].to_numpy() for cost in ("flops", "macs", "params", "activations", "latency")},
+            **{cost: frame[cost].to_numpy() for cost in known},
         }
-    )
-    return rows.astype(COLUMNS).sort_values(["flops", "accuracy"], ascending=[True, False], ignore_index=True)
+    ).astype({"architecture": "string", "role": "string"})
+    return rows.sort_values(["flops", name], ascending=[True, sign < 0], ignore_index=True)

@@ -94,6 +94,11 @@ def summarise(frame: pd.DataFrame, metric: Metric = ACCURACY) -> pd.DataFrame:
     return rows.sort_values(["flops", metric.name], ascending=[True, not metric.higher_is_better], ignore_index=True)
 
 
+def ranked(rows: pd.DataFrame, metric: Metric, column: str | None = None) -> pd.DataFrame:
+    """Rows with the best value of the metric first; ``column``: another column that holds values of it."""
+    return rows.sort_values(column or metric.name, ascending=not metric.higher_is_better, kind="stable")
+
+
 def front_of(summary: pd.DataFrame, costs: Sequence[str] = ("flops",), metric: Metric = ACCURACY) -> pd.DataFrame:
     """The rows of ``summarise`` that no other row dominates in the metric and the costs (less), by rising cost."""
     if summary.empty:

@@ -17,8 +17,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from evaluators.tasks.base import Metric
+from search.front import ACCURACY
 from search.store import COMPLETE, TEST
-from spaces import Placement
+from spaces.attention.genes import GENES, Gene, Value
+from spaces.placement import SITES, Placement
 
 Array = NDArray[np.float64]
 Place = tuple[int, str]  # a stage, counted from 0, and a type of attention there
@@ -100,15 +103,15 @@ class Gains:
         return self.model.effect(np.array(weights)) if self.model else (0.0, 0.0)
 
 
-def fit_gains(evaluations: pd.DataFrame) -> Gains:
+def fit_gains(evaluations: pd.DataFrame, metric: Metric = ACCURACY) -> Gains:
     """Fit the model to every complete evaluation on the validation split at the highest fidelity, fresh seeds included.
 
-    ``evaluations`` has one row per evaluation, of any kind.
+    ``evaluations`` has one row per evaluation, of any purpose. A gain is an improvement, whichever way the metric goes.
     """
-    rows = evaluations[(evaluations["state"] == COMPLETE) & (evaluations["kind"] != TEST)]
+    rows = evaluations[(evaluations["state"] == COMPLETE) & (evaluations["purpose"] != TEST)]
     rows = rows[rows["fidelity"] == rows["fidelity"].max()]
     placements = [placements_of(str(text)) for text in rows["architecture"]]
-    y_N = rows["accuracy"].to_numpy(float)
+    y_N = metric.sign * rows[metric.name].to_numpy(float)
     stages = len(placements[0]) if placements else 0
     places = sorted({(s, one[s].type) for one in placements for s in range(stages) if not one[s].is_none})
     genes, gene_NP = _gene_columns(placements)
@@ -120,10 +123,10 @@ def fit_gains(evaluations: pd.DataFrame) -> Gains:
 
 
 def gain_table(gains: Gains, added_flops: Callable[[int, Sequence[Placement]], Array]) -> pd.DataFrame:
-    """One row per (stage, type): what it gains in accuracy against no attention there, alone and per million FLOPs.
+    """One row per (stage, type): what it gains against no attention there, alone and per million FLOPs.
 
     ``added_flops(stage, placements)`` gives the FLOPs that each of these placements adds at a stage, counted from 0.
-    Columns: ``stage`` (from 1), ``type``, ``evaluations`` that have it, ``gain`` (1 = 100 % accuracy) with its 95 % interval
+    Columns: ``stage`` (from 1), ``type``, ``evaluations`` that have it, ``gain`` in the metric's unit with its 95 % interval
     ``low`` to ``high``, ``probability`` of a gain above 0, ``megaflops`` added on average, and ``gain_per_megaflop`` with
     its interval, which is missing where attention adds no FLOPs.
     """
@@ -156,7 +159,7 @@ def gain_table(gains: Gains, added_flops: Callable[[int, Sequence[Placement]], A
 
 
 def gene_table(gains: Gains) -> pd.DataFrame:
-    """One row per gene that varies: ``gain`` in accuracy with its 95 % interval ``low`` to ``high``."""
+    """One row per gene that varies: ``gain`` in the metric's unit with its 95 % interval ``low`` to ``high``."""
     rows = []
     for name in gains.genes:
         if gains.model is None:
@@ -178,16 +181,9 @@ def _placement(word: str) -> Placement:
 
 def _gene_columns(placements: list[tuple[Placement, ...]]) -> tuple[list[str], Array]:
     """One column per gene, summed over stages and centred within each type, so that types and genes do not mix."""
-    readers: dict[str, Callable[[Placement], float | None]] = {
-        "r doubled": lambda p: None if p.reduction is None else float(np.log2(p.reduction)),
-        "k + 2": lambda p: None if p.kernel is None else p.kernel / 2,
-        "parallel instead of series": lambda p: None if p.arrangement is None else float(p.arrangement == "parallel"),
-        "site block instead of slot": lambda p: float(p.site == "block") if p.site else None,
-        "site stage instead of slot": lambda p: float(p.site == "stage") if p.site else None,
-    }
     names, columns = [], []
-    for name, read in readers.items():
-        values = [[None if p.is_none else read(p) for p in one] for one in placements]
+    for name, read in readings(GENES).items():
+        values = [[read(p) for p in one] for one in placements]
         by_kind: dict[tuple[int, str], list[float]] = {}
         for one, row in zip(placements, values, strict=True):
             for s, value in enumerate(row):
@@ -202,3 +198,17 @@ def _gene_columns(placements: list[tuple[Placement, ...]]) -> tuple[list[str], A
             names.append(name)
             columns.append(column)
     return names, np.array(columns, dtype=float).reshape(len(names), len(placements)).T
+
+
+def readings(genes: Sequence[Gene]) -> dict[str, Callable[[Placement], float | None]]:
+    """What a placement has of each gene and of its site, as numbers, by the name of the effect; None: it has no such gene."""
+
+    def of_gene(gene: Gene, read: Callable[[Value], float]) -> Callable[[Placement], float | None]:
+        return lambda placement: None if (value := placement.genes.get(gene.name)) is None else read(value)
+
+    def of_site(site: str) -> Callable[[Placement], float | None]:
+        return lambda placement: None if placement.site is None else float(placement.site == site)
+
+    first, *others = SITES
+    found = {name: of_gene(gene, read) for gene in genes for name, read in gene.readings().items()}
+    return found | {f"site {site} instead of {first}": of_site(site) for site in others}

@@ -84,6 +84,12 @@ class Objective:
     unit: Unit
     tabulate: Callable[[Costing], Table]
     counted: bool = False
+    title: str = ""
+
+    @property
+    def label(self) -> str:
+        """What it is called on axes and in tables: ``title``, else its name."""
+        return self.title or self.name
 
     def parse(self, limit: object, reference: float | None) -> int:
         """An upper limit such as ``310M`` or, relative to the reference, ``1.05x``; raises UsageError for what is none."""
@@ -129,13 +135,17 @@ def register_objective(objective: Objective) -> Objective:
     return OBJECTIVES.register(objective.name, objective)
 
 
-register_objective(Objective("flops", "fvcore's FLOPs: one fused multiply-add is one", COUNT, _count, counted=True))
-register_objective(Objective("macs", "multiply-adds of convolutions and matrix products", COUNT, _count, counted=True))
-register_objective(Objective("params", "learnable parameters", COUNT, _count, counted=True))
+register_objective(Objective("flops", "fvcore's FLOPs: one fused multiply-add is one", COUNT, _count, True, "FLOPs"))
+register_objective(Objective("macs", "multiply-adds of convolutions and matrix products", COUNT, _count, True, "MACs"))
+register_objective(Objective("params", "learnable parameters", COUNT, _count, True, "parameters"))
 register_objective(
     Objective("activations", "elements that convolutions and products put out", COUNT, _count, counted=True)
 )
-register_objective(Objective("latency", "time of a batch, estimated from measurements here", TIME, _measure_latency))
+register_objective(
+    Objective(
+        "latency", "time of a batch, estimated from measurements here", TIME, _measure_latency, title="latency, ms"
+    )
+)
 
 
 def list_objectives() -> list[dict[str, str]]:

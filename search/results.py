@@ -12,16 +12,17 @@ from typing import Any
 import pandas as pd
 
 from evaluators.cost import METRICS, CostTable
+from evaluators.tasks.base import Metric
 from search.config import Config, load_run_config
 from search.confirmed import confirmed, uniform_architectures
+from search.front import front_of, summarise
 from search.gains import Array, Gains, fit_gains, gain_table
+from search.objectives import OBJECTIVES, parse_limits
 from search.pareto import knee
-from search.store import RANDOM, SEARCH, front_of, read_journal, summarise, to_frame
+from search.store import RANDOM, SEARCH, cost_columns, read_journal, to_frame
 from spaces import Architecture, Placement
-from spaces.budget import human, parse_limits
 from spaces.errors import UsageError
-
-COSTS = ("flops", "macs", "params", "activations", "latency")
+from spaces.network import NetworkSpec
 
 
 @dataclass(frozen=True)
@@ -33,37 +34,44 @@ class Results:
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:
-        """One row per evaluation of any kind, in the order in which they finished."""
-        return to_frame(read_journal(self.folder))
+        """One row per evaluation of any purpose, in the order in which they finished."""
+        return to_frame(read_journal(self.folder), self.metric.name)
+
+    @cached_property
+    def metric(self) -> Metric:
+        """What the run's evaluations are judged by, which names the column of their scores."""
+        file = self.folder / "run.json"  # runs of earlier versions have none
+        return Metric(**json.loads(file.read_text())["metric"]) if file.exists() else Metric()
 
     @cached_property
     def searched(self) -> pd.DataFrame:
         """The evaluations of the search itself."""
-        return self.evaluations[self.evaluations["kind"] == SEARCH].reset_index(drop=True)
+        return self.evaluations[self.evaluations["purpose"] == SEARCH].reset_index(drop=True)
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """One row per architecture of the search: mean and deviation of accuracy over its seeds, and exact costs."""
-        return summarise(self.searched)
+        """One row per architecture of the search: mean and deviation of the metric over its seeds, and exact costs."""
+        return summarise(self.searched, self.metric)
 
     @cached_property
     def random(self) -> pd.DataFrame:
         """One row per architecture of the random search that serves as a baseline; empty where none was run."""
-        return summarise(self.evaluations[self.evaluations["kind"] == RANDOM])
+        return summarise(self.evaluations[self.evaluations["purpose"] == RANDOM], self.metric)
 
     @cached_property
     def confirmed(self) -> pd.DataFrame:
         """One row per architecture that was trained again with fresh seeds; see ``search.confirmed.confirmed``."""
-        return confirmed(self.evaluations, self.config.search.costs, uniform_architectures(self.config.space))
+        uniform = uniform_architectures(self.config.space)
+        return confirmed(self.evaluations, self.config.search.costs, uniform, self.metric)
 
     @cached_property
     def gains(self) -> Gains:
-        """The linear model of accuracy behind ``attribution``."""
-        return fit_gains(self.evaluations)
+        """The linear model of the metric behind ``attribution``."""
+        return fit_gains(self.evaluations, self.metric)
 
     @cached_property
     def attribution(self) -> pd.DataFrame:
-        """What each (stage, type) gains in accuracy, and per million FLOPs; see ``search.gains.gain_table``."""
+        """What each (stage, type) gains, and per million FLOPs; see ``search.gains.gain_table``."""
         return gain_table(self.gains, self._added_flops)
 
     @cached_property
@@ -72,14 +80,20 @@ class Results:
         content: dict[str, Any] = json.loads((self.folder / "data.json").read_text())
         return content
 
+    @cached_property
+    def network(self) -> NetworkSpec:
+        """What surrounds an architecture in this run."""
+        space = self.config.space
+        return NetworkSpec.from_dict({**self.data, "native": space.native, "identity_start": space.identity_start})
+
     @property
     def front(self) -> pd.DataFrame:
         """The non-dominated architectures, by rising cost."""
-        return front_of(self.summary, self.config.search.costs)
+        return front_of(self.summary, self.config.search.costs, self.metric)
 
     def front_under(self, limits: Mapping[str, Any]) -> pd.DataFrame:
         """The front among the architectures within limits such as ``{"flops": "310M", "params": "1.05x"}``."""
-        return front_of(self.within(limits), self.config.search.costs)
+        return front_of(self.within(limits), self.config.search.costs, self.metric)
 
     def within(self, limits: Mapping[str, Any]) -> pd.DataFrame:
         """The rows of ``summary`` that keep the limits; relative ones refer to the plain backbone.
@@ -87,17 +101,17 @@ class Results:
         Raises UsageError for a limit that cannot be read, or where nothing evaluated keeps the limits.
         """
         rows = self.summary
-        read = parse_limits(limits, self._plain_costs(limits))
-        for metric, limit in read.items():
-            rows = rows[rows[metric] <= limit]
+        read = parse_limits(limits, self._plain_costs)
+        for cost, limit in read.items():
+            rows = rows[rows[cost] <= limit]
         if read and rows.empty:
-            least = ", ".join(f"{metric} {human(self.summary[metric].min(), metric)}" for metric in read)
-            asked = ", ".join(f"{metric}={limit}" for metric, limit in limits.items())
+            least = ", ".join(f"{cost} {OBJECTIVES[cost].unit.brief(self.summary[cost].min())}" for cost in read)
+            asked = ", ".join(f"{cost}={limit}" for cost, limit in limits.items())
             raise UsageError(f"nothing that was evaluated keeps {asked}; the least is {least}")
         return rows
 
     def pick(self, limits: Mapping[str, Any], text: str | None = None) -> pd.Series:
-        """The row to take: the named architecture, else the most accurate within the limits, else the knee of the front.
+        """The row to take: the named architecture, else the best within the limits, else the knee of the front.
 
         Where fresh seeds were trained, their means decide among the architectures that have some.
 
@@ -114,17 +128,19 @@ class Results:
         if rows.empty:
             raise UsageError(f"{self.folder} has no complete evaluation yet")
         rows = self._with_fresh_means(rows)
+        name, sign = self.metric.name, self.metric.sign
         if limits:
-            return rows.sort_values(["accuracy", "flops"], ascending=[False, True]).iloc[0]
-        front = front_of(rows, self.config.search.costs)
-        points = front[list(self.config.search.costs)].assign(accuracy=-front["accuracy"])
+            return rows.sort_values([name, "flops"], ascending=[sign < 0, True]).iloc[0]
+        front = front_of(rows, self.config.search.costs, self.metric)
+        points = front[list(self.config.search.costs)].assign(loss=-sign * front[name])
         return front.iloc[knee(points.to_numpy(float))]
 
     def _with_fresh_means(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """The confirmed ones among the rows, with the accuracy of their fresh seeds; the rows as they are without any."""
-        fresh = self.confirmed.set_index("architecture")["accuracy"]
+        """The confirmed ones among the rows, with the mean of their fresh seeds; the rows as they are without any."""
+        name = self.metric.name
+        fresh = self.confirmed.set_index("architecture")[name]
         known = rows[rows["architecture"].isin(fresh.index)]
-        return known.assign(accuracy=known["architecture"].map(fresh)) if len(known) else rows
+        return known.assign(**{name: known["architecture"].map(fresh)}) if len(known) else rows
 
     def _added_flops(self, stage: int, placements: Sequence[Placement]) -> Array:
         """The FLOPs that each of these placements adds at a stage, counted from 0."""
@@ -133,23 +149,23 @@ class Results:
 
     @cached_property
     def _cost_table(self) -> CostTable:
-        return CostTable(
-            self.config.space.backbone,
-            image_size=self.data["image_size"],
-            num_classes=self.data["num_classes"],
-            in_chans=self.data["in_chans"],
-            native=self.config.space.native,
-        )
+        return CostTable(self.config.space.backbone, self.network)
 
-    def _plain_costs(self, limits: Mapping[str, Any]) -> dict[str, int]:
-        """The costs of the plain backbone, which every search evaluates first."""
+    @property
+    def costs(self) -> list[str]:
+        """The columns of costs, those that are known of no evaluation left out."""
+        return [
+            cost for cost in cost_columns(self.evaluations, self.metric.name) if self.evaluations[cost].notna().any()
+        ]
+
+    @property
+    def _plain_costs(self) -> dict[str, float]:
+        """The costs of the plain backbone, which every search evaluates first; empty before that."""
         plain = str(Architecture.plain(self.config.space.backbone))
         row = self.evaluations[self.evaluations["architecture"] == plain]
-        if row.empty:
-            if any(str(limit).strip().lower().endswith("x") for limit in limits.values()):
-                raise UsageError(f"{self.folder} has not evaluated the plain backbone, which relative limits refer to")
-            return dict.fromkeys(COSTS, 0)
-        return {cost: int(row.iloc[0][cost]) for cost in COSTS if pd.notna(row.iloc[0][cost])}
+        return (
+            {} if row.empty else {cost: float(row.iloc[0][cost]) for cost in self.costs if pd.notna(row.iloc[0][cost])}
+        )
 
 
 def load(folder: str | Path) -> Results:

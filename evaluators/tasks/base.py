@@ -38,6 +38,20 @@ class Metric:
         """1 where more is better, else -1: values times this sign are to be maximised."""
         return 1.0 if self.higher_is_better else -1.0
 
+    @property
+    def scale(self) -> float:
+        """What a difference is multiplied by when it is told to a person."""
+        return 100.0 if self.unit == "share" else 1.0
+
+    @property
+    def step(self) -> str:
+        """What one of a difference is called."""
+        return "points" if self.unit == "share" else self.unit
+
+    def difference(self, value: float, digits: int = 1) -> str:
+        """A difference as a number of ``step``, with its sign."""
+        return f"{self.scale * value:+.{digits}f}"
+
 
 class Batches(Protocol):
     """Batches of one split, on the device; one pass over them is one epoch."""

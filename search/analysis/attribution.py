@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from evaluators.tasks.base import Metric
 from search.analysis.fanova import fanova
 from search.gains import Gains, Z, gene_table
 from search.results import Results
@@ -35,11 +36,11 @@ def attribute(results: Results) -> Attribution:
     enough = len(gains.y_N) >= LEAST
     shares = fanova(gains.placements, gains.y_N) if enough else pd.DataFrame(columns=["stages", "share", "std"])
     r2 = gains.model.r2 if gains.model else 0.0
-    words = [*_stage_words(gains, effects), *_share_words(shares, r2)]
+    words = [*_stage_words(gains, effects, results.metric), *_share_words(shares, r2)]
     return Attribution(effects, gene_table(gains), shares, r2, tuple(words))
 
 
-def _stage_words(gains: Gains, effects: pd.DataFrame) -> list[str]:
+def _stage_words(gains: Gains, effects: pd.DataFrame, metric: Metric) -> list[str]:
     """One sentence per stage: what attention buys there, or that it buys nothing that can be seen."""
     words = []
     for s in range(gains.stages):
@@ -51,33 +52,34 @@ def _stage_words(gains: Gains, effects: pd.DataFrame) -> list[str]:
         shares = {(s, str(row["type"])): float(row["evaluations"] / total) for _, row in here.iterrows()}
         mean, std = gains.of(shares)
         best = here.sort_values("gain").iloc[-1]
-        interval = f"{100 * (mean - Z * std):+.1f} to {100 * (mean + Z * std):+.1f}"
+        told, step = metric.difference, metric.step
+        interval = f"{told(mean - Z * std)} to {told(mean + Z * std)}"
         if mean - Z * std > 0:
             words.append(
-                f"Attention at stage {s + 1} pays: {100 * mean:+.1f} points on average ({interval}), most with {best['type']} "
-                f"({100 * best['gain']:+.1f}, {_per(best)})."
+                f"Attention at stage {s + 1} pays: {told(mean)} {step} on average ({interval}), most with {best['type']} "
+                f"({told(best['gain'])}, {_per(best, metric)})."
             )
         elif best["probability"] > SURE:
             words.append(
-                f"At stage {s + 1} it depends on the type: {best['type']} gains {100 * best['gain']:+.1f} points "
-                f"({100 * best['low']:+.1f} to {100 * best['high']:+.1f}, {_per(best)}), attention on average "
-                f"{100 * mean:+.1f} ({interval})."
+                f"At stage {s + 1} it depends on the type: {best['type']} gains {told(best['gain'])} {step} "
+                f"({told(best['low'])} to {told(best['high'])}, {_per(best, metric)}), attention on average "
+                f"{told(mean)} ({interval})."
             )
         elif mean + Z * std < 0:
             words.append(
-                f"Attention at stage {s + 1} costs accuracy: {100 * mean:+.1f} points on average ({interval})."
+                f"Attention at stage {s + 1} costs {metric.name}: {told(mean)} {step} on average ({interval})."
             )
         else:
             words.append(
                 f"Attention at stage {s + 1} buys nothing here that {len(gains.y_N)} evaluations can show: "
-                f"{100 * mean:+.1f} points on average ({interval}), at best {best['type']} with {100 * best['gain']:+.1f}."
+                f"{told(mean)} {step} on average ({interval}), at best {best['type']} with {told(best['gain'])}."
             )
     return words
 
 
-def _per(row: pd.Series) -> str:
-    per = row["gain_per_megaflop"]
-    return f"{100 * per:+,.1f} points per million FLOPs" if np.isfinite(per) else "for no FLOPs"
+def _per(row: pd.Series, metric: Metric) -> str:
+    per = metric.scale * row["gain_per_megaflop"]
+    return f"{per:+,.1f} {metric.step} per million FLOPs" if np.isfinite(per) else "for no FLOPs"
 
 
 def _share_words(shares: pd.DataFrame, r2: float) -> list[str]:

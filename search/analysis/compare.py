@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from search.analysis.page import render_page
+from search.front import ranked
 from search.pareto import hypervolume
 from search.results import Results
 from search.statistics import coverage, permutation_test
@@ -38,6 +39,7 @@ def compare(runs: Sequence[Results]) -> Comparison:
     for other in runs[1:]:
         for what, mine, theirs in (
             ("data", first.config.data, other.config.data),
+            ("metric", first.metric, other.metric),
             ("search.costs", first.config.search.costs, other.config.search.costs),
         ):
             if mine != theirs:
@@ -46,8 +48,13 @@ def compare(runs: Sequence[Results]) -> Comparison:
                 )
     names = _names(runs)
     costs = list(first.config.search.costs)
-    points = [np.column_stack([r.front[costs].to_numpy(float), -r.front["accuracy"]]) for r in runs]
-    together = np.vstack([np.column_stack([r.summary[costs].to_numpy(float), -r.summary["accuracy"]]) for r in runs])
+    name, sign = first.metric.name, first.metric.sign
+
+    def losses(rows: pd.DataFrame) -> np.ndarray:
+        return np.column_stack([rows[costs].to_numpy(float), -sign * rows[name]])
+
+    points = [losses(r.front) for r in runs]
+    together = np.vstack([losses(r.summary) for r in runs])
     span = np.ptp(together, axis=0)
     reference = together.max(axis=0) + 0.01 * np.where(span > 0, span, 1.0)
     scale = np.where(span > 0, span, 1.0)
@@ -59,24 +66,24 @@ def compare(runs: Sequence[Results]) -> Comparison:
             "setting": settings,
             "evaluations": [len(r.searched) for r in runs],
             "front": [len(r.front) for r in runs],
-            "best": [float(r.front["accuracy"].max()) for r in runs],
+            "best": [float(ranked(r.front, first.metric)[name].iloc[0]) for r in runs],
             "hypervolume": volumes,
         }
     )
     covers = pd.DataFrame([[coverage(a, b) for b in points] for a in points], index=names, columns=names)
     tests = _tests(table)
-    return Comparison(table, covers, tests, _sentences(table, tests))
+    return Comparison(table, covers, tests, _sentences(table, tests, name))
 
 
 def comparison_page(runs: Sequence[Results], comparison: Comparison) -> str:
     """The comparison as HTML: the fronts in one chart, and the tables."""
     names = comparison.runs["run"].tolist()
-    cost = runs[0].config.search.costs[0]
+    cost, metric = runs[0].config.search.costs[0], runs[0].metric
     traces = [
         {
             "name": html.escape(name),
             "x": r.front[cost].tolist(),
-            "y": r.front["accuracy"].tolist(),
+            "y": r.front[metric.name].tolist(),
             "text": [html.escape(text) for text in r.front["architecture"]],
             "mode": "lines+markers",
             "line": {"shape": "hv"},
@@ -87,7 +94,7 @@ def comparison_page(runs: Sequence[Results], comparison: Comparison) -> str:
     shape = {
         "margin": {"l": 60, "r": 15, "t": 30, "b": 55},
         "xaxis": {"title": {"text": cost}},
-        "yaxis": {"title": {"text": "validation accuracy"}},
+        "yaxis": {"title": {"text": f"validation {metric.name}"}},
         "legend": {"orientation": "h", "y": 1.15},
         "showlegend": True,
     }
@@ -124,10 +131,10 @@ def _tests(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["first", "second", "difference", "p"])
 
 
-def _sentences(table: pd.DataFrame, tests: pd.DataFrame) -> tuple[str, ...]:
+def _sentences(table: pd.DataFrame, tests: pd.DataFrame, metric: str) -> tuple[str, ...]:
     best = table.sort_values("hypervolume").iloc[-1]
     words = [
-        f"The largest hypervolume has {best['run']} ({best['hypervolume']:.4f}), with the best accuracy {best['best']:.4f}."
+        f"The largest hypervolume has {best['run']} ({best['hypervolume']:.4f}), with the best {metric} {best['best']:.4f}."
     ]
     for row in tests.to_dict("records"):
         sure = "a real difference" if row["p"] < 0.05 else "no difference that these seeds can show"

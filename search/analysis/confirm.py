@@ -5,7 +5,6 @@ Everything is kept in the run's store the moment it is finished, so a kill loses
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,22 +15,22 @@ from typing import Any
 import numpy as np
 import ray
 import torch
-from safetensors.torch import load_file
 
-from evaluators.base import EvaluationError
-from evaluators.data.batches import make_batches
-from evaluators.training import VALIDATION_BATCH, TrainingEvaluator, validate
+from evaluators.base import Evaluator, Movable, Testing
+from evaluators.outcomes import EvaluationError
+from search.build import create_problem, create_trainer
 from search.cluster import ray_session, trial_resources
 from search.config import Config
 from search.confirmed import near_front, uniform_architectures
+from search.front import front_of
 from search.problem import Problem
 from search.results import Results, load
-from search.runner import create_problem, create_trainer
 from search.statistics import next_seed
-from search.store import COMPLETE, CONFIRM, FAILED, RANDOM, TEST, Evaluation, Store, front_of
-from search.trainable import failed, weights_path
+from search.store import COMPLETE, CONFIRM, FAILED, RANDOM, TEST, Evaluation, Key, Store
+from search.trainable import TrialResult, weights_path
 from spaces import Architecture
 from spaces.errors import UsageError, unknown
+from spaces.plugins import load_plugins
 
 BASELINES = ("uniform", "random")
 FRESH_SEEDS = 1000  # the first fresh seed, counted from the run's own
@@ -42,7 +41,7 @@ CANDIDATES = 12
 class Job:
     """One evaluation to make: what it is for, and where its weights go or come from."""
 
-    kind: str
+    purpose: str
     architecture: str
     fidelity: int
     seed: int
@@ -52,39 +51,28 @@ class Job:
 class Worker:
     """Trains and tests on one share of the machine."""
 
-    def __init__(self, evaluator: TrainingEvaluator, threads: int) -> None:
-        self.evaluator = evaluator
+    def __init__(self, evaluator: Evaluator, threads: int, plugins: Sequence[str]) -> None:
+        load_plugins(plugins)
+        self.evaluator = evaluator.at_home() if isinstance(evaluator, Movable) else evaluator
         torch.set_num_threads(threads)
 
-    def run(self, job: Job) -> dict[str, Any]:
-        """The outcome of a job; what goes wrong with an architecture is an outcome too."""
+    def run(self, job: Job) -> TrialResult:
+        """The result of a job; what goes wrong with an architecture is a result too."""
         start = time.perf_counter()
+        arch, evaluator = Architecture.parse(job.architecture), self.evaluator
         try:
-            accuracy = self._test(job) if job.kind == TEST else self._train(job)
+            if job.purpose == TEST:
+                assert isinstance(evaluator, Testing)
+                assert job.weights is not None
+                metrics = evaluator.test(arch, job.weights)
+            else:
+                metrics = evaluator.evaluate(arch, fidelity=job.fidelity, seed=job.seed, keep=job.weights)
         except EvaluationError as error:
-            return failed(str(error))
+            return TrialResult.failure(str(error))
         except Exception as error:  # one broken module must not end the confirmation of the others
-            return failed(f"{type(error).__name__}: {error}")
-        return {"state": COMPLETE, "reason": "", "accuracy": accuracy, "seconds": time.perf_counter() - start}
-
-    def _train(self, job: Job) -> float:
-        arch = Architecture.parse(job.architecture)
-        metrics = self.evaluator.evaluate(arch, fidelity=job.fidelity, seed=job.seed, keep=job.weights)
-        return float(metrics["accuracy"])
-
-    def _test(self, job: Job) -> float:
-        evaluator = self.evaluator
-        model = evaluator.build(Architecture.parse(job.architecture))
-        model.load_state_dict(load_file(str(job.weights)))
-        test = make_batches(
-            evaluator.data.test,
-            evaluator.data,
-            VALIDATION_BATCH,
-            evaluator.device,
-            workers=evaluator.recipe.workers,
-        )
-        found = validate(model.to(evaluator.device), test, evaluator.device, evaluator.recipe.amp)
-        return float(found["accuracy"])
+            return TrialResult.failure(f"{type(error).__name__}: {error}")
+        score = float(metrics[evaluator.metric.name])
+        return TrialResult(COMPLETE, "", score, seconds=time.perf_counter() - start)
 
 
 def confirm(folder: str | Path, seeds: int, *, baselines: Sequence[str] = ("uniform",)) -> None:
@@ -102,25 +90,26 @@ def confirm(folder: str | Path, seeds: int, *, baselines: Sequence[str] = ("unif
         raise UsageError(f"{folder} has no complete evaluation yet")
     evaluator = create_trainer(results.config)
     problem = create_problem(results.config, evaluator, results.folder)
-    with Store(folder, kind=CONFIRM) as store, ray_session(results.config):
+    with Store(folder, CONFIRM, metric=evaluator.metric.name) as store, ray_session(results.config):
         crew = Crew(results, evaluator, problem, store)
         if "random" in baselines:
             crew.random_search(len(results.searched))
         results = load(folder)  # with what random search has found
-        wanted = near_front(results.summary, results.config.search.costs, CANDIDATES)
+        wanted = near_front(results.summary, results.config.search.costs, CANDIDATES, results.metric)
         wanted.append(str(Architecture.plain(results.config.space.backbone)))
         if "uniform" in baselines:
             wanted += uniform_architectures(results.config.space)
         if "random" in baselines:
-            wanted += near_front(results.random, results.config.search.costs, CANDIDATES)
+            wanted += near_front(results.random, results.config.search.costs, CANDIDATES, results.metric)
         crew.race(list(dict.fromkeys(wanted)), seeds)
-        crew.test(reported(load(folder)))
+        if isinstance(evaluator, Testing):
+            crew.test(reported(load(folder)))
 
 
 def reported(results: Results) -> list[str]:
-    """What a report names with a test accuracy: the front of the fresh means, the plain network and the uniform ones."""
+    """What a report names with a test score: the front of the fresh means, the plain network and the uniform ones."""
     table = results.confirmed
-    front = set(front_of(table, results.config.search.costs)["architecture"])
+    front = set(front_of(table, results.config.search.costs, results.metric)["architecture"])
     chosen = table[table["architecture"].isin(front) | table["role"].isin(["plain", "uniform"])]
     return [str(text) for text in chosen["architecture"]]
 
@@ -128,15 +117,16 @@ def reported(results: Results) -> list[str]:
 class Crew:
     """The workers of one confirmation, and what they have found."""
 
-    def __init__(self, results: Results, evaluator: TrainingEvaluator, problem: Problem, store: Store) -> None:
+    def __init__(self, results: Results, evaluator: Evaluator, problem: Problem, store: Store) -> None:
         self.config: Config = results.config
         self.problem, self.store = problem, store
-        self.task, self.fidelity = evaluator.identity, results.config.training.epochs
+        self.identity, self.metric = evaluator.identity, evaluator.metric
+        self.fidelity = results.config.training.epochs
         self.weights = results.folder / "weights"
         resources, size = trial_resources(self.config)
         remote = ray.remote(num_cpus=resources["cpu"], num_gpus=resources.get("gpu", 0))(Worker)
         shared = ray.put(evaluator)
-        self._hire = lambda: remote.remote(shared, max(1, int(resources["cpu"])))
+        self._hire = lambda: remote.remote(shared, max(1, int(resources["cpu"])), self.config.plugins)
         self._idle = [self._hire() for _ in range(size)]
         self._busy: dict[Any, tuple[Any, Job]] = {}
 
@@ -163,7 +153,7 @@ class Crew:
             if not racing:
                 return None
             chosen = next_seed(
-                [values[texts[i]] for i in racing],
+                [[self.metric.sign * value for value in values[texts[i]]] for i in racing],
                 [pending[texts[i]] for i in racing],
                 costs_NM[racing],
                 seeds=seeds,
@@ -186,7 +176,7 @@ class Crew:
                 pending[job.architecture] -= 1
 
     def test(self, texts: list[str]) -> None:
-        """Test accuracy of every fresh seed of the reported architectures; what is known is never measured again."""
+        """The test score of every fresh seed of the reported architectures; what is known is never measured again."""
         trained = [one for one in self.store if one.state == COMPLETE and one.architecture in texts]
         self._all(
             [
@@ -206,39 +196,40 @@ class Crew:
                 self._start(waiting.pop(0))
             list(self._finished())
 
-    def _key(self, job: Job) -> tuple[str, str, str, int, int]:
-        return (job.kind, self.task, job.architecture, job.fidelity, job.seed)
+    def _key(self, job: Job) -> Key:
+        return (job.purpose, self.identity, job.architecture, job.fidelity, job.seed)
 
     def _start(self, job: Job) -> None:
         worker = self._idle.pop()
         self._busy[worker.run.remote(job)] = (worker, job)
 
     def _finished(self) -> Iterator[Job]:
-        """Wait for one job at least; keep its outcome."""
+        """Wait for one job at least; keep its result."""
         done, _ = ray.wait(list(self._busy), num_returns=1)
         for reference in done:
             worker, job = self._busy.pop(reference)
             try:
-                outcome = ray.get(reference)
+                result = ray.get(reference)
             except ray.exceptions.RayError as error:
-                outcome, worker = failed(f"the worker died: {str(error).splitlines()[0]}"), self._hire()
+                result, worker = TrialResult.failure(f"the worker died: {str(error).splitlines()[0]}"), self._hire()
             self._idle.append(worker)
-            self.store.add(self._evaluation(job, outcome))
+            self.store.add(self._evaluation(job, result))
             yield job
 
-    def _evaluation(self, job: Job, outcome: dict[str, Any]) -> Evaluation:
+    def _evaluation(self, job: Job, result: TrialResult) -> Evaluation:
         return Evaluation(
             architecture=job.architecture,
             fidelity=job.fidelity,
             seed=job.seed,
-            state=outcome["state"],
-            reason=outcome["reason"],
-            accuracy=float(outcome["accuracy"]),
-            **self.problem.cost(Architecture.parse(job.architecture)),
-            seconds=float(outcome.get("seconds", math.nan)),
+            state=result.state,
+            reason=result.reason,
+            score=result.score,
+            costs=self.problem.cost(Architecture.parse(job.architecture)),
+            seconds=result.seconds,
             finished=time.time(),
-            task=self.task,
-            kind=job.kind,
+            identity=self.identity,
+            purpose=job.purpose,
+            metric=self.metric.name,
         )
 
     def _costs(self, texts: list[str]) -> np.ndarray:
@@ -246,13 +237,13 @@ class Crew:
         return np.array([[cost[metric] for metric in self.config.search.costs] for cost in costs], dtype=float)
 
     def _values(self, texts: list[str]) -> tuple[dict[str, list[float]], set[str]]:
-        """The accuracies of fresh seeds so far, and the architectures that failed with one."""
+        """The scores of fresh seeds so far, and the architectures that failed with one."""
         values: dict[str, list[float]] = {text: [] for text in texts}
         broken = set()
         for one in self.store:
-            if one.architecture in values and one.fidelity == self.fidelity and one.task == self.task:
+            if one.architecture in values and one.fidelity == self.fidelity and one.identity == self.identity:
                 if one.state == FAILED:
                     broken.add(one.architecture)
                 elif one.state == COMPLETE:
-                    values[one.architecture].append(one.accuracy)
+                    values[one.architecture].append(one.score)
         return values, broken

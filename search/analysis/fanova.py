@@ -1,4 +1,4 @@
-"""How the variance of accuracy divides over the stages and over pairs of them.
+"""How the variance of the scores divides over the stages and over pairs of them.
 
 Functional ANOVA over a random forest (Hutter et al., An efficient approach for assessing hyperparameter importance, 2014).
 
@@ -15,21 +15,23 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestRegressor
 
-from search.gains import Array
-from spaces import Placement
+from search.gains import Array, readings
+from spaces.attention.genes import GENES, Gene
+from spaces.placement import Placement
 
 TREES, BACKGROUND = 48, 96
 
 
 def fanova(placements: Sequence[tuple[Placement, ...]], y_N: Array, *, seed: int = 0) -> pd.DataFrame:
-    """Shares of the variance of accuracy over the space: of each stage's type, and of each pair beyond its two stages.
+    """Shares of the variance of the scores over the space: of each stage's type, and of each pair beyond its two stages.
 
     Every tree gives one decomposition over uniform types at every stage; ``share`` and ``std`` are over the trees.
     """
     stages = len(placements[0])
     choices = [sorted({one[s] for one in placements}, key=str) for s in range(stages)]
     vocabulary = sorted({p.type for one in choices for p in one})
-    table = [np.array([_features(p, vocabulary) for p in one]) for one in choices]
+    genes = [gene for gene in GENES if any(p.genes.get(gene.name) is not None for one in choices for p in one)]
+    table = [np.array([_features(p, vocabulary, genes) for p in one]) for one in choices]
     index_NS = np.array([[choices[s].index(one[s]) for s in range(stages)] for one in placements])
 
     def encode(index_KS: NDArray[np.int64]) -> Array:
@@ -80,13 +82,7 @@ def fanova(placements: Sequence[tuple[Placement, ...]], y_N: Array, *, seed: int
     )
 
 
-def _features(placement: Placement, vocabulary: list[str]) -> list[float]:
-    """One stage's placement as numbers: the type one-hot, then its genes."""
-    return [
-        *(float(placement.type == kind) for kind in vocabulary),
-        float(np.log2(placement.reduction)) if placement.reduction else 0.0,
-        float(placement.kernel or 0),
-        float(placement.arrangement == "parallel"),
-        float(placement.site == "block"),
-        float(placement.site == "stage"),
-    ]
+def _features(placement: Placement, vocabulary: Sequence[str], genes: Sequence[Gene]) -> list[float]:
+    """One stage's placement as numbers: the type one-hot, then its genes and its site."""
+    types = [float(placement.type == name) for name in vocabulary]
+    return [*types, *(read(placement) or 0.0 for read in readings(genes).values())]

@@ -7,35 +7,35 @@ from collections.abc import Sequence
 import numpy as np
 
 from search.analysis.verdicts import Verdict, curse, headline
+from search.front import ranked
 from search.results import Results
 
 
 def findings(results: Results, compared: Sequence[Verdict]) -> tuple[str, ...]:
     """The sentences at the top: what was found, whether it beat the baselines, and how optimistic the search was."""
-    front = results.front
-    best = front.sort_values("accuracy").iloc[-1]
+    front, metric = results.front, results.metric
+    name, test_name = metric.name, f"test_{metric.name}"
+    best = ranked(front, metric).iloc[0]
     words = [
-        f"The search's front holds {len(front)} architectures; the most accurate, {best['architecture']}, reached "
-        f"{best['accuracy']:.4f} in the search with {best['flops']:,} FLOPs."
+        f"The search's front holds {len(front)} architectures; the best, {best['architecture']}, reached {name} "
+        f"{best[name]:.4f} in the search with {best['flops']:,} FLOPs."
     ]
     words.append(headline(results, compared))
     words += [one.sentence for one in compared if one.sentence not in words[-1]]
     gap = curse(results)
     if gap is not None:
-        error = f" ± {100 * gap[1]:.1f}" if np.isfinite(gap[1]) else ""
+        error = f" ± {metric.scale * gap[1]:.1f}" if np.isfinite(gap[1]) else ""
         words.append(
-            f"Winner's curse: on the front the search's accuracies lie {100 * gap[0]:+.1f}{error} points above those of "
-            "fresh seeds."
+            f"Winner's curse: on the front the search's own scores are {metric.difference(gap[0])}{error} {metric.step} "
+            "better than those of fresh seeds."
         )
-    test = results.confirmed.dropna(subset=["test_accuracy"])
-    chosen = test[test["role"] != "uniform"].sort_values("accuracy")
+    test = results.confirmed.dropna(subset=[test_name])
+    chosen = ranked(test[test["role"] != "uniform"], metric)
     if len(chosen):
-        row = chosen.iloc[-1]
+        row = chosen.iloc[0]
         words.append(
-            f"Test accuracy, measured once: {row['architecture']} {row['test_accuracy']:.4f} over {row['seeds']} seeds"
-            + "".join(
-                f"; the plain backbone {value:.4f}" for value in test.loc[test["role"] == "plain", "test_accuracy"]
-            )
+            f"Test {name}, measured once: {row['architecture']} {row[test_name]:.4f} over {row['seeds']} seeds"
+            + "".join(f"; the plain backbone {value:.4f}" for value in test.loc[test["role"] == "plain", test_name])
             + "."
         )
     return tuple(words)

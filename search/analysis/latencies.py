@@ -22,12 +22,5 @@ def measure_latencies(folder: str | Path) -> None:
     known = read_latency(results)
     for text in dict.fromkeys([*results.front["architecture"], *results.confirmed["architecture"]]):
         if text not in known:
-            latency = measure_latency(
-                Architecture.parse(text),
-                image_size=results.data["image_size"],
-                num_classes=results.data["num_classes"],
-                in_chans=results.data["in_chans"],
-                native=results.config.space.native,
-            )
-            known[text] = 1000 * latency.seconds
+            known[text] = 1000 * measure_latency(Architecture.parse(text), results.network).seconds
     (results.folder / "latency.json").write_text(json.dumps(known))

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from evaluators.tasks.base import Metric
 from search.analysis.attribution import Attribution
 from search.results import Results
 from spaces import Architecture
@@ -26,7 +27,7 @@ def write_papers(results: Results, attribution: Attribution, progress: Mapping[s
     tables.mkdir(exist_ok=True)
     drawn = {"front": front_figure(results), "hypervolume": progress_figure(progress)}
     if len(attribution.effects):
-        drawn["gains"] = gains_figure(attribution.effects)
+        drawn["gains"] = gains_figure(attribution.effects, results.metric)
     for name, figure in drawn.items():
         FigureCanvasAgg(figure)
         figure.savefig(figures / f"{name}.png", dpi=200)
@@ -38,15 +39,13 @@ def write_papers(results: Results, attribution: Attribution, progress: Mapping[s
 
 
 def front_figure(results: Results) -> Figure:
-    """Accuracy against the first cost: every architecture, the front, and fresh seeds with their intervals."""
-    cost = results.config.search.costs[0]
+    """The metric against the first cost: every architecture, the front, and fresh seeds with their intervals."""
+    cost, name = results.config.search.costs[0], results.metric.name
     summary, front, table = results.summary, results.front, results.confirmed
     figure = Figure(figsize=SIZE, layout="constrained")
-    axes = figure.add_subplot(xlabel=cost, ylabel="validation accuracy")
-    axes.plot(summary[cost], summary["accuracy"], ".", color="0.7", label="evaluated", rasterized=True)
-    axes.step(
-        front[cost], front["accuracy"], where="post", color="tab:blue", marker="o", ms=4, label="front of the search"
-    )
+    axes = figure.add_subplot(xlabel=cost, ylabel=f"validation {name}")
+    axes.plot(summary[cost], summary[name], ".", color="0.7", label="evaluated", rasterized=True)
+    axes.step(front[cost], front[name], where="post", color="tab:blue", marker="o", ms=4, label="front of the search")
     for role, marker, color in (
         ("searched", "D", "tab:green"),
         ("uniform", "s", "tab:red"),
@@ -55,17 +54,15 @@ def front_figure(results: Results) -> Figure:
     ):
         rows = table[table["role"] == role]
         if len(rows):
-            spread = np.abs(rows[["low", "high"]].to_numpy() - rows[["accuracy"]].to_numpy()).T
-            axes.errorbar(
-                rows[cost], rows["accuracy"], spread, fmt=marker, ms=4, color=color, lw=1, label=f"{role}, fresh"
-            )
+            spread = np.abs(rows[["low", "high"]].to_numpy() - rows[[name]].to_numpy()).T
+            axes.errorbar(rows[cost], rows[name], spread, fmt=marker, ms=4, color=color, lw=1, label=f"{role}, fresh")
     axes.legend(fontsize="x-small")
     return figure
 
 
-def gains_figure(effects: pd.DataFrame) -> Figure:
-    """Gain of every type at every stage, in points."""
-    grid = 100 * effects.pivot(index="type", columns="stage", values="gain")
+def gains_figure(effects: pd.DataFrame, metric: Metric) -> Figure:
+    """Gain of every type at every stage."""
+    grid = metric.scale * effects.pivot(index="type", columns="stage", values="gain")
     figure = Figure(figsize=(SIZE[0], 1 + 0.28 * len(grid)), layout="constrained")
     axes = figure.add_subplot(xlabel="stage")
     reach = float(np.nanmax(np.abs(grid.to_numpy())))
@@ -75,7 +72,7 @@ def gains_figure(effects: pd.DataFrame) -> Figure:
     for (row, column), value in np.ndenumerate(grid.to_numpy()):
         if np.isfinite(value):
             axes.text(column, row, f"{value:+.1f}", ha="center", va="center", fontsize="small")
-    figure.colorbar(image, label="points of accuracy")
+    figure.colorbar(image, label=f"{metric.step} of {metric.name}")
     return figure
 
 
@@ -88,15 +85,16 @@ def progress_figure(progress: Mapping[str, Sequence[float]]) -> Figure:
 
 
 def paper_table(results: Results) -> pd.DataFrame:
-    """The front of the search by rising cost with fresh means and test accuracy where they are known, the plain one too."""
+    """The front of the search by rising cost with fresh means and test scores where they are known, the plain one too."""
+    name = results.metric.name
     table = results.confirmed.set_index("architecture")
     plain = str(Architecture.plain(results.config.space.backbone))
     rows = results.summary[results.summary["architecture"].isin({*results.front["architecture"], plain})]
-    frame = rows[["architecture", "flops", "macs", "params"]].assign(search=rows["accuracy"].round(4))
+    frame = rows[["architecture", "flops", "macs", "params"]].assign(search=rows[name].round(4))
     if len(table):
-        for column in ("accuracy", "low", "high", "p_front", "test_accuracy"):
+        for column in (name, "low", "high", "p_front", f"test_{name}"):
             frame[column] = frame["architecture"].map(table[column]).round(4)
-        frame = frame.rename(columns={"accuracy": "fresh"})
+        frame = frame.rename(columns={name: "fresh"})
     return frame.dropna(axis=1, how="all")
 
 

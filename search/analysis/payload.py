@@ -8,28 +8,32 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from evaluators.tasks.base import Metric
 from search.analysis.attribution import Attribution
 from search.analysis.latencies import read_latency
+from search.front import ranked
 from search.gains import placements_of
+from search.objectives import OBJECTIVES
 from search.pareto import hypervolume
 from search.results import Results
 from search.store import COMPLETE
 from spaces import Architecture
+from spaces.attention.genes import GENES
 
-METRICS = ("flops", "macs", "params", "activations")
 LINES = 300  # architectures in the parallel coordinates
 
 
 def payload(results: Results, attribution: Attribution) -> dict[str, Any]:
     """What the page's script draws."""
-    rows = architecture_rows(results)
+    rows, metric = architecture_rows(results), results.metric
     return {
         "folder": str(results.folder),
         "cost": results.config.search.costs[0],
-        "metrics": [*METRICS, *(["latency"] if "latency" in rows.columns else [])],
+        "costs": {cost: OBJECTIVES[cost].label if cost in OBJECTIVES else cost for cost in _costs(results, rows)},
+        "metric": {"name": metric.name, "sign": metric.sign, "scale": metric.scale, "step": metric.step},
         "confirmed": not results.confirmed.empty,
         "columns": columns(rows),
-        "heat": heat(attribution),
+        "heat": heat(attribution, metric),
         "shares": {
             "names": attribution.shares["stages"].tolist(),
             "share": [round(value, 4) for value in attribution.shares["share"]],
@@ -42,17 +46,17 @@ def payload(results: Results, attribution: Attribution) -> dict[str, Any]:
 
 def architecture_rows(results: Results) -> pd.DataFrame:
     """One row per architecture of the search, with what fresh seeds say, then the baselines that the search did not try."""
-    table = results.confirmed.rename(columns={"test_accuracy": "test", "accuracy": "fresh"})
+    name = results.metric.name
+    table = results.confirmed.rename(columns={f"test_{name}": "test", name: "fresh"})
     wanted = ["architecture", "role", "fresh", "low", "high", "seeds", "p_front", "test"]
     measured = read_latency(results)
-    searched = bool(results.summary["latency"].notna().any())  # then every architecture has an estimate, in nanoseconds
-    costs = [*METRICS, "latency"] if searched else [*METRICS]
-    summary = results.summary[["architecture", "accuracy", *costs]]
+    costs = results.costs
+    summary = results.summary[["architecture", name, *costs]].rename(columns={name: "score"})
     merged = summary.merge(table[wanted], on="architecture", how="left")
     others = table[~table["architecture"].isin(summary["architecture"])][[*wanted, *costs]]
     if len(others):
         merged = pd.concat([merged, others], ignore_index=True)
-    if searched:
+    if "latency" in costs:  # estimated for every architecture, in nanoseconds
         merged["latency"] /= 1e6
     elif measured:
         merged["latency"] = merged["architecture"].map(measured)
@@ -61,15 +65,19 @@ def architecture_rows(results: Results) -> pd.DataFrame:
     return merged
 
 
-def heat(attribution: Attribution) -> dict[str, Any]:
-    """Gains in points by type and stage."""
+def _costs(results: Results, rows: pd.DataFrame) -> list[str]:
+    return [*results.costs, *(["latency"] if "latency" in rows.columns and "latency" not in results.costs else [])]
+
+
+def heat(attribution: Attribution, metric: Metric) -> dict[str, Any]:
+    """Gains by type and stage, in the steps of the metric."""
     effects = attribution.effects
     stages = sorted(effects["stage"].unique().tolist())
     types = sorted(effects["type"].unique().tolist())
     by_place = {(row["stage"], row["type"]): row for row in effects.to_dict("records")}
     words = {
-        place: f"stage {row['stage']}, {row['type']}: {100 * row['gain']:+.2f} points<br>95 % interval "
-        f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}<br>{row['evaluations']} evaluations, "
+        place: f"stage {row['stage']}, {row['type']}: {metric.difference(row['gain'], 2)} {metric.step}<br>95 % interval "
+        f"{metric.difference(row['low'], 2)} to {metric.difference(row['high'], 2)}<br>{row['evaluations']} evaluations, "
         f"{row['megaflops']:.4f} MFLOPs"
         for place, row in by_place.items()
     }
@@ -77,7 +85,8 @@ def heat(attribution: Attribution) -> dict[str, Any]:
         "stages": [f"stage {stage}" for stage in stages],
         "types": types,
         "gain": [
-            [round(100 * by_place[s, t]["gain"], 3) if (s, t) in by_place else None for s in stages] for t in types
+            [round(metric.scale * by_place[s, t]["gain"], 3) if (s, t) in by_place else None for s in stages]
+            for t in types
         ],
         "words": [[words.get((s, t), "never evaluated") for s in stages] for t in types],
     }
@@ -88,14 +97,14 @@ def progress(results: Results) -> dict[str, Sequence[float]]:
     rows = results.searched
     done = rows[rows["state"] == COMPLETE]
     cost = results.config.search.costs[0]
-    reference = np.array([1.01 * float(done[cost].max()), 0.0])
-    reference[1] = -float(done["accuracy"].min()) + 1e-9
+    losses = -results.metric.sign * rows[results.metric.name]
+    reference = np.array([1.01 * float(done[cost].max()), float(losses[done.index].max()) + 1e-9])
     start = float((rows["finished"] - rows["seconds"].fillna(0)).min())
     front: list[tuple[float, float]] = []
     volume, volumes = 0.0, []
-    for complete, c, accuracy in zip(rows["state"] == COMPLETE, rows[cost], rows["accuracy"], strict=True):
-        if complete and not any(other[0] <= c and other[1] <= -accuracy for other in front):
-            front = [other for other in front if other[0] < c or other[1] < -accuracy] + [(float(c), -float(accuracy))]
+    for complete, c, loss in zip(rows["state"] == COMPLETE, rows[cost], losses, strict=True):
+        if complete and not any(other[0] <= c and other[1] <= loss for other in front):
+            front = [other for other in front if other[0] < c or other[1] < loss] + [(float(c), float(loss))]
             volume = hypervolume(np.array(front), reference)
         volumes.append(volume)
     last = volumes[-1] if volumes and volumes[-1] > 0 else 1.0
@@ -107,19 +116,22 @@ def progress(results: Results) -> dict[str, Sequence[float]]:
 
 
 def parallel(results: Results) -> dict[str, Any]:
-    """Axes of the genes that vary, and one line per architecture: the best ones, and others evenly spread over accuracy."""
-    ranked = results.summary.sort_values("accuracy", ascending=False, ignore_index=True)
+    """Axes of the genes that vary, and one line per architecture: the best ones, and others evenly spread over the scores."""
+    best_first = ranked(results.summary, results.metric)
     half = LINES // 2
-    chosen = ranked
-    if len(ranked) > LINES:
-        rest = ranked.iloc[half:]
-        chosen = pd.concat([ranked.iloc[:half], rest.iloc[np.linspace(0, len(rest) - 1, half).astype(int)]])
+    chosen = best_first
+    if len(best_first) > LINES:
+        rest = best_first.iloc[half:]
+        chosen = pd.concat([best_first.iloc[:half], rest.iloc[np.linspace(0, len(rest) - 1, half).astype(int)]])
     placements = [placements_of(text) for text in chosen["architecture"]]
     values_by_axis: dict[str, list[str]] = {}
     for stage in range(len(placements[0])):
         values_by_axis[f"type {stage + 1}"] = [one[stage].type for one in placements]
-        for gene, letter in (("reduction", "r"), ("kernel", "k"), ("arrangement", "way"), ("site", "site")):
-            values_by_axis[f"{letter} {stage + 1}"] = [str(getattr(one[stage], gene) or "-") for one in placements]
+        for gene in GENES:
+            values_by_axis[f"{gene.label} {stage + 1}"] = [
+                str(one[stage].genes.get(gene.name) or "-") for one in placements
+            ]
+        values_by_axis[f"site {stage + 1}"] = [one[stage].site or "-" for one in placements]
     axes, columns = [], []
     for name, values in values_by_axis.items():
         distinct = sorted(
@@ -128,17 +140,17 @@ def parallel(results: Results) -> dict[str, Any]:
         if len(set(distinct) - {"-"}) > 1:
             axes.append({"name": name, "values": distinct})
             columns.append(values)
-    note = "" if len(ranked) <= LINES else f"the best {half} of {len(ranked):,} and {half} of the others"
+    note = "" if len(best_first) <= LINES else f"the best {half} of {len(best_first):,} and {half} of the others"
     lines = [
-        {"architecture": text, "accuracy": round(accuracy, 5), "values": [column[i] for column in columns]}
-        for i, (text, accuracy) in enumerate(zip(chosen["architecture"], chosen["accuracy"], strict=True))
+        {"architecture": text, "score": round(score, 5), "values": [column[i] for column in columns]}
+        for i, (text, score) in enumerate(zip(chosen["architecture"], chosen[results.metric.name], strict=True))
     ]
-    return {"axes": axes, "lines": lines, "note": note or "darker lines are more accurate"}
+    return {"axes": axes, "lines": lines, "note": note or "darker lines are better"}
 
 
 def columns(frame: pd.DataFrame) -> dict[str, list[Any]]:
-    """Columns as JSON values, which take half the room of rows: accuracies keep five digits, what is missing is null."""
-    whole = {"seeds", *METRICS}
+    """Columns as JSON values, which take half the room of rows: scores keep five digits, what is missing is null."""
+    whole = {"seeds", *(name for name, objective in OBJECTIVES.items() if objective.counted)}
 
     def value(key: str, found: Any) -> Any:
         if pd.isna(found):

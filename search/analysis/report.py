@@ -61,7 +61,7 @@ def analyze(runs: Sequence[str | Path]) -> Report:
 def render(results: Results, sentences: Sequence[str], attribution: Attribution) -> str:
     """The report as HTML; every name from outside is escaped."""
     rows = results.evaluations
-    counts = rows["kind"].value_counts()
+    counts = rows["purpose"].value_counts()
     broken = failures(results)
     return render_page(
         "report.html.jinja",
@@ -69,8 +69,9 @@ def render(results: Results, sentences: Sequence[str], attribution: Attribution)
         name=results.config.name,
         backbone=results.config.space.backbone,
         data=results.config.data,
+        metric=results.metric,
         counts=f"{counts.get(SEARCH, 0):,} evaluations of the search"
-        + "".join(f", {counts[kind]:,} of {words}" for kind, words in EXTRA.items() if kind in counts)
+        + "".join(f", {counts[purpose]:,} of {words}" for purpose, words in EXTRA.items() if purpose in counts)
         + f"; {len(broken)} failed",
         sentences=sentences,
         attribution=attribution.sentences,

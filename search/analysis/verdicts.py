@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from search.confirmed import fresh_accuracies
+from evaluators.tasks.base import Metric
+from search.confirmed import fresh_scores
+from search.front import ranked
 from search.results import Results
 from search.statistics import hypervolume_draws, posterior
 from search.store import FAILED, RANDOM
@@ -20,7 +22,7 @@ SURE = 0.95
 
 @dataclass(frozen=True)
 class Verdict:
-    """One comparison in words, with its numbers: the gain in accuracy (or hypervolume), its interval and probability."""
+    """One comparison in words, with its numbers: the gain in the metric (or hypervolume), its interval and probability."""
 
     baseline: str
     sentence: str
@@ -36,10 +38,11 @@ class Verdict:
 def verdicts(results: Results) -> list[Verdict]:
     """Whether the search beat the plain network, each uniform placement and random search, and how sure that is.
 
-    The architecture that stands for the search is the one with the best accuracy *in the search* at no more cost than the
+    The architecture that stands for the search is the one with the best score *in the search* at no more cost than the
     baseline: the fresh seeds that judge it had no part in choosing it, so the interval needs no correction.
     """
-    groups = fresh_accuracies(results.evaluations)
+    metric = results.metric
+    groups = fresh_scores(results.evaluations, metric)
     table = results.confirmed
     if table.empty:
         return []
@@ -53,12 +56,12 @@ def verdicts(results: Results) -> list[Verdict]:
         rivals = rivals[rivals["architecture"] != row["architecture"]]
         name = "the plain backbone" if row["role"] == "plain" else f"{_type_of(row['architecture'])} at every stage"
         if rivals.empty:
-            sentence = f"No confirmed architecture costs as little as {name} ({row['accuracy']:.4f}): not compared."
+            sentence = f"No confirmed architecture costs as little as {name} ({row[metric.name]:.4f}): not compared."
             found.append(Verdict(row["architecture"], sentence, np.nan, np.nan, np.nan, np.nan))
             continue
-        best = rivals.sort_values("search_accuracy").iloc[-1]
-        gain_D = draws[best["architecture"]] - draws[row["architecture"]]
-        found.append(_verdict(row, name, best, gain_D))
+        best = ranked(rivals, metric, f"search_{metric.name}").iloc[0]
+        gain_D = metric.sign * (draws[best["architecture"]] - draws[row["architecture"]])
+        found.append(_verdict(row, name, best, gain_D, metric))
     random = _against_random(results, draws)
     return found + ([random] if random else [])
 
@@ -78,7 +81,7 @@ def headline(results: Results, found: Sequence[Verdict]) -> str:
 
 
 def curse(results: Results) -> tuple[float, float] | None:
-    """The winner's curse: mean gap between search and fresh accuracy on the search's front, and its standard error."""
+    """The winner's curse: mean gap between search and fresh seeds on the search's front, and its standard error."""
     table = results.confirmed
     gaps = table.loc[
         table["architecture"].isin(results.front["architecture"]) & (table["role"] != "plain"), "gap"
@@ -101,7 +104,7 @@ def _within(rows: pd.DataFrame, limit: Mapping[Any, Any], costs: Sequence[str]) 
     return inside
 
 
-def _verdict(row: Mapping[Any, Any], name: str, best: pd.Series, gain_D: np.ndarray) -> Verdict:
+def _verdict(row: Mapping[Any, Any], name: str, best: pd.Series, gain_D: np.ndarray, metric: Metric) -> Verdict:
     gain, probability = float(gain_D.mean()), float((gain_D > 0).mean())
     low, high = (float(end) for end in np.quantile(gain_D, [0.025, 0.975]))
     if probability > SURE:
@@ -111,8 +114,8 @@ def _verdict(row: Mapping[Any, Any], name: str, best: pd.Series, gain_D: np.ndar
     else:
         words = "cannot be told apart from"
     sentence = (
-        f"{best['architecture']} ({best['accuracy']:.4f}) {words} {name} ({row['accuracy']:.4f}): "
-        f"{100 * gain:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}, "
+        f"{best['architecture']} ({best[metric.name]:.4f}) {words} {name} ({row[metric.name]:.4f}): "
+        f"{metric.difference(gain)} {metric.step}, 95 % interval {metric.difference(low)} to {metric.difference(high)}, "
         f"probability of a gain {probability:.3f}, with {best['flops'] / row['flops']:.3f}x its FLOPs."
     )
     return Verdict(row["architecture"], sentence, gain, low, high, probability)
@@ -129,10 +132,14 @@ def _against_random(results: Results, draws: dict[str, np.ndarray]) -> Verdict |
     plain = table.index[table["role"] == "plain"]
     theirs = [*theirs, *(text for text in plain if text not in theirs)]  # both start from the plain network
     ours = [*ours, *(text for text in plain if text not in ours)]
-    reference = (1.01 * float(table[cost].max()), float(table["accuracy"].min()) - 0.01)
+    metric = results.metric
+    worst = float((metric.sign * table[metric.name]).min())
+    reference = (1.01 * float(table[cost].max()), worst - 1 / metric.scale)
     ours_D, theirs_D = (
         hypervolume_draws(
-            np.column_stack([draws[text] for text in texts]), table.loc[texts, cost].to_numpy(float), reference
+            metric.sign * np.column_stack([draws[text] for text in texts]),
+            table.loc[texts, cost].to_numpy(float),
+            reference,
         )
         for texts in (ours, theirs)
     )
@@ -142,7 +149,7 @@ def _against_random(results: Results, draws: dict[str, np.ndarray]) -> Verdict |
     low, high = (float(end) for end in np.quantile(ratio_D, [0.025, 0.975]))
     words = "more" if gain >= 0 else "less"
     sure = "" if probability > SURE or probability < 1 - SURE else "; that is not decided"
-    count = int((results.evaluations["kind"] == RANDOM).sum())
+    count = int((results.evaluations["purpose"] == RANDOM).sum())
     sentence = (
         f"The search's front has {abs(100 * gain):.1f} % {words} hypervolume than that of random search with {count} "
         f"evaluations (the search made {len(results.searched)}): 95 % interval {100 * low:+.1f} to "

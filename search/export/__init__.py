@@ -8,16 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from evaluators.tasks.base import Metric
+from search.build import create_trainer
 from search.export.card import write_card
 from search.export.check import Check, ExportError, check
 from search.export.format import Format, find_format, known_formats, register_format, write_formats
 from search.export.formats import list_formats
 from search.export.reading import load_exported
 from search.export.subject import Subject, Weights, make_spec
+from search.front import ranked
 from search.results import Results, load
-from search.store import COMPLETE, TEST
+from search.store import COMPLETE, SEARCH, TEST
 from search.trainable import weights_path
-from spaces import Architecture
+from spaces import Architecture, NetworkSpec
 from spaces.errors import UsageError
 
 __all__ = [
@@ -39,14 +42,15 @@ class Exported:
     """What was written, and how far the logits of each format are off the model's."""
 
     architecture: str
-    accuracy: float | None
+    score: float | None
     files: tuple[Path, ...]
     checks: tuple[Check, ...]
+    metric: str = "accuracy"
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "architecture": self.architecture,
-            "accuracy": self.accuracy,
+            self.metric: self.score,
             "files": [str(path) for path in self.files],
             "checks": [one.to_dict() for one in self.checks],
         }
@@ -87,8 +91,9 @@ def export(
     files = [path for paths in written.files.values() for path in paths]
     files.append(write_card(subject, folder))
     checks = check([written])[0]
-    accuracy = subject.weights.accuracy if subject.weights is not None else None
-    return Exported(str(subject.arch), accuracy, tuple(dict.fromkeys(files)), tuple(checks))
+    score = subject.weights.score if subject.weights is not None else None
+    metric = subject.results.metric if subject.results is not None else Metric()
+    return Exported(str(subject.arch), score, tuple(dict.fromkeys(files)), tuple(checks), metric.name)
 
 
 def find_subject(source: str, limits: Mapping[str, Any], pick: str | None) -> Subject:
@@ -97,26 +102,23 @@ def find_subject(source: str, limits: Mapping[str, Any], pick: str | None) -> Su
         if limits or pick:
             raise UsageError("--max and --pick choose within a run; an architecture is exported as it stands")
         arch = Architecture.parse(source)
-        return Subject(
-            arch, make_spec(arch, num_classes=1000, in_chans=3, image_size=224, identity_start=False, native="keep")
-        )
+        return Subject(arch, make_spec(arch, **NetworkSpec.classifier(224, 1000).to_dict()))
     results = load(source)
     row = results.pick(limits, pick)
-    config = results.config
     arch = Architecture.parse(row["architecture"])
-    spec = make_spec(arch, **results.data, identity_start=config.space.identity_start, native=config.space.native)
+    spec = make_spec(arch, **{**results.data, **results.network.to_dict()})
     return Subject(arch, spec, results, {str(key): value for key, value in row.items()})
 
 
 def _best_weights(results: Results, arch: Architecture) -> Weights:
-    """The kept weights of the highest validation accuracy among all seeds at the highest fidelity."""
+    """The kept weights of the best validation score among all seeds at the highest fidelity."""
     rows = results.evaluations
-    rows = rows[(rows["architecture"] == str(arch)) & (rows["state"] == COMPLETE) & (rows["kind"] != TEST)]
+    rows = rows[(rows["architecture"] == str(arch)) & (rows["state"] == COMPLETE) & (rows["purpose"] != TEST)]
     rows = rows[rows["fidelity"] == rows["fidelity"].max()]
-    for row in rows.sort_values("accuracy", ascending=False).to_dict("records"):
-        path = weights_path(results.folder / "weights", arch, None if row["kind"] == "search" else row["seed"])
+    for row in ranked(rows, results.metric).to_dict("records"):
+        path = weights_path(results.folder / "weights", arch, None if row["purpose"] == SEARCH else row["seed"])
         if path is not None and path.exists():
-            return Weights(path, row["seed"], row["fidelity"], row["accuracy"])
+            return Weights(path, row["seed"], row["fidelity"], row[results.metric.name])
     raise UsageError(
         f"the weights of {arch} were not kept (search.keep_weights: {results.config.search.keep_weights}); choose one of the"
         " front, train it again with --retrain, or search with keep_weights: all"
@@ -125,19 +127,15 @@ def _best_weights(results: Results, arch: Architecture) -> Weights:
 
 def _retrained(subject: Subject, epochs: int | None) -> Subject:
     """The same with weights trained now; kept in the run directory, so that asking again costs nothing."""
-    from evaluators.training import save_weights
-    from search.runner import create_trainer
-
     results = subject.results
     if results is None:
         raise UsageError("--retrain trains on the data of a run; an architecture alone has none")
+    metric = results.metric.name
     fidelity = epochs or results.config.training.epochs
     seed = results.config.seed + RETRAIN_SEED
     path = results.folder / "weights" / f"{subject.arch.key}-s{seed}-e{fidelity}.safetensors"
     note = path.with_suffix(".json")
     if not (path.exists() and note.exists()):
-        trained = create_trainer(results.config).train(subject.arch, fidelity=fidelity, seed=seed)
-        save_weights(trained.model.state_dict(), path)
-        note.write_text(json.dumps({"accuracy": trained.metrics["accuracy"]}))
-    accuracy = float(json.loads(note.read_text())["accuracy"])
-    return replace(subject, weights=Weights(path, seed, fidelity, accuracy))
+        metrics = create_trainer(results.config).evaluate(subject.arch, fidelity=fidelity, seed=seed, keep=path)
+        note.write_text(json.dumps({metric: metrics[metric]}))
+    return replace(subject, weights=Weights(path, seed, fidelity, float(json.loads(note.read_text())[metric])))

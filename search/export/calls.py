@@ -21,15 +21,16 @@ from torch import nn
 
 from search.export.copying import HOME, Sources
 from search.export.subject import Subject
-from spaces.backbone import SMALL_IMAGE, describe_backbone, takes_native_out
+from spaces.backbone import describe_backbone
 from spaces.backbones import insertion, structure
+from spaces.network import takes_native_out
 
 WIDTH = 100
 
 
 def build_lines(subject: Subject, sources: Sources) -> list[str]:
     """The body of `create`: the plain network, then every change that `build_model` makes to it."""
-    spec, arch = subject.spec, subject.arch
+    arch = subject.arch
     backbone = describe_backbone(arch.backbone)
     attentions = [
         site.attention
@@ -42,12 +43,12 @@ def build_lines(subject: Subject, sources: Sources) -> list[str]:
         with recorded_calls(_classes([first.get_submodule(path) for path in attentions])) as calls:
             model = subject.build()
     lines = [f"model: nn.Module = {_create_plain(arch.backbone, sources)}"]
-    if spec["image_size"] <= SMALL_IMAGE and backbone.stem:
+    if subject.network.rewrites_stem and backbone.stem:
         sources.add(insertion, "shrink_stem")
         lines.append(f"shrink_stem(model, {literal(backbone.stem)}, rescale=True)")
     for number, (stage, placement) in enumerate(zip(backbone.stages, arch.placements, strict=True), start=1):
         for slot in stage.sites.get("slot", ()):
-            if takes_native_out(spec["native"], slot, placement):
+            if takes_native_out(subject.network.native, slot, placement):
                 sources.add(insertion, "clear")
                 lines.append(f'clear(model, "{slot.path}")')
         if placement.is_none:

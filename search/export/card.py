@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-from evaluators.cost import count_cost
+from evaluators.cost import count_network
 from search.export.files import CARD, write_text
 from search.export.subject import Subject
 from spaces import Architecture
@@ -25,19 +25,19 @@ def write_card(subject: Subject, folder: Path) -> Path:
 def model_card(subject: Subject) -> str:
     """Markdown with the metadata that a Hugging Face repository wants at its top."""
     spec = subject.spec
-    cost = count_cost(
-        subject.arch,
-        image_size=spec["image_size"],
-        num_classes=spec["num_classes"],
-        in_chans=spec["in_chans"],
-        native=spec["native"],
-    )
+    cost = count_network(subject.arch, subject.network)
     template = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True).from_string(
         TEMPLATE.read_text()
     )
     recipe = yaml.safe_dump(subject.results.config.training.model_dump(mode="json")) if subject.results else ""
     return template.render(
-        spec=spec, name=subject.model_name, cost=cost, facts=_facts(subject), trained=_trained(subject), recipe=recipe
+        spec=spec,
+        size=subject.network.size,
+        name=subject.model_name,
+        cost=cost,
+        facts=_facts(subject),
+        trained=_trained(subject),
+        recipe=recipe,
     )
 
 
@@ -46,25 +46,25 @@ def _facts(subject: Subject) -> list[tuple[str, str]]:
     results, row, weights = subject.results, subject.row, subject.weights
     if results is None or row is None or weights is None:
         return []
-    text = str(subject.arch)
-    spread = f" ± {row['accuracy_std']:.4f} over {row['seeds']} seeds" if row["seeds"] > 1 else " (one seed)"
+    text, metric = str(subject.arch), results.metric.name
+    spread = f" ± {row[f'{metric}_std']:.4f} over {row['seeds']} seeds" if row["seeds"] > 1 else " (one seed)"
     facts = [
-        ("validation accuracy of these weights", f"{weights.accuracy:.4f}"),
-        ("validation accuracy in the search", f"{row['accuracy']:.4f}{spread}"),
+        (f"validation {metric} of these weights", f"{weights.score:.4f}"),
+        (f"validation {metric} in the search", f"{row[metric]:.4f}{spread}"),
     ]
     plain = results.summary[results.summary["architecture"] == str(Architecture.plain(subject.arch.backbone))]
     if len(plain):
-        facts.append(("validation accuracy of the plain backbone", f"{plain['accuracy'].iloc[0]:.4f}"))
+        facts.append((f"validation {metric} of the plain backbone", f"{plain[metric].iloc[0]:.4f}"))
     for fresh in results.confirmed[results.confirmed["architecture"] == text].to_dict("records"):
         facts.append(
             (
-                f"validation accuracy over {fresh['seeds']} fresh seeds",
-                f"{fresh['accuracy']:.4f}, 95 % interval {fresh['low']:.4f} to {fresh['high']:.4f}",
+                f"validation {metric} over {fresh['seeds']} fresh seeds",
+                f"{fresh[metric]:.4f}, 95 % interval {fresh['low']:.4f} to {fresh['high']:.4f}",
             )
         )
         facts.append(("probability of being truly non-dominated", f"{fresh['p_front']:.3f}"))
-        if np.isfinite(fresh["test_accuracy"]):
-            facts.append(("test accuracy, mean of these seeds", f"{fresh['test_accuracy']:.4f}"))
+        if np.isfinite(fresh[f"test_{metric}"]):
+            facts.append((f"test {metric}, mean of these seeds", f"{fresh[f'test_{metric}']:.4f}"))
     front = list(results.front["architecture"])
     place = f"{front.index(text) + 1} of {len(front)}, by rising cost" if text in front else "not on the front"
     return [*facts, ("position on the front", place)]
@@ -76,6 +76,6 @@ def _trained(subject: Subject) -> str:
         return ""
     data: Any = results.config.data
     return (
-        f"Trained on `{data}` for {weights.fidelity} epochs with seed {weights.seed}. Validation accuracy chose this "
-        f"architecture among {len(results.summary)}, so the accuracy of the search is somewhat optimistic."
+        f"Trained on `{data}` for {weights.fidelity} epochs with seed {weights.seed}. Validation {results.metric.name} chose "
+        f"this architecture among {len(results.summary)}, so that of the search is somewhat optimistic."
     )

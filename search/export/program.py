@@ -13,7 +13,8 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from search.export.subject import Subject, random_images
+from search.export.subject import Subject
+from spaces.network import NetworkSpec
 
 
 def traced(subject: Subject, model: nn.Module) -> torch.export.ExportedProgram:
@@ -21,14 +22,14 @@ def traced(subject: Subject, model: nn.Module) -> torch.export.ExportedProgram:
 
     The last one is kept, so that formats which start from it share one tracing.
     """
-    return _traced(model, subject.spec["in_chans"], subject.spec["image_size"])
+    return _traced(model, subject.network)
 
 
 @lru_cache(maxsize=1)
-def _traced(model: nn.Module, channels: int, size: int) -> torch.export.ExportedProgram:
+def _traced(model: nn.Module, network: NetworkSpec) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch", min=1)
     with quiet():
-        return torch.export.export(model, (random_images(2, channels, size),), dynamic_shapes=({0: batch},))
+        return torch.export.export(model, network.example(2, seed=0), dynamic_shapes=({0: batch},))
 
 
 @contextmanager

@@ -33,6 +33,7 @@ def model_source(subject: Subject) -> str:
         name=subject.model_name,
         architecture=spec["architecture"],
         spec=spec,
+        size=subject.network.size,
         config=pretrained_config(subject),
         imports=sources.import_lines(),
         definitions=sources.definitions(),
@@ -43,10 +44,9 @@ def model_source(subject: Subject) -> str:
 def pretrained_config(subject: Subject) -> dict[str, Any]:
     """What timm wants to know of a trained network."""
     spec = subject.spec
-    size = spec["image_size"]
     return {
         "num_classes": spec["num_classes"],
-        "input_size": (spec["in_chans"], size, size),
+        "input_size": subject.network.shape,
         "fixed_input_size": False,
         "interpolation": "bicubic",
         "crop_pct": 1.0,

@@ -13,19 +13,19 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from evaluators.training import classifier_prefix
 from search.results import Results
-from spaces import Architecture, build_model
+from spaces import Architecture, NetworkSpec
+from spaces.backbones.weights import classifier_prefixes
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Where trained weights come from: a file, the seed and epochs behind it, and the accuracy they reached."""
+    """Where trained weights come from: a file, the seed and epochs behind it, and the score they reached."""
 
     path: Path
     seed: int
     fidelity: int
-    accuracy: float
+    score: float
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,16 @@ class Subject:
     def classifier(self) -> str:
         """The path of the classifier in the network."""
         with torch.device("meta"):
-            return classifier_prefix(self.build()).removesuffix(".")
+            return next(iter(classifier_prefixes(self.build())), "").removesuffix(".")
+
+    @cached_property
+    def network(self) -> NetworkSpec:
+        """What surrounds the architecture."""
+        return NetworkSpec.from_dict(self.spec)
 
     def build(self) -> nn.Module:
         """The network with fresh weights."""
-        return build_from_spec(self.spec)
+        return self.network.build(self.arch)
 
     def model(self) -> nn.Module:
         """The network in eval mode, with its trained weights where there are any."""
@@ -70,21 +75,10 @@ def make_spec(arch: Architecture, **build: Any) -> dict[str, Any]:
 
 def build_from_spec(spec: Mapping[str, Any]) -> nn.Module:
     """The network that ``architecture.json`` describes, with fresh weights."""
-    return build_model(
-        Architecture.from_dict(spec["genotype"]),
-        spec["num_classes"],
-        spec["in_chans"],
-        image_size=spec["image_size"],
-        identity_start=spec["identity_start"],
-        native=spec["native"],
-    )
+    return NetworkSpec.from_dict(spec).build(Architecture.from_dict(spec["genotype"]))
 
 
 def probe_input(subject: Subject, batch: int) -> Tensor:
     """Random images (batch, C, H, W) of the network's size, the same every time."""
-    return random_images(batch, subject.spec["in_chans"], subject.spec["image_size"])
-
-
-def random_images(batch: int, channels: int, size: int) -> Tensor:
-    """Normal noise (batch, channels, size, size), the same every time."""
-    return torch.randn(batch, channels, size, size, generator=torch.Generator().manual_seed(0))
+    (x_BCHW,) = subject.network.example(batch, seed=0)
+    return x_BCHW

@@ -85,3 +85,8 @@ class BroughtScheduler(Brought, SchedulerConfig):
 
 
 SCHEDULERS.register("none", NoStopping)
+
+
+def list_schedulers() -> list[dict[str, str]]:
+    """The schedulers by name, with the first line of what each does."""
+    return [{"name": name, "what": (section.__doc__ or "").partition("\n")[0]} for name, section in SCHEDULERS.items()]
