@@ -217,7 +217,7 @@ def cost(
     load_plugins(plugins or ())
     arch = Architecture.parse(architecture)
     size = read_size(image_size)
-    costs = count_cost(arch, image_size=size, num_classes=classes, in_chans=channels, native=native.value)  # type: ignore[arg-type]  # an Enum has no Literal
+    costs = count_cost(arch, image_size=size, num_classes=classes, in_chans=channels, native=native.value)
     if as_json:
         print(json.dumps(costs.to_dict()))
         return
