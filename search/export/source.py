@@ -1,7 +1,8 @@
 """A network as one readable Python file that needs torch and timm only: the code it runs, taken from our own sources.
 
-What is copied is found in the syntax trees of `spaces`: a definition, then everything it names, and so on. What is called is
-recorded while the network is built, so that the file says `SqueezeExcite(channels=64, hidden=4)` and nothing of genes.
+What is copied is found in the syntax trees of `spaces`, and of a user's own module that brings an attention type: a
+definition, then everything it names, and so on. What is called is recorded while each attention module is built, so that
+the file says `SqueezeExcite(channels=64, hidden=4)` and nothing of genes.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, wraps
+from importlib.util import resolve_name
 from itertools import groupby
 from pathlib import Path
+from symtable import SymbolTable, symtable
 from typing import Any
 
 import timm
@@ -26,19 +29,22 @@ from jinja2 import Environment, StrictUndefined
 from torch import nn
 
 from search.export.subject import Subject
-from spaces.attention import axes, channel, grouped, pairs, pairwise, parts, spatial, transform
+from spaces import Architecture, Placement
+from spaces.attention import attention_type, create_attention
 from spaces.backbone import SMALL_IMAGE, describe_backbone, takes_native_out
-from spaces.backbones import insertion, structure
+from spaces.backbones import insertion, structure, zoo
+from spaces.errors import UsageError
 
 HOME = "spaces"
-ATTENTION_FILES = (parts, channel, spatial, pairs, pairwise, grouped, axes, transform)
+LIBRARIES = ("torch", "timm")  # which the file needs anyway
+PLAIN = (type(None), bool, int, float, str)
 WIDTH = 100
 TEMPLATE = (Path(__file__).parent / "model.py.jinja").read_text()
 
 
 def model_source(subject: Subject) -> str:
     """The text of the file; its `create()` gives the network of `subject` with the same names in its state_dict."""
-    sources = Sources()
+    sources = Sources(homes(subject.arch))
     build = _build_lines(subject, sources)
     for module, name in (
         ("pathlib", "Path"),
@@ -86,8 +92,6 @@ def _build_lines(subject: Subject, sources: Sources) -> list[str]:
     """The body of `create`: the plain network, then every change that `build_model` makes to it."""
     spec, arch = subject.spec, subject.arch
     backbone = describe_backbone(arch.backbone)
-    with torch.device("meta"), recorded_calls() as calls:
-        model = subject.build()
     lines = [f"model: nn.Module = {_create_plain(arch.backbone, sources)}"]
     if spec["image_size"] <= SMALL_IMAGE and backbone.stem:
         sources.add(insertion, "shrink_stem")
@@ -103,25 +107,35 @@ def _build_lines(subject: Subject, sources: Sources) -> list[str]:
         sources.add(structure, "Site")
         lines.append(f"# Stage {number}: {placement}")
         sites = stage.sites[placement.site or ""]
-        written = [
-            (site.path, _site(site), _expression(model.get_submodule(site.attention), calls, sources)) for site in sites
-        ]
+        made = {
+            channels: _attention(placement, channels, spec["identity_start"], sources)
+            for channels in dict.fromkeys(site.channels for site in sites)
+        }
+        written = [(site.path, _site(site), made[site.channels]) for site in sites]
         for (site_text, expression), group in groupby(written, key=lambda item: item[1:]):
             lines += _attach([path for path, *_ in group], site_text, expression)
     return lines
 
 
+def homes(arch: Architecture) -> tuple[str, ...]:
+    """The top-level packages whose definitions are copied: ours, and those that bring the attention of `arch`."""
+    kinds = [attention_type(placement.type) for placement in arch.placements if not placement.is_none]
+    packages = [module.partition(".")[0] for kind in kinds for module in kind.modules]
+    return tuple(dict.fromkeys([HOME, *(package for package in packages if package not in LIBRARIES)]))
+
+
 def _create_plain(name: str, sources: Sources) -> str:
-    if name.startswith("module:"):
-        _, module, function = name.split(":")
-        sources.need(module, function)
-        return f"{function}(num_classes=num_classes, in_chans=in_chans)"
-    entry = timm.model_entrypoint(name)
-    if entry.__module__.partition(".")[0] == HOME:
-        sources.add(sys.modules[entry.__module__], entry.__name__)
-        return f"{entry.__name__}(num_classes=num_classes, in_chans=in_chans)"
-    sources.need("timm", "create_model")
-    return f'create_model("{name}", num_classes=num_classes, in_chans=in_chans)'
+    module = zoo.module_of(name)
+    package = module.partition(".")[0]
+    if package == "timm":
+        sources.need("timm", "create_model")
+        return f'create_model("{name}", num_classes=num_classes, in_chans=in_chans)'
+    function = name.split(":")[2] if name.startswith("module:") else str(timm.model_entrypoint(name).__name__)
+    if package == HOME:
+        sources.add(sys.modules[module], function)
+    else:
+        sources.need(module, function)  # a user's own network is not copied
+    return f"{function}(num_classes=num_classes, in_chans=in_chans)"
 
 
 def _site(site: structure.Site) -> str:
@@ -179,9 +193,21 @@ class Call:
     arguments: Mapping[str, Any]
 
 
+def _attention(placement: Placement, channels: int, identity_start: bool, sources: Sources) -> str:
+    """The constructor call that makes the attention of a placement at so many channels."""
+
+    def make() -> nn.Module:
+        with torch.device("meta"):
+            return create_attention(placement.type, channels, **placement.genes, identity_start=identity_start)
+
+    with recorded_calls({type(module) for module in make().modules()}) as calls:
+        module = make()
+    return _expression(module, calls, sources)
+
+
 @contextmanager
-def recorded_calls() -> Iterator[dict[nn.Module, Call]]:
-    """While it is open, every attention module that is made is kept with the arguments of its outermost constructor."""
+def recorded_calls(kinds: Iterable[type[nn.Module]]) -> Iterator[dict[nn.Module, Call]]:
+    """While it is open, every module of these classes that is made is kept with the arguments of its constructor."""
     calls: dict[nn.Module, Call] = {}
 
     def recording(original: Callable[..., None]) -> Callable[..., None]:
@@ -194,39 +220,54 @@ def recorded_calls() -> Iterator[dict[nn.Module, Call]]:
 
         return initialise
 
-    kinds = [kind for kind in _attention_classes() if "__init__" in vars(kind)]
-    originals: list[Any] = [vars(kind)["__init__"] for kind in kinds]
+    owners = {next(base for base in kind.__mro__ if "__init__" in vars(base)) for kind in kinds} - {nn.Module}
+    originals: dict[type, Any] = {owner: vars(owner)["__init__"] for owner in owners}
     try:
-        for kind, original in zip(kinds, originals, strict=True):
-            setattr(kind, "__init__", recording(original))  # noqa: B010 - mypy refuses the plain assignment
+        for owner, original in originals.items():
+            setattr(owner, "__init__", recording(original))  # noqa: B010 - mypy refuses the plain assignment
         yield calls
     finally:
-        for kind, original in zip(kinds, originals, strict=True):
-            setattr(kind, "__init__", original)  # noqa: B010
-
-
-@cache
-def _attention_classes() -> tuple[type[nn.Module], ...]:
-    return tuple(
-        thing
-        for file in ATTENTION_FILES
-        for thing in vars(file).values()
-        if isinstance(thing, type) and issubclass(thing, nn.Module) and thing.__module__ == file.__name__
-    )
+        for owner, original in originals.items():
+            setattr(owner, "__init__", original)  # noqa: B010
 
 
 def _expression(module: nn.Module, calls: Mapping[nn.Module, Call], sources: Sources) -> str:
     """The constructor call that makes `module`, arguments that keep their default left out."""
     call = calls.get(module) or Call(type(module), {})  # a class without a constructor of its own takes no arguments
-    sources.add(sys.modules[call.kind.__module__], call.kind.__name__)
-    defaults = {name: given.default for name, given in inspect.signature(call.kind.__init__).parameters.items()}
+    parameters = inspect.signature(call.kind.__init__).parameters
+    several = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters.values())
+    class_name = sources.name_of(call.kind)
     words = []
-    for name, value in call.arguments.items():
-        if isinstance(value, nn.Module):
-            words.append(f"{name}={_expression(value, calls, sources)}")
-        elif value != defaults[name]:
-            words.append(f"{name}={_literal(value)}")
-    return f"{call.kind.__name__}({', '.join(words)})"
+    for name, given in call.arguments.items():
+        parameter = parameters[name]
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            words += [_argument(value, calls, sources) for value in given]
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            words += [f"{key}={_argument(value, calls, sources)}" for key, value in given.items()]
+        elif several and parameter.kind is not parameter.KEYWORD_ONLY:  # what comes before several has no name
+            words.append(_argument(given, calls, sources))
+        elif given is not parameter.default and not (type(given) in PLAIN and given == parameter.default):
+            words.append(f"{name}={_argument(given, calls, sources)}")
+    return f"{class_name}({', '.join(words)})"
+
+
+def _argument(value: Any, calls: Mapping[nn.Module, Call], sources: Sources) -> str:
+    """A constructor's argument as source: a module, a class, or a value that Python can write."""
+    if isinstance(value, nn.Module):
+        return _expression(value, calls, sources)
+    if isinstance(value, type):
+        return sources.name_of(value)
+    if type(value) is tuple:
+        words = [_argument(item, calls, sources) for item in value]
+        return f"({', '.join(words)}{',' if len(value) == 1 else ''})"
+    if type(value) is list:
+        return f"[{', '.join(_argument(item, calls, sources) for item in value)}]"
+    if type(value) in PLAIN:
+        return _literal(value)
+    raise UsageError(
+        f"attention with an argument of {type(value).__name__} cannot be written as source; "
+        "valid: numbers, strings, None, classes, modules, and tuples and lists of them"
+    )
 
 
 # --- what is copied ---------------------------------------------------------------------------------------------------
@@ -234,14 +275,34 @@ def _expression(module: nn.Module, calls: Mapping[nn.Module, Call], sources: Sou
 
 @dataclass
 class Sources:
-    """Definitions collected with everything that they name, those that are needed first before the others."""
+    """Definitions collected with everything that they name, those that are needed first before the others.
 
+    ``homes``: the top-level packages that are copied from; all others are imported.
+    """
+
+    homes: tuple[str, ...] = (HOME,)
     _taken: dict[str, tuple[str, str]] = field(default_factory=dict)  # name -> (module, text)
     _imports: dict[str, set[str]] = field(default_factory=dict)  # module -> names; "" stands for the module itself
 
     def add(self, module: Any, name: str) -> None:
         """Take the definition `name` of a module object."""
         self._add(module.__name__, name)
+
+    def name_of(self, kind: type) -> str:
+        """The name of a class in the file, where it is copied or imported; raises UsageError for a class in a function."""
+        if getattr(torch.nn, kind.__name__, None) is kind:
+            self.need("torch", "nn")
+            return f"nn.{kind.__name__}"
+        if kind.__qualname__ != kind.__name__:
+            raise UsageError(
+                f"{kind.__qualname__} of {kind.__module__} cannot be written as source: "
+                "only a class at the top of its file can"
+            )
+        if kind.__module__.partition(".")[0] in self.homes:
+            self._add(kind.__module__, kind.__name__)
+        elif kind.__module__ != "builtins":
+            self.need(kind.__module__, kind.__name__)
+        return kind.__name__
 
     def need(self, module: str, name: str = "", alias: str = "") -> None:
         """Import from outside."""
@@ -251,7 +312,7 @@ class Sources:
         file = _read(module)
         if name in file.imports:
             origin, original = file.imports[name]
-            if origin.partition(".")[0] != HOME:
+            if origin.partition(".")[0] not in self.homes:
                 self.need(origin, original, name if original else "")
             elif original != name:
                 raise RuntimeError(f"{module} renames {origin}.{original} to {name}, which one file cannot")
@@ -307,7 +368,10 @@ def _read(module: str) -> File:
         if isinstance(node, ast.Import):
             imports |= {alias.asname or alias.name: (alias.name, "") for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            imports |= {alias.asname or alias.name: (str(node.module), alias.name) for alias in node.names}
+            origin = "." * node.level + (node.module or "")
+            if node.level:
+                origin = resolve_name(origin, str(importlib.import_module(module).__package__))
+            imports |= {alias.asname or alias.name: (origin, alias.name) for alias in node.names}
         else:
             for name in _defined(node):
                 definitions[name] = (_text(node, lines), _names(node))
@@ -337,7 +401,26 @@ def _text(node: Any, lines: list[str]) -> str:
 
 
 def _names(node: ast.stmt) -> tuple[str, ...]:
-    """Every name that a definition uses, its own left out."""
+    """Every name from outside of it that a definition uses, its own left out."""
     skipped = {id(d) for d in getattr(node, "decorator_list", []) if _is_registration(d)}
     found = [inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name) and id(inner) not in skipped]
-    return tuple(dict.fromkeys(name for name in found if name not in _defined(node)))
+    outer = _globals(symtable(ast.unparse(node), "definition", "exec")) | _annotated(node)
+    return tuple(dict.fromkeys(name for name in found if name in outer and name not in _defined(node)))
+
+
+def _globals(scope: SymbolTable) -> set[str]:
+    """Names that a scope or one inside of it reads from the top of the file: a local variable of the same name is none."""
+    top = scope.get_type() == "module"
+    own = {name.get_name() for name in scope.get_symbols() if name.is_referenced() and (top or name.is_global())}
+    return own.union(*map(_globals, scope.get_children()))
+
+
+def _annotated(node: ast.stmt) -> set[str]:
+    """Names in annotations, which symbol tables of some versions of Python leave out."""
+    annotations = [
+        getattr(inner, field)
+        for inner in ast.walk(node)
+        for field in ("annotation", "returns")
+        if getattr(inner, field, None)
+    ]
+    return {inner.id for one in annotations for inner in ast.walk(one) if isinstance(inner, ast.Name)}

@@ -89,23 +89,46 @@ def create_plain(name: str, num_classes: int, in_chans: int, pretrained: bool = 
     if name.startswith("module:"):
         return _users_own(name, num_classes, in_chans)
     if not timm.is_model(name):
-        near = get_close_matches(name, list_backbones(), n=5)
-        hint = f" (did you mean {', '.join(near)}?)" if near else ""
-        raise UsageError(
-            f"unknown backbone {name!r}{hint}; valid: a convolutional network of timm or module:package.file:function; "
-            "`run_search.py list backbones` names them"
-        )
+        raise _unknown(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a renamed model is still the model that was asked for
         return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, in_chans=in_chans)
 
 
-def _users_own(name: str, num_classes: int, in_chans: int) -> nn.Module:
+def module_of(name: str) -> str:
+    """The Python module whose code builds a network; raises UsageError for an unknown name."""
+    if name.startswith("module:"):
+        return _module_and_function(name)[0]
+    if not timm.is_model(name):
+        raise _unknown(name)
+    return str(timm.model_entrypoint(name).__module__)
+
+
+def is_outside(name: str) -> bool:
+    """Whether a user's own code builds a network, so that nothing kept on disk can know what that code is."""
+    return module_of(name).partition(".")[0] not in ("spaces", "timm")
+
+
+def _module_and_function(name: str) -> tuple[str, str]:
     parts = name.split(":")
     if len(parts) != 3 or not all(parts):
         raise UsageError(f"backbone {name!r} is not of the form module:package.file:function")
+    return parts[1], parts[2]
+
+
+def _unknown(name: str) -> UsageError:
+    near = get_close_matches(name, list_backbones(), n=5)
+    hint = f" (did you mean {', '.join(near)}?)" if near else ""
+    return UsageError(
+        f"unknown backbone {name!r}{hint}; valid: a convolutional network of timm or module:package.file:function; "
+        "`run_search.py list backbones` names them"
+    )
+
+
+def _users_own(name: str, num_classes: int, in_chans: int) -> nn.Module:
+    module, attribute = _module_and_function(name)
     try:
-        function = getattr(importlib.import_module(parts[1]), parts[2])
+        function = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UsageError(f"backbone {name!r}: {error}") from error
     model = function(num_classes=num_classes, in_chans=in_chans)
