@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from search.export.formats import HUB_CONFIG, ONNX, PROGRAM, SPEC, WEIGHTS, probe_input
 from search.export.source import model_source
 from search.export.subject import Subject
+from spaces.attention import attention_type
+from spaces.backbones import zoo
 
 PROBE = 3  # images, one more than the exporters saw
 ONNX_TOLERANCE = 1e-5
@@ -55,12 +58,21 @@ def check(exports: Sequence[Written]) -> list[list[Check]]:
     """Load every format of every export in one fresh process and compare; raises ExportError for the first that differs.
 
     The process does not see this project, but for `spec`, which is built last and by Attune, since only Attune reads it.
+    It finds a user's own module where that brings a backbone, which is never copied, and for `spec` all that a user brings.
     """
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         jobs = [_job(written, scratch / str(number)) for number, written in enumerate(exports)]
         (scratch / "job.json").write_text(
-            json.dumps({"threads": torch.get_num_threads(), "root": str(Path(__file__).parents[2]), "exports": jobs})
+            json.dumps(
+                {
+                    "threads": torch.get_num_threads(),
+                    "root": str(Path(__file__).parents[2]),
+                    "exports": jobs,
+                    "backbones": _located(_backbones(exports)),
+                    "attentions": _located(_attentions(exports)),
+                }
+            )
         )
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         process = subprocess.run(
@@ -84,6 +96,29 @@ def check(exports: Sequence[Written]) -> list[list[Check]]:
                 )
         checked.append(checks)
     return checked
+
+
+def _backbones(exports: Sequence[Written]) -> set[str]:
+    """The modules from outside that define a backbone."""
+    names = {written.subject.arch.backbone for written in exports}
+    return {zoo.module_of(name) for name in names if zoo.is_outside(name)}
+
+
+def _attentions(exports: Sequence[Written]) -> set[str]:
+    """The modules from outside that build attention."""
+    placements = {placement for written in exports for placement in written.subject.arch.placements}
+    kinds = [attention_type(placement.type) for placement in placements if not placement.is_none]
+    return {module for kind in kinds if kind.outside for module in kind.modules if not module.startswith("spaces.")}
+
+
+def _located(modules: set[str]) -> dict[str, str]:
+    """The folder that each module is found in by its full name."""
+    found = {}
+    for module in sorted(modules):
+        package = importlib.import_module(module.partition(".")[0])
+        inside = getattr(package, "__path__", None)
+        found[module] = str(Path(next(iter(inside))).parent if inside else Path(str(package.__file__)).parent)
+    return found
 
 
 def _job(written: Written, scratch: Path) -> dict[str, Any]:

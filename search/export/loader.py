@@ -1,5 +1,6 @@
 """Run as a script in a fresh process: load exported files without Attune and write how far their logits are off."""
 
+import importlib
 import importlib.util
 import json
 import sys
@@ -19,6 +20,9 @@ def main(job_file: str) -> None:
         if importlib.util.find_spec(package) is not None:
             raise RuntimeError(f"{package} can be imported here, so this process would prove nothing")
     torch.set_num_threads(job["threads"])
+    sys.path.extend(job["backbones"].values())
+    for module in job["backbones"]:
+        importlib.import_module(module)
     for export in job["exports"]:
         export["module"] = load_source(export["name"], export["source"])
     differences: list[dict[str, float]] = [{} for _ in job["exports"]]
@@ -29,6 +33,9 @@ def main(job_file: str) -> None:
                     continue
                 if attune and job["root"] not in sys.path:
                     sys.path.insert(0, job["root"])  # from here on with Attune, for the one format that only it reads
+                    sys.path.extend(job["attentions"].values())
+                    for module in job["attentions"]:
+                        importlib.import_module(module)
                 probe = load_file(export["probe"])
                 found[form] = distance(run(form, path, export, probe["images"]), probe["logits"])
     order = [list(export["files"]) for export in job["exports"]]
