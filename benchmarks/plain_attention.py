@@ -439,7 +439,7 @@ def counterpart(name: str, channels: int, size: int) -> tuple[str, nn.Module]:
     """("timm" or "plain", the module) that computes what `create_attention(name, channels)` does on size x size maps."""
     c = channels
     parts = attention_type(name).effective(c)
-    _, hidden, kernel, groups = parts[0]
+    _, hidden, kernel, groups, *_ = parts[0]
     in_timm: dict[str, Callable[[], nn.Module]] = {
         "se": lambda: layers.SEModule(c, rd_channels=hidden),
         "eca": lambda: layers.EcaModule(kernel_size=kernel),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -25,7 +25,7 @@ from evaluators import counting
 from evaluators.counting import METRICS, Counts, count_module
 from spaces.attention import attention_type, create_attention
 from spaces.backbone import describe_backbone, site_shapes
-from spaces.backbones.zoo import is_ours
+from spaces.backbones import zoo
 from spaces.catalogue import cache_folder
 from spaces.network import Native, NetworkSpec, takes_native_out
 from spaces.placement import Architecture, Placement
@@ -115,7 +115,8 @@ class CostTable:
     """Costs of all architectures over one backbone as sums: ``base`` of the plain network, plus one vector per stage.
 
     Counts are kept in a file of the cache folder (``ATTUNE_CACHE``, else ``$XDG_CACHE_HOME/attune``) whose name is a hash
-    of everything that they depend on, so it can be deleted at any time and is never stale.
+    of everything that they depend on, so it can be deleted at any time and is never stale. That hash does not know code from
+    outside: backbones and attention types that a user's own module brings are counted anew by every process.
     """
 
     metrics = METRICS
@@ -128,13 +129,15 @@ class CostTable:
         self._shapes = site_shapes(backbone, size=network.size, in_chans=network.in_chans)
         self._cache = _cache()
         key = f"{backbone} {network}"
-        found = self._cache.get(key) if is_ours(backbone) else None  # the user's code may have changed
+        outside = zoo.is_outside(backbone)
+        found = None if outside else self._cache.get(key)
         if found is None:
             counts = _count_network(Architecture.plain(backbone), network)
             slots = [site for stage in self._stages for site in stage.sites.get("slot", ()) if site.native]
             own = {slot.path: counts.by_module[slot.path].tolist() for slot in slots}
             found = {"total": counts.total.tolist(), "native": own, "uncounted": list(counts.uncounted)}
-            self._cache.put({key: found})
+            if not outside:
+                self._cache.put({key: found})
         self.base = np.array(found["total"], dtype=np.int64)
         self._native = {path: np.array(vector, dtype=np.int64) for path, vector in found["native"].items()}
         self._uncounted = set(found["uncounted"])
@@ -150,16 +153,18 @@ class CostTable:
             for site in self._stages[stage].sites[placement.site or ""]
         }
         keys = {_text(shape, content): (shape, placement) for (shape, content), placement in wanted.items()}
-        self._cache.put({k: _count_attention(*keys[k]) for k in keys if self._cache.get(k) is None})
+        counts = {k: self._cache.get(k) for k, (_, placement) in keys.items() if not _is_outside(placement)}
+        new = {k: _count_attention(*keys[k]) for k in keys if counts.get(k) is None}
+        self._cache.put({k: count for k, count in new.items() if k in counts})
         for placement in missing:
-            self._known[stage, placement] = self._sum(stage, placement)
+            self._known[stage, placement] = self._sum(stage, placement, counts | new)
         rows = [self._known[stage, placement] for placement in placements]
         return np.array(rows, dtype=np.int64).reshape(-1, len(METRICS))
 
-    def _sum(self, stage: int, placement: Placement) -> np.ndarray:
+    def _sum(self, stage: int, placement: Placement, counts: Mapping[str, Any]) -> np.ndarray:
         total = np.zeros(len(METRICS), dtype=np.int64)
         for site in () if placement.is_none else self._stages[stage].sites[placement.site or ""]:
-            found = self._cache.get(_text(self._shapes[site], _content(placement, site.channels)))
+            found = counts[_text(self._shapes[site], _content(placement, site.channels))]
             total += np.array(found["total"], dtype=np.int64)
             self._uncounted |= set(found["uncounted"])
         for slot in self._stages[stage].sites.get("slot", ()):
@@ -201,6 +206,10 @@ def _named(vector: np.ndarray) -> dict[str, int]:
 
 def _content(placement: Placement, channels: int) -> tuple[Any, ...]:
     return (placement.type, *attention_type(placement.type).effective(channels, **placement.genes))
+
+
+def _is_outside(placement: Placement) -> bool:
+    return not placement.is_none and attention_type(placement.type).outside
 
 
 def _text(shape: tuple[int, ...], content: tuple[Any, ...]) -> str:
@@ -251,7 +260,7 @@ def _fingerprint() -> str:
     """A hash of all that a count depends on: the libraries' versions and the source of networks, attention and rules."""
     digest = hashlib.sha256(" ".join((torch.__version__, timm.__version__, fvcore.__version__)).encode())
     spaces = Path(__file__).parents[1] / "spaces"
-    sources = [*spaces.glob("backbone*.py"), *spaces.glob("backbones/*.py"), *spaces.glob("attention/*.py")]
+    sources = [*spaces.glob("backbone.py"), *spaces.glob("network.py"), *spaces.glob("*/*.py")]
     for path in (*sorted(sources), Path(counting.__file__)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

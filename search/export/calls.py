@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -21,27 +21,23 @@ from torch import nn
 
 from search.export.copying import HOME, Sources
 from search.export.subject import Subject
+from spaces import Architecture, Placement
+from spaces.attention import attention_type, create_attention
 from spaces.backbone import describe_backbone
-from spaces.backbones import insertion, structure
+from spaces.backbones import insertion, structure, zoo
+from spaces.errors import UsageError
 from spaces.network import takes_native_out
+from spaces.plugins import is_brought
 
 WIDTH = 100
+LIBRARIES = ("torch", "timm")  # which the file needs anyway
+PLAIN = (type(None), bool, int, float, str)
 
 
 def build_lines(subject: Subject, sources: Sources) -> list[str]:
     """The body of `create`: the plain network, then every change that `build_model` makes to it."""
     arch = subject.arch
     backbone = describe_backbone(arch.backbone)
-    attentions = [
-        site.attention
-        for stage, placement in zip(backbone.stages, arch.placements, strict=True)
-        if not placement.is_none
-        for site in stage.sites[placement.site or ""]
-    ]
-    with torch.device("meta"):
-        first = subject.build()  # once to see which classes there are, and once more to see how they are made
-        with recorded_calls(_classes([first.get_submodule(path) for path in attentions])) as calls:
-            model = subject.build()
     lines = [f"model: nn.Module = {_create_plain(arch.backbone, sources)}"]
     if subject.network.rewrites_stem and backbone.stem:
         sources.add(insertion, "shrink_stem")
@@ -57,25 +53,35 @@ def build_lines(subject: Subject, sources: Sources) -> list[str]:
         sources.add(structure, "Site")
         lines.append(f"# Stage {number}: {placement}")
         sites = stage.sites[placement.site or ""]
-        written = [
-            (site.path, _site(site), _expression(model.get_submodule(site.attention), calls, sources)) for site in sites
-        ]
+        made = {
+            channels: _attention(placement, channels, subject.network.identity_start, sources)
+            for channels in dict.fromkeys(site.channels for site in sites)
+        }
+        written = [(site.path, _site(site), made[site.channels]) for site in sites]
         for (site_text, expression), group in groupby(written, key=lambda item: item[1:]):
             lines += _attach([path for path, *_ in group], site_text, expression)
     return lines
 
 
+def homes(arch: Architecture) -> tuple[str, ...]:
+    """The top-level packages whose definitions are copied: ours, and those that bring the attention of `arch`."""
+    kinds = [attention_type(placement.type) for placement in arch.placements if not placement.is_none]
+    packages = [module.partition(".")[0] for kind in kinds for module in kind.modules]
+    return tuple(dict.fromkeys([HOME, *(package for package in packages if package not in LIBRARIES)]))
+
+
 def _create_plain(name: str, sources: Sources) -> str:
-    if name.startswith("module:"):
-        _, module, function = name.split(":")
-        sources.need(module, function)
-        return f"{function}(num_classes=num_classes, in_chans=in_chans)"
-    entry = timm.model_entrypoint(name)
-    if entry.__module__.partition(".")[0] == HOME:
-        sources.add(sys.modules[entry.__module__], entry.__name__)
-        return f"{entry.__name__}(num_classes=num_classes, in_chans=in_chans)"
-    sources.need("timm", "create_model")
-    return f'create_model("{name}", num_classes=num_classes, in_chans=in_chans)'
+    module = zoo.module_of(name)
+    package = module.partition(".")[0]
+    if package == "timm":
+        sources.need("timm", "create_model")
+        return f'create_model("{name}", num_classes=num_classes, in_chans=in_chans)'
+    function = name.split(":")[2] if is_brought(name) else str(timm.model_entrypoint(name).__name__)
+    if package == HOME:
+        sources.add(sys.modules[module], function)
+    else:
+        sources.need(module, function)  # a user's own network is not copied
+    return f"{function}(num_classes=num_classes, in_chans=in_chans)"
 
 
 def _site(site: structure.Site) -> str:
@@ -133,9 +139,21 @@ class Call:
     arguments: Mapping[str, Any]
 
 
+def _attention(placement: Placement, channels: int, identity_start: bool, sources: Sources) -> str:
+    """The constructor call that makes the attention of a placement at so many channels."""
+
+    def make() -> nn.Module:
+        with torch.device("meta"):
+            return create_attention(placement.type, channels, **placement.genes, identity_start=identity_start)
+
+    with recorded_calls({type(module) for module in make().modules()}) as calls:
+        module = make()
+    return _expression(module, calls, sources)
+
+
 @contextmanager
-def recorded_calls(classes: Sequence[type[nn.Module]]) -> Iterator[dict[nn.Module, Call]]:
-    """While it is open, every module of these classes is kept with the arguments of its outermost constructor."""
+def recorded_calls(kinds: Iterable[type[nn.Module]]) -> Iterator[dict[nn.Module, Call]]:
+    """While it is open, every module of these classes that is made is kept with the arguments of its constructor."""
     calls: dict[nn.Module, Call] = {}
 
     def recording(original: Callable[..., None]) -> Callable[..., None]:
@@ -148,32 +166,51 @@ def recorded_calls(classes: Sequence[type[nn.Module]]) -> Iterator[dict[nn.Modul
 
         return initialise
 
-    kinds = [kind for kind in classes if "__init__" in vars(kind)]
-    originals: list[Any] = [vars(kind)["__init__"] for kind in kinds]
+    owners = {next(base for base in kind.__mro__ if "__init__" in vars(base)) for kind in kinds} - {nn.Module}
+    originals: dict[type, Any] = {owner: vars(owner)["__init__"] for owner in owners}
     try:
-        for kind, original in zip(kinds, originals, strict=True):
-            setattr(kind, "__init__", recording(original))  # noqa: B010 - mypy refuses the plain assignment
+        for owner, original in originals.items():
+            setattr(owner, "__init__", recording(original))  # noqa: B010 - mypy refuses the plain assignment
         yield calls
     finally:
-        for kind, original in zip(kinds, originals, strict=True):
-            setattr(kind, "__init__", original)  # noqa: B010
-
-
-def _classes(modules: Sequence[nn.Module]) -> list[type[nn.Module]]:
-    """The classes of these modules and of all modules inside of them, with their bases; torch's own are left out."""
-    kinds = {kind for module in modules for inner in module.modules() for kind in type(inner).__mro__}
-    return [kind for kind in kinds if issubclass(kind, nn.Module) and kind.__module__.partition(".")[0] != "torch"]
+        for owner, original in originals.items():
+            setattr(owner, "__init__", original)  # noqa: B010
 
 
 def _expression(module: nn.Module, calls: Mapping[nn.Module, Call], sources: Sources) -> str:
     """The constructor call that makes `module`, arguments that keep their default left out."""
     call = calls.get(module) or Call(type(module), {})  # a class without a constructor of its own takes no arguments
-    sources.add(sys.modules[call.kind.__module__], call.kind.__name__)
-    defaults = {name: given.default for name, given in inspect.signature(call.kind.__init__).parameters.items()}
+    parameters = inspect.signature(call.kind.__init__).parameters
+    several = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters.values())
+    class_name = sources.name_of(call.kind)
     words = []
-    for name, value in call.arguments.items():
-        if isinstance(value, nn.Module):
-            words.append(f"{name}={_expression(value, calls, sources)}")
-        elif value != defaults[name]:
-            words.append(f"{name}={literal(value)}")
-    return f"{call.kind.__name__}({', '.join(words)})"
+    for name, given in call.arguments.items():
+        parameter = parameters[name]
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            words += [_argument(value, calls, sources) for value in given]
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            words += [f"{key}={_argument(value, calls, sources)}" for key, value in given.items()]
+        elif several and parameter.kind is not parameter.KEYWORD_ONLY:  # what comes before several has no name
+            words.append(_argument(given, calls, sources))
+        elif given is not parameter.default and not (type(given) in PLAIN and given == parameter.default):
+            words.append(f"{name}={_argument(given, calls, sources)}")
+    return f"{class_name}({', '.join(words)})"
+
+
+def _argument(value: Any, calls: Mapping[nn.Module, Call], sources: Sources) -> str:
+    """A constructor's argument as source: a module, a class, or a value that Python can write."""
+    if isinstance(value, nn.Module):
+        return _expression(value, calls, sources)
+    if isinstance(value, type):
+        return sources.name_of(value)
+    if type(value) is tuple:
+        words = [_argument(item, calls, sources) for item in value]
+        return f"({', '.join(words)}{',' if len(value) == 1 else ''})"
+    if type(value) is list:
+        return f"[{', '.join(_argument(item, calls, sources) for item in value)}]"
+    if type(value) in PLAIN:
+        return literal(value)
+    raise UsageError(
+        f"attention with an argument of {type(value).__name__} cannot be written as source; "
+        "valid: numbers, strings, None, classes, modules, and tuples and lists of them"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import os
@@ -21,6 +22,8 @@ from search.export.files import WEIGHTS, write_weights
 from search.export.format import Format, Written, find_format
 from search.export.source import model_source
 from search.export.subject import probe_input
+from spaces.attention import attention_type
+from spaces.backbones import zoo
 
 PROBE = 3  # images, one more than the exporters saw
 LOADER = Path(__file__).with_name("loader.py")
@@ -45,7 +48,8 @@ class Check:
 def check(exports: Sequence[Written]) -> list[list[Check]]:
     """Load every format of every export in one fresh process and compare the logits of a few random images.
 
-    The process does not see Attune, but for the formats that only Attune reads; those come last.
+    The process does not see Attune, but for the formats that only Attune reads; those come last. It finds a user's own module
+    where that brings a backbone, which is never copied, and for Attune's own formats all that a user brings.
     Raises ExportError where something cannot be loaded, and for the first format whose logits differ too much.
     """
     formats = {name: find_format(name) for written in exports for name in written.files}
@@ -56,6 +60,8 @@ def check(exports: Sequence[Written]) -> list[list[Check]]:
             "root": str(Path(__file__).parents[2]),
             "formats": {name: _form(form) for name, form in formats.items()},
             "exports": [_export(written, scratch / str(number)) for number, written in enumerate(exports)],
+            "backbones": _located(_backbones(exports)),
+            "attentions": _located(_attentions(exports)),
         }
         (scratch / "plan.json").write_text(json.dumps(plan))
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -80,6 +86,29 @@ def check(exports: Sequence[Written]) -> list[list[Check]]:
                 )
         checked.append(checks)
     return checked
+
+
+def _backbones(exports: Sequence[Written]) -> set[str]:
+    """The modules from outside that define a backbone."""
+    names = {written.subject.arch.backbone for written in exports}
+    return {zoo.module_of(name) for name in names if zoo.is_outside(name)}
+
+
+def _attentions(exports: Sequence[Written]) -> set[str]:
+    """The modules from outside that build attention."""
+    placements = {placement for written in exports for placement in written.subject.arch.placements}
+    kinds = [attention_type(placement.type) for placement in placements if not placement.is_none]
+    return {module for kind in kinds if kind.outside for module in kind.modules if not module.startswith("spaces.")}
+
+
+def _located(modules: set[str]) -> dict[str, str]:
+    """The folder that each module is found in by its full name."""
+    found = {}
+    for module in sorted(modules):
+        package = importlib.import_module(module.partition(".")[0])
+        inside = getattr(package, "__path__", None)
+        found[module] = str(Path(next(iter(inside))).parent if inside else Path(str(package.__file__)).parent)
+    return found
 
 
 def _form(form: Format) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Copying definitions out of our own sources, each with everything that it names, so that one file stands alone.
 
-What is needed is found in the syntax trees of `spaces`: a definition, then everything it names, and so on.
+What is needed is found in the syntax trees of `spaces`, and of a user's own module that brings an attention type: a
+definition, then everything it names, and so on.
 """
 
 from __future__ import annotations
@@ -13,23 +14,49 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.util import resolve_name
 from pathlib import Path
+from symtable import SymbolTable, symtable
 from types import ModuleType
 from typing import Any
+
+import torch
+
+from spaces.errors import UsageError
 
 HOME = "spaces"
 
 
 @dataclass
 class Sources:
-    """Definitions collected with everything that they name, those that are needed first before the others."""
+    """Definitions collected with everything that they name, those that are needed first before the others.
 
+    ``homes``: the top-level packages that are copied from; all others are imported.
+    """
+
+    homes: tuple[str, ...] = (HOME,)
     _taken: dict[str, tuple[str, str]] = field(default_factory=dict)  # name -> (module, text)
     _imports: dict[str, set[str]] = field(default_factory=dict)  # module -> names; "" stands for the module itself
 
     def add(self, module: ModuleType, name: str) -> None:
         """Take the definition `name` of a module object."""
         self._add(module.__name__, name)
+
+    def name_of(self, kind: type) -> str:
+        """The name of a class in the file, where it is copied or imported; raises UsageError for a class in a function."""
+        if getattr(torch.nn, kind.__name__, None) is kind:
+            self.need("torch", "nn")
+            return f"nn.{kind.__name__}"
+        if kind.__qualname__ != kind.__name__:
+            raise UsageError(
+                f"{kind.__qualname__} of {kind.__module__} cannot be written as source: "
+                "only a class at the top of its file can"
+            )
+        if kind.__module__.partition(".")[0] in self.homes:
+            self._add(kind.__module__, kind.__name__)
+        elif kind.__module__ != "builtins":
+            self.need(kind.__module__, kind.__name__)
+        return kind.__name__
 
     def need(self, module: str, name: str = "", alias: str = "") -> None:
         """Import from outside."""
@@ -39,7 +66,7 @@ class Sources:
         file = _read(module)
         if name in file.imports:
             origin, original = file.imports[name]
-            if origin.partition(".")[0] != HOME:
+            if origin.partition(".")[0] not in self.homes:
                 self.need(origin, original, name if original else "")
             elif original != name:
                 raise RuntimeError(f"{module} renames {origin}.{original} to {name}, which one file cannot")
@@ -95,7 +122,10 @@ def _read(module: str) -> File:
         if isinstance(node, ast.Import):
             imports |= {alias.asname or alias.name: (alias.name, "") for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            imports |= {alias.asname or alias.name: (str(node.module), alias.name) for alias in node.names}
+            origin = "." * node.level + (node.module or "")
+            if node.level:
+                origin = resolve_name(origin, str(importlib.import_module(module).__package__))
+            imports |= {alias.asname or alias.name: (origin, alias.name) for alias in node.names}
         else:
             for name in _defined(node):
                 definitions[name] = (_text(node, lines), _names(node))
@@ -125,7 +155,26 @@ def _text(node: Any, lines: list[str]) -> str:
 
 
 def _names(node: ast.stmt) -> tuple[str, ...]:
-    """Every name that a definition uses, its own left out."""
+    """Every name from outside of it that a definition uses, its own left out."""
     skipped = {id(d) for d in getattr(node, "decorator_list", []) if _is_registration(d)}
     found = [inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name) and id(inner) not in skipped]
-    return tuple(dict.fromkeys(name for name in found if name not in _defined(node)))
+    outer = _globals(symtable(ast.unparse(node), "definition", "exec")) | _annotated(node)
+    return tuple(dict.fromkeys(name for name in found if name in outer and name not in _defined(node)))
+
+
+def _globals(scope: SymbolTable) -> set[str]:
+    """Names that a scope or one inside of it reads from the top of the file: a local variable of the same name is none."""
+    top = scope.get_type() == "module"
+    own = {name.get_name() for name in scope.get_symbols() if name.is_referenced() and (top or name.is_global())}
+    return own.union(*map(_globals, scope.get_children()))
+
+
+def _annotated(node: ast.stmt) -> set[str]:
+    """Names in annotations, which symbol tables of some versions of Python leave out."""
+    annotations = [
+        getattr(inner, field)
+        for inner in ast.walk(node)
+        for field in ("annotation", "returns")
+        if getattr(inner, field, None)
+    ]
+    return {inner.id for one in annotations for inner in ast.walk(one) if isinstance(inner, ast.Name)}

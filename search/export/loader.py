@@ -5,6 +5,7 @@ It imports nothing of Attune, so that Attune may import it too.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import sys
@@ -38,6 +39,7 @@ def main(plan_file: str) -> None:
         if importlib.util.find_spec(package) is not None:
             raise RuntimeError(f"{package} can be imported here, so this process would prove nothing")
     torch.set_num_threads(plan["threads"])
+    _import(plan["backbones"])
     exports = plan["exports"]
     jobs = [Job(one["name"], load_source(one["name"], one["source"]), Path(one["weights"])) for one in exports]
     probes = [load_file(one["probe"]) for one in exports]
@@ -48,6 +50,7 @@ def main(plan_file: str) -> None:
                 continue
             if needs_attune and plan["root"] not in sys.path:
                 sys.path.insert(0, plan["root"])  # from here on with Attune, for the formats that only it reads
+                _import(plan["attentions"])
             run = load_function(form["function"], form["source"])
             for one, job, probe, differences in zip(exports, jobs, probes, found, strict=True):
                 if name in one["files"]:
@@ -55,6 +58,13 @@ def main(plan_file: str) -> None:
                         logits = _named(name, run, Path(one["files"][name]), job, probe["images"])
                     differences[name] = distance(logits, probe["logits"])
     Path("differences.json").write_text(json.dumps(found))
+
+
+def _import(modules: dict[str, str]) -> None:
+    """Import a user's own modules, each from its folder."""
+    sys.path.extend(modules.values())
+    for module in modules:
+        importlib.import_module(module)
 
 
 def load_source(name: str, path: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from search.export.calls import build_lines, literal
+from search.export.calls import build_lines, homes, literal
 from search.export.copying import Sources
 from search.export.subject import Subject
 
@@ -16,7 +16,7 @@ TEMPLATE = (Path(__file__).parent / "model.py.jinja").read_text()
 
 def model_source(subject: Subject) -> str:
     """The text of the file; its `create()` gives the network of `subject` with the same names in its state_dict."""
-    sources = Sources()
+    sources = Sources(homes(subject.arch))
     build = build_lines(subject, sources)
     for module, name in (
         ("pathlib", "Path"),

@@ -194,17 +194,17 @@ class AttentionType:
             merged |= member.flags
         return merged | (dict(self.fusion.flags) if len(self.members) == 2 else {})
 
-    @property
+    @cached_property
     def outside(self) -> bool:
         """Whether code from outside of `spaces` builds it, so that nothing kept on disk can know what that code is."""
-        return any(package != __name__.partition(".")[0] for package in self.packages)
+        return any(module.partition(".")[0] != __name__.partition(".")[0] for module in self.modules)
 
-    @property
-    def packages(self) -> tuple[str, ...]:
-        """The top-level packages of the functions that build it."""
+    @cached_property
+    def modules(self) -> tuple[str, ...]:
+        """The Python modules that the functions which build it are written in."""
         builders = [member.build for member in self.members]
         builders += [self.fusion.build] if len(self.members) == 2 else []
-        return tuple(dict.fromkeys(_module(build).partition(".")[0] for build in builders))
+        return tuple(dict.fromkeys(_module(build) for build in builders))
 
     @cached_property
     def _owners(self) -> dict[str, tuple[Part, ...]]:

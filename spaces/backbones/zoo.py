@@ -84,25 +84,38 @@ def list_backbones() -> list[str]:
     return sorted(name for module in modules for name in timm.list_models(module=module))
 
 
-def is_ours(name: str) -> bool:
-    """Whether a network is one of timm's or of this project, whose code does not change behind our back."""
-    return not is_brought(name) and timm.model_entrypoint(name).__module__.partition(".")[0] in ("timm", "spaces")
-
-
 def create_plain(name: str, num_classes: int, in_chans: int, pretrained: bool = False) -> nn.Module:
     """The network as its library builds it; raises UsageError for an unknown name."""
     if is_brought(name):
         return _users_own(name, num_classes, in_chans)
     if not timm.is_model(name):
-        near = get_close_matches(name, list_backbones(), n=5)
-        hint = f" (did you mean {', '.join(near)}?)" if near else ""
-        raise UsageError(
-            f"unknown backbone {name!r}{hint}; valid: a convolutional network of timm or module:package.file:function; "
-            "`run_search.py list backbones` names them"
-        )
+        raise _unknown(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a renamed model is still the model that was asked for
         return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, in_chans=in_chans)
+
+
+def module_of(name: str) -> str:
+    """The Python module whose code builds a network; raises UsageError for an unknown name."""
+    if is_brought(name):
+        return str(bring(name, "backbone").__module__)
+    if not timm.is_model(name):
+        raise _unknown(name)
+    return str(timm.model_entrypoint(name).__module__)
+
+
+def is_outside(name: str) -> bool:
+    """Whether a user's own code builds a network, so that nothing kept on disk can know what that code is."""
+    return module_of(name).partition(".")[0] not in ("spaces", "timm")
+
+
+def _unknown(name: str) -> UsageError:
+    near = get_close_matches(name, list_backbones(), n=5)
+    hint = f" (did you mean {', '.join(near)}?)" if near else ""
+    return UsageError(
+        f"unknown backbone {name!r}{hint}; valid: a convolutional network of timm or module:package.file:function; "
+        "`run_search.py list backbones` names them"
+    )
 
 
 def _users_own(name: str, num_classes: int, in_chans: int) -> nn.Module:
