@@ -28,10 +28,11 @@ test: setup  ## run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --durations 15 \
 		--numprocesses $$($(BIN)/python -c 'import os; print(min(8, 1 + (os.cpu_count() or 1)))')
 
-lint: setup  ## ruff and the type checker
+lint: setup  ## ruff, the type checker, and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: setup  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
