@@ -7,16 +7,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from spaces.attention.parts import Gate, IdentityStart
-from spaces.attention.registry import (
-    AttentionType,
-    Fit,
-    Fusion,
-    attention_type,
-    create_attention,
-    list_attentions,
-    part,
-    register,
-)
+from spaces.attention.registry import attention_type, create_attention, list_attentions, register
+from spaces.attention.types import AttentionType, Fit, Fusion, part
 
 __all__ = [
     "AttentionType",

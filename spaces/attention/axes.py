@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spaces.attention.parts import BatchNorm, Gate, GroupNorm, mean_along, peak
-from spaces.attention.registry import AttentionType, part, register
+from spaces.attention.registry import register
+from spaces.attention.types import AttentionType, part
 
 FOLDED = 8  # the side, in kernels, up to which `conv_folded` is the faster one
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spaces.attention.parts import BatchNorm, Gate, conv, like, mean, peak, slow_half, space
-from spaces.attention.registry import AttentionType, Sizes, part, register
+from spaces.attention.registry import register
+from spaces.attention.types import AttentionType, Sizes, part
 
 
 class SqueezeExcite(Gate):

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from spaces.attention.pairs import channel_shuffle
 from spaces.attention.parts import Gate, GroupNorm, conv, keep_format, mean, mean_along
-from spaces.attention.registry import AttentionType, Fit, part, register
+from spaces.attention.registry import register
+from spaces.attention.types import AttentionType, Fit, part
 
 
 def fitting(number: int, limit: int) -> int:

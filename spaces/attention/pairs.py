@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from spaces.attention.channel import SE_PART, EfficientChannel, eca_kernel, mlp_params
 from spaces.attention.parts import BatchNorm, Gate, ParallelMax, ParallelSum, conv, like, mean, peak, space
-from spaces.attention.registry import AttentionType, Fit, Fusion, Sizes, part, register
+from spaces.attention.registry import register
+from spaces.attention.types import AttentionType, Fit, Fusion, Sizes, part
 
 
 class CbamChannel(Gate):

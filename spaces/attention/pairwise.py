@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spaces.attention.parts import conv, keep_format, like, slow_half
-from spaces.attention.registry import SUM, AttentionType, Sizes, part, register
+from spaces.attention.registry import register
+from spaces.attention.types import SUM, AttentionType, Sizes, part
 
 PointConv = nn.Conv2d | nn.Conv3d  # with a kernel of 1
 

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from spaces.attention.channel import mlp_params
 from spaces.attention.parts import BatchNorm, Gate, conv, mean, space
-from spaces.attention.registry import AttentionType, Sizes, part, register
+from spaces.attention.registry import register
+from spaces.attention.types import AttentionType, Sizes, part
 
 
 class PixelAttention(Gate):

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spaces.attention.parts import BatchNorm, Gate, conv, keep_format
-from spaces.attention.registry import AttentionType, part, register
+from spaces.attention.registry import register
+from spaces.attention.types import AttentionType, part
 
 POOLED = 4  # the localisation head of the spatial transformer reads a grid of 4 x 4, whatever the map
 
