@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -90,7 +90,8 @@ class DifferenceTable:
 
     def __init__(self, name: str, measure: Callable[[nn.Module], int], backbone: str, network: NetworkSpec) -> None:
         self.metrics = (name,)
-        self._measure, self._backbone, self._network = measure, backbone, network
+        self._measure, self._backbone = measure, backbone
+        self._network = replace(network, identity_start=False)  # a matter of training, not of the architecture
         self._stages = len(Architecture.plain(backbone).placements)
         self._known: dict[tuple[int, Placement], int] = {}
         self.base = np.array([self._of(Architecture.plain(backbone))], dtype=np.int64)

@@ -74,13 +74,13 @@ def export(
     Raises UsageError for an unknown format, a run without a fitting architecture, or weights that were not kept;
     ExportError where what was written is not the model.
     """
-    wanted = list(dict.fromkeys(formats or (one.name for one in known_formats() if one.default)))
-    for name in wanted:
-        find_format(name)
     folder = Path(to)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--to {folder} is a file; give a folder")
-    subject = find_subject(source, limits or {}, pick)
+    subject = find_subject(source, limits or {}, pick)  # first: the run's configuration may bring formats
+    wanted = list(dict.fromkeys(formats or (one.name for one in known_formats() if one.default)))
+    for name in wanted:
+        find_format(name)
     if retrain or epochs:
         subject = _retrained(subject, epochs)
     elif subject.results is not None:
