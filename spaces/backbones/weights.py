@@ -16,16 +16,19 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load a checkpoint of a plain network (``.pth``, ``.pt``, ``.safetensors``) into it, with attention or without, in place.
 
     The state_dict may be wrapped (``state_dict``, ``model`` ...) and its keys may begin with ``module.``. Inserted attention
-    keeps its start unless the file holds it too; attention of the file that the network does not have is left. The first
-    convolution is adapted to other input channels and to the stem of small images. A classifier for another number of classes
-    starts anew. Weights of built-in attention that was taken out are left.
-    Raises UsageError where there is no such file, and where anything else is missing, left over or of another shape.
+    keeps its start unless the file holds it too; attention of the file that the network does not have, or has in another
+    shape, is left. The first convolution is adapted to other input channels and to the stem of small images. A classifier for
+    another number of classes starts anew. Weights of built-in attention that was taken out are left.
+    Raises UsageError where there is no such file, where it cannot be read, and where anything else is missing, left over or
+    of another shape.
     """
-    if not Path(path).is_file():
-        raise UsageError(f"no such checkpoint: {str(path)!r}")
-    state = load_state_dict(str(path), use_ema=False)
     own = model.state_dict()
     head = classifier_prefixes(model)
+    state = {
+        key: value
+        for key, value in _read(path).items()
+        if not is_attention(key) or (key in own and value.shape == own[key].shape)
+    }
     for key, value in state.items():
         if key in own and not key.startswith(head) and value.ndim == own[key].ndim == 4:
             state[key] = _adapted(value, own[key])
@@ -33,9 +36,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         state = {key: value for key, value in state.items() if not key.startswith(head)}
     wrong = [key for key in state if key in own and state[key].shape != own[key].shape]
     missing = [key for key in own if key not in state and not is_attention(key) and not key.startswith(head)]
-    extra = [
-        key for key in state if key not in own and not is_attention(key) and not set(NATIVE_SLOTS) & set(key.split("."))
-    ]
+    extra = [key for key in state if key not in own and not set(NATIVE_SLOTS) & set(key.split("."))]
     for what, keys in (("has other shapes for", wrong), ("lacks", missing), ("holds unknown", extra)):
         if keys:
             raise UsageError(
@@ -43,6 +44,23 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
                 f"first {keys[0]}"
             )
     model.load_state_dict(state, strict=False)
+
+
+def _read(path: str | Path) -> dict[str, Tensor]:
+    """The state_dict of a file, whatever it is wrapped in; raises UsageError where there is none."""
+    if not Path(path).is_file():
+        raise UsageError(f"no such checkpoint: {str(path)!r}")
+    try:
+        state = load_state_dict(str(path), use_ema=False)
+    except Exception as error:  # torch, pickle and safetensors each have their own for a file that is something else
+        raise UsageError(f"cannot read the checkpoint {str(path)!r}: {str(error).strip().splitlines()[0]}") from error
+    other = next((key for key, value in state.items() if not isinstance(value, Tensor)), None)
+    if other is not None:
+        raise UsageError(
+            f"checkpoint {str(path)!r} is no state_dict: {other!r} is no tensor; valid: names and tensors, or these in a "
+            "dict under 'state_dict' or 'model'"
+        )
+    return dict(state)
 
 
 def is_attention(name: str) -> bool:

@@ -1,5 +1,7 @@
 """Costs: the published numbers, the rules of counting, and the additive table against fvcore to the integer."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,11 +10,12 @@ from timm.layers import SEModule
 from torch import nn
 
 from benchmarks.plain_attention import Times
-from evaluators.cost import METRICS, CostTable, count_cost
+from evaluators.cost import METRICS, CostTable, count_cost, count_network
 from evaluators.counting import count_module
 from spaces.attention import attention_type, create_attention, list_attentions
-from spaces.backbone import NATIVE, build_model, describe_backbone
+from spaces.backbone import describe_backbone
 from spaces.errors import UsageError
+from spaces.network import NATIVE, NetworkSpec, build_model
 from spaces.placement import SITES, Architecture
 from spaces.space import SearchSpace
 from tests.families import FAMILIES
@@ -240,16 +243,45 @@ def test_the_table_equals_fvcore_on_the_whole_network_to_the_integer(family):
     space = SearchSpace.build(backbone, names, reductions=[4, 16], arrangements=["series", "parallel"], sites=SITES)
     archs = [space.architecture(row) for row in space.sample(rng, ARCHITECTURES[family])]
     for native, some in zip(ways, np.array_split(np.array(archs), len(ways)), strict=True):
-        setting = {"image_size": 64, "num_classes": 10, "native": native}
-        table = CostTable(backbone, **setting)
+        network = NetworkSpec.classifier(64, num_classes=10, native=native)
+        table = CostTable(backbone, network)
         for arch in some:
-            assert table.cost(arch) == count_cost(arch, **setting)
+            assert table.cost(arch) == count_network(arch, network)
             assert table.cost(arch).uncounted_ops == ()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "native"),
+    [
+        ("attune_tiny", (24, 40), "keep"),
+        ("resnet18", (96, 64), "keep"),
+        ("mobilenetv3_small_050", (64, 160), "replace"),
+    ],
+)
+def test_the_table_equals_fvcore_on_sizes_that_are_not_square(backbone, size, native):
+    space = SearchSpace.build(backbone, ["none", "se", "cbam", "coordinate", "triplet", "simam"], sites=SITES)
+    network = NetworkSpec.classifier(size, num_classes=7, in_chans=1, native=native)
+    table, turned = CostTable(backbone, network), CostTable(backbone, replace(network, size=size[::-1]))
+    for row in space.sample(np.random.default_rng(0), 2):
+        arch = space.architecture(row)
+        assert table.cost(arch) == count_network(arch, network)
+        assert table.cost(arch) == count_cost(arch, image_size=list(size), num_classes=7, in_chans=1, native=native)
+    assert table.base.tolist() == turned.base.tolist(), "a plain network costs the same in both directions"
+    assert table.base.shape == (len(METRICS),)
+    coordinate = next(p for p in space.choices[-1] if p.type == "coordinate")
+    assert table.stage_costs(0, [coordinate]).tolist() == turned.stage_costs(0, [coordinate]).tolist()
+
+
+def test_an_identity_start_costs_nothing():
+    network = NetworkSpec.classifier(32, num_classes=10)
+    arch = Architecture.parse("attune_tiny:se,none,cbam")
+    assert count_network(arch, replace(network, identity_start=True)) == count_network(arch, network)
+    assert CostTable("attune_tiny", replace(network, identity_start=True)).cost(arch) == count_network(arch, network)
 
 
 def test_arrays_of_architectures_cost_what_each_of_them_does():
     space = SearchSpace.build("attune_tiny", ["none", "se", "cbam", "eca"], sites=["slot", "block"])
-    table = CostTable("attune_tiny", image_size=32, num_classes=10)
+    table = CostTable("attune_tiny", NetworkSpec.classifier(32, num_classes=10))
     stage_costs = [table.stage_costs(stage, placements) for stage, placements in enumerate(space.choices)]
     indices_NS = space.sample(np.random.default_rng(0), 50)
     expected = [[getattr(table.cost(space.architecture(row)), metric) for metric in METRICS] for row in indices_NS]
@@ -261,20 +293,22 @@ def test_arrays_of_architectures_cost_what_each_of_them_does():
 def test_counts_are_kept_on_disk(tmp_path, monkeypatch):
     monkeypatch.setenv("ATTUNE_CACHE", str(tmp_path))
     arch = Architecture.parse("resnet18:se,none,none,none")
-    first = CostTable("resnet18", image_size=32, num_classes=10).cost(arch)
+    first = CostTable("resnet18", NetworkSpec.classifier(32, num_classes=10)).cost(arch)
     files = list(tmp_path.iterdir())
     assert len(files) == 1
     monkeypatch.setattr("evaluators.cost.count_module", None)  # whoever counts again fails
     from evaluators import cost
 
     cost._open_cache.cache_clear()
-    assert CostTable("resnet18", image_size=32, num_classes=10).cost(arch) == first
+    assert CostTable("resnet18", NetworkSpec.classifier(32, num_classes=10)).cost(arch) == first
     with files[0].open("a") as file:
         file.write('{"cut off')  # a process that is killed while writing leaves half a line
     cost._open_cache.cache_clear()
-    assert CostTable("resnet18", image_size=32, num_classes=10).cost(arch) == first
+    assert CostTable("resnet18", NetworkSpec.classifier(32, num_classes=10)).cost(arch) == first
 
 
 def test_an_image_that_the_network_cannot_take_is_refused():
-    with pytest.raises(UsageError, match="inception_v3 cannot take images of 66 pixels"):
+    with pytest.raises(UsageError, match="inception_v3 cannot take images of 66 x 66 pixels"):
         count_cost(Architecture.plain("inception_v3"), image_size=66)
+    with pytest.raises(UsageError, match="images of 224 x 40 pixels"):
+        CostTable("inception_v3", NetworkSpec.classifier((224, 40), num_classes=1000))

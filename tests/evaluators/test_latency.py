@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from evaluators.latency import Comparison, Latency, LatencyTable, Setting, _callable, _turns, measure, measure_latency
-from spaces.backbone import NATIVE, build_model
 from spaces.errors import UsageError
+from spaces.network import NATIVE, NetworkSpec
 from spaces.placement import Architecture
 
 FAST = Setting(repeats=3)
-TINY = {"image_size": 16, "num_classes": 10, "setting": FAST}
+NETWORK = NetworkSpec.classifier(16, num_classes=10)
 
 
 class Counting(nn.Module):
@@ -62,16 +62,36 @@ def test_functions_are_called_in_turn_and_told_apart():
 
 
 def test_the_table_adds_up():
-    table = LatencyTable("attune_tiny", **TINY)
+    table = LatencyTable("attune_tiny", NETWORK, setting=FAST)
     arch = Architecture.parse("attune_tiny:se-r4,none,cbam-r4")
     added = [table.stage_costs(stage, [placement])[0, 0] for stage, placement in enumerate(arch.placements)]
     assert added[1] == 0
+    assert table.base.shape == table.total(arch).shape == (1,)
+    assert table.base.dtype == table.total(arch).dtype == np.int64
     assert table.total(arch) == table.base + sum(added)
     assert table.stage_costs(0, arch.placements[:1]).dtype == np.int64
     error = table.error([arch, Architecture.plain("attune_tiny"), Architecture.parse("attune_tiny:se,se,se")])
     assert 0 <= error.median <= error.high
     assert -1 <= error.rank <= 1
-    assert measure_latency(arch, image_size=16, num_classes=10, setting=Setting(batch=4, repeats=3)).seconds > 0
+    assert measure_latency(arch, NETWORK, setting=Setting(batch=4, repeats=3)).seconds > 0
+
+
+def test_images_need_not_be_square():
+    flat, seen = NetworkSpec.classifier((16, 24), num_classes=10, in_chans=1), []
+
+    class Looking(Setting):
+        def compare(self, first, second, shape):
+            seen.append(shape)
+            return super().compare(first, second, shape)
+
+    table = LatencyTable("attune_tiny", flat, setting=Looking(repeats=2))
+    assert table.stage_costs(0, Architecture.parse("attune_tiny:coordinate,none,none").placements[:1]).shape == (1, 1)
+    assert set(seen) == {(1, 16, 24)}
+    kept = json.loads(json.dumps(table.to_dict()))
+    assert kept["network"]["image_size"] == [16, 24]
+    LatencyTable("attune_tiny", flat, setting=FAST, known={**kept, "setting": {**kept["setting"], "repeats": 3}})
+    with pytest.raises(UsageError, match="another network"):
+        LatencyTable("attune_tiny", NetworkSpec.classifier((24, 16), 10, 1), setting=Setting(repeats=2), known=kept)
 
 
 def params(module):
@@ -96,14 +116,15 @@ def clock(monkeypatch):
 @pytest.mark.parametrize("native", NATIVE)
 def test_attention_that_is_replaced_or_removed_is_not_paid_for(clock, native):
     name = "mobilenetv3_small_050"
-    table = LatencyTable(name, image_size=64, num_classes=10, native=native, setting=FAST)
+    network = NetworkSpec.classifier(64, num_classes=10, native=native)
+    table = LatencyTable(name, network, setting=FAST)
     for arch in (Architecture.parse(f"{name}:se-r16,se-r16@block,none,coordinate-r32"), Architecture.plain(name)):
-        built = build_model(arch, 10, image_size=64, native=native)
+        built = network.build(arch)
         assert table.total(arch) == pytest.approx(1000 * params(built), abs=2)
 
 
 def test_measuring_leaves_the_plain_network_plain(clock):
-    table = LatencyTable("attune_tiny", **TINY)
+    table = LatencyTable("attune_tiny", NETWORK, setting=FAST)
     arch = Architecture.parse("attune_tiny:se-r4,none,cbam-r4")
     assert table.compare(arch).ratio > 1
     assert table.compare(Architecture.plain("attune_tiny")).ratio == 1
@@ -111,24 +132,24 @@ def test_measuring_leaves_the_plain_network_plain(clock):
 
 def test_calibration_fits_what_placements_add_to_whole_networks(monkeypatch, clock):
     """On a machine where attention in several stages takes half as long again as the sum of each alone."""
-    table = LatencyTable("attune_tiny", **TINY)
+    table = LatencyTable("attune_tiny", NETWORK, setting=FAST)
     words = ("none,none,none", "se,cbam,none", "se,cbam,eca", "none,cbam,cbam@block")
     archs = [Architecture.parse(f"attune_tiny:{text}") for text in words]
-    base, alone = table.base, [table.total(arch) - table.base for arch in archs]
+    base, alone = table.base[0], [table.total(arch)[0] - table.base[0] for arch in archs]
     truth = {arch: base + 1.5 * added for arch, added in zip(archs, alone, strict=True)}
     monkeypatch.setattr(
         table, "compare", lambda arch: Comparison(Latency(1, 0, 2), Latency(1, 0, 2), truth[arch] / base)
     )
     table.calibrate(archs)
-    assert [table.total(arch) for arch in archs] == pytest.approx([truth[arch] for arch in archs], abs=10)
+    assert [table.total(arch)[0] for arch in archs] == pytest.approx([truth[arch] for arch in archs], abs=10)
     assert table.error(archs).high < 1e-3
     truth = {
         arch: 9 * nanoseconds for arch, nanoseconds in truth.items()
     }  # now the machine is busy with something else
     table.calibrate(archs)
-    assert [table.total(arch) - base for arch in archs] == alone
+    assert [table.total(arch)[0] - base for arch in archs] == alone
     table.calibrate([Architecture.plain("attune_tiny")])  # nothing to be learnt
-    assert [table.total(arch) - base for arch in archs] == alone
+    assert [table.total(arch)[0] - base for arch in archs] == alone
 
 
 def test_every_compiled_network_has_code_of_its_own(monkeypatch):
@@ -141,20 +162,22 @@ def test_every_compiled_network_has_code_of_its_own(monkeypatch):
 
 
 def test_a_table_is_kept_and_read_without_measuring_again(monkeypatch):
-    table = LatencyTable("attune_tiny", **TINY)
+    table = LatencyTable("attune_tiny", NETWORK, setting=FAST)
     placements = Architecture.parse("attune_tiny:se-r4,none,cbam-r4").placements
     costs = table.stage_costs(0, placements).tolist()
     kept = json.loads(json.dumps(table.to_dict()))
     assert kept["setting"] == {"batch": 1, "device": "cpu", "threads": 1, "compile": False, "repeats": 3}
     assert kept["machine"]
     monkeypatch.setattr("evaluators.latency._turns", None)  # whoever measures again fails
-    again = LatencyTable("attune_tiny", **TINY, known=kept)
+    again = LatencyTable("attune_tiny", NETWORK, setting=FAST, known=kept)
     assert (again.base, again.stage_costs(0, placements).tolist()) == (table.base, costs)
-    elsewhere = LatencyTable("attune_tiny", **TINY, known={**kept, "machine": "another machine"})
+    elsewhere = LatencyTable("attune_tiny", NETWORK, setting=FAST, known={**kept, "machine": "another machine"})
     assert elsewhere.stage_costs(0, placements).tolist() == costs
     with pytest.raises(UsageError, match="not measured on another machine"):
         elsewhere.stage_costs(1, placements)
     with pytest.raises(UsageError, match="another method"):
-        LatencyTable("attune_tiny", **TINY, known={key: value for key, value in kept.items() if key != "shares"})
+        LatencyTable(
+            "attune_tiny", NETWORK, setting=FAST, known={key: value for key, value in kept.items() if key != "shares"}
+        )
     with pytest.raises(UsageError, match="another setting"):
-        LatencyTable("attune_tiny", image_size=16, num_classes=10, setting=Setting(batch=2, repeats=3), known=kept)
+        LatencyTable("attune_tiny", NETWORK, setting=Setting(batch=2, repeats=3), known=kept)

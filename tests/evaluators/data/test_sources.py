@@ -1,6 +1,5 @@
-"""Data sets: real files in, splits that never overlap, one clear line for every mistake."""
+"""Data sets: real files in, and one clear line for every mistake."""
 
-import io
 import json
 import os
 import pickle
@@ -12,25 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
 
-from evaluators.data import ArraySplit, StreamSplit, embedded, load_data
+from evaluators.data import ArraySplit, StreamSplit, load_data
 from evaluators.data.sources import TORCHVISION
-from evaluators.data.splits import cut, moments, part
+from evaluators.data.splits import part
+from evaluators.tasks.classification import Classification
 from spaces.errors import UsageError
-
-
-def picture(seed: int, size: tuple[int, int] = (12, 12), mode: str = "RGB") -> Image.Image:
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    return Image.fromarray(pixels).convert(mode)
-
-
-def png(image: Image.Image) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    return stream.getvalue()
+from tests.evaluators.data.pictures import picture, png
 
 
 def write_parquet(
@@ -50,64 +37,6 @@ def write_parquet(
     )
 
 
-@given(st.lists(st.integers(0, 4), min_size=2, max_size=200), st.floats(0.01, 0.99), st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
-def test_cut_is_a_stratified_partition(labels: list[int], share: float, seed: int) -> None:
-    array = np.array(labels)
-    val_size = min(max(1, round(share * len(array))), len(array) - 1)
-    train, val = cut(array, val_size, seed)
-    assert sorted([*train, *val]) == list(range(len(array)))
-    assert len(val) == min(val_size, len(labels) - len(set(labels)))
-    assert set(array[train]) == set(array), "every class keeps a training image"
-    counts = np.bincount(array, minlength=5)
-    ideal = counts * val_size / len(array)
-    missing = np.maximum(np.ceil(ideal) - np.maximum(counts - 1, 0), 0).sum()  # what small classes cannot give
-    assert (np.bincount(array[val], minlength=5) <= np.ceil(ideal) + missing).all()
-    again = cut(array, val_size, seed)
-    assert (again[0] == train).all()
-    assert (again[1] == val).all()
-
-
-def test_no_glyph_is_in_two_splits() -> None:
-    rows = {split: set(embedded.glyph_rows(split, seed=3)) for split in ("train", "val", "test")}
-    assert sum(map(len, rows.values())) == len(set.union(*rows.values())) == 1797
-    assert rows["test"] == set(embedded.glyph_rows("test", seed=4)), "test is the same for every seed"
-    assert rows["val"] != set(embedded.glyph_rows("val", seed=4))
-
-
-def test_cluttered_digits_depends_on_the_seed_only() -> None:
-    sizes = {"train_size": 60, "val_size": 40, "test_size": 20}
-    first, again = load_data("cluttered_digits", seed=1, **sizes), load_data("cluttered_digits", seed=1, **sizes)
-    other = load_data("cluttered_digits", seed=2, **sizes)
-    assert isinstance(first.train, ArraySplit)
-    assert first.identity == again.identity != other.identity
-    assert first.train.images_NCHW.shape == (60, 1, first.image_size, first.image_size)
-    assert first.train.images_NCHW.dtype == torch.uint8
-    assert torch.bincount(first.val.labels_N).tolist() == [4] * 10
-    assert len(first.test) == 20
-    assert first.train.digest != first.val.digest
-
-
-def test_the_glyph_is_really_in_the_picture() -> None:
-    """Without clutter and noise, the brightest canvas pixels are an enlarged glyph of the labelled class."""
-    images, labels = embedded.glyphs()
-    clutter = embedded.Clutter(canvas=20, glyph=(20, 20), fragments=0, contrast=1, noise=0)
-    split = embedded.compose(images, labels, 30, clutter, seed=0)
-    candidates = (embedded.enlarge(images, 20) * 255).round().astype(np.uint8)
-    for image, label in zip(split.images_NCHW[:, 0].numpy(), split.labels_N, strict=True):
-        found = np.flatnonzero((candidates == image).all((1, 2)))
-        assert len(found)
-        assert set(labels[found]) == {int(label)}
-
-
-def test_moments_are_those_of_the_pixels() -> None:
-    images = torch.randint(0, 256, (20, 3, 5, 5), dtype=torch.uint8)
-    mean, std = moments(images)
-    scaled = images.double() / 255
-    assert mean == pytest.approx(scaled.mean((0, 2, 3)).tolist(), abs=1e-5)
-    assert std == pytest.approx(scaled.std((0, 2, 3), correction=0).tolist(), abs=1e-5)
-
-
 def test_parquet_folder(tmp_path: Path) -> None:
     write_parquet(tmp_path, [0, 1, 2] * 10)
     write_parquet(tmp_path, [0, 1, 2], split="test")
@@ -115,12 +44,12 @@ def test_parquet_folder(tmp_path: Path) -> None:
     assert isinstance(data.train, ArraySplit)
     assert (len(data.train), len(data.val), len(data.test)) == (24, 6, 3)
     assert data.class_names == ("class0", "class1", "class2")
-    assert (data.in_chans, data.image_size, data.num_classes) == (3, 12, 3)
+    assert (data.in_chans, data.size, data.num_classes) == (3, (12, 12), 3)
     originals = {np.asarray(picture(row)).tobytes(): row % 3 for row in range(30)}
     for image, label in zip(data.train.images_NCHW, data.train.labels_N, strict=True):
         assert originals[image.permute(1, 2, 0).numpy().tobytes()] == int(label)
     smaller = load_data({"name": f"hf:{tmp_path}", "val_size": 6, "train_size": 9, "image_size": 8})
-    assert (len(smaller.train), len(smaller.val), smaller.image_size) == (9, 6, 8)
+    assert (len(smaller.train), len(smaller.val), smaller.size) == (9, 6, (8, 8))
 
 
 def test_test_is_not_read_before_it_is_asked_for(tmp_path: Path) -> None:
@@ -140,11 +69,55 @@ def test_folder_with_train_and_val(tmp_path: Path) -> None:
     data = load_data(f"folder:{tmp_path}", image_size=10, val_size=2)
     assert data.class_names == ("cat", "dog")
     assert (len(data.train), len(data.val), len(data.test)) == (6, 2, 4)
-    with pytest.raises(UsageError, match=r"differ in size .*png is 20x14"):
-        load_data(f"folder:{tmp_path}", val_size=2)
     streamed = load_data(f"folder:{tmp_path}", image_size=10, val_size=2, stream=True)
     assert isinstance(streamed.train, StreamSplit)
     assert streamed.train.labels_N.tolist() == data.train.labels_N.tolist()
+    for index in range(4):
+        picture(index, (14, 20)).save(tmp_path / "train" / "dog" / f"{index}.png")
+    with pytest.raises(UsageError, match=r"differ in size .*png is 14x20"):
+        load_data(f"folder:{tmp_path}", val_size=2)
+
+
+def test_images_need_not_be_square(tmp_path: Path) -> None:
+    """Their own size where they share one, or [H, W], whether they are decoded now or while training."""
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for index in range(4):
+                picture(index, (20, 14)).save(tmp_path / split / name / f"{index}.png")
+    own = load_data(f"folder:{tmp_path}", val_size=2)
+    assert isinstance(own.train, ArraySplit)
+    assert isinstance(own.test, ArraySplit)
+    assert own.size == (14, 20)
+    assert own.train.images_NCHW.shape == (6, 3, 14, 20)
+    wide = {"name": f"folder:{tmp_path}", "val_size": 2, "image_size": [7, 20]}
+    resized = load_data(wide)
+    assert isinstance(resized.train, ArraySplit)
+    assert isinstance(resized.test, ArraySplit)
+    assert resized.size == (7, 20)
+    assert resized.test.images_NCHW.shape == (8, 3, 7, 20)
+    centre = own.test.images_NCHW[:, :, 3:10]  # it covers the wider side already: above and below are cut off
+    assert torch.equal(resized.test.images_NCHW, centre)
+    stream = load_data(wide, stream=True)
+    assert isinstance(stream.val, StreamSplit)
+    assert stream.size == stream.val.size == (7, 20)
+    assert (stream.mean, stream.std) == (resized.mean, resized.std)
+    assert (
+        len({own.identity, resized.identity, stream.identity, load_data({**wide, "image_size": [20, 7]}).identity}) == 4
+    )
+    for data in (resized, stream):
+        x_BCHW, y_B = next(
+            iter(Classification(data).batches("val", batch_size=2, device=torch.device("cpu"), workers=0))
+        )
+        assert x_BCHW.shape == (2, 3, 7, 20)
+        assert y_B.tolist() == data.val.labels_N.tolist()
+
+
+@pytest.mark.parametrize("size", [0, -3, [8], [8, 0], [8, 8, 8], "8", 8.5, True])
+def test_wrong_sizes(tmp_path: Path, size: object) -> None:
+    write_parquet(tmp_path, [0, 1, 2] * 4)
+    with pytest.raises(UsageError, match=r"^image size .*; valid: a number of pixels, or \[H, W\]$"):
+        load_data({"name": f"hf:{tmp_path}", "val_size": 3, "image_size": size})
 
 
 def test_cub_layout(tmp_path: Path) -> None:
@@ -268,7 +241,7 @@ def test_torchvision_sets_from_their_own_files(name: str, tmp_path: Path, monkey
     assert (len(data.train), len(data.val)) == ((72, 3) if name == "cifar10" else (12, 3))  # CIFAR-10 has five files
     assert torch.bincount(data.val.labels_N).tolist() == [1, 1, 1]
     assert data.test.labels_N.tolist() == labels
-    assert (data.in_chans, data.image_size) == (1 if name == "fashion_mnist" else 3, 10)
+    assert (data.in_chans, data.size) == (1 if name == "fashion_mnist" else 3, (10, 10))
     broken = next(tmp_path.rglob("*.jpg"), None)
     if broken is not None:
         for file in tmp_path.rglob("*.jpg"):
@@ -292,7 +265,7 @@ def test_npz(tmp_path: Path) -> None:
     np.savez(tmp_path / "set.npz", **arrays)
     data = load_data(f"npz:{tmp_path / 'set.npz'}", val_size=4)
     assert isinstance(data.train, ArraySplit)
-    assert (data.in_chans, data.image_size, data.num_classes) == (1, 9, 4)
+    assert (data.in_chans, data.size, data.num_classes) == (1, (9, 9), 4)
     with pytest.raises(UsageError, match="no test split"):
         data.test  # noqa: B018
     np.savez(tmp_path / "floats.npz", x_train=arrays["x_train"] / 255, y_train=arrays["y_train"])
@@ -337,6 +310,6 @@ def test_real_parquet() -> None:
     if not folder:
         pytest.skip("ATTUNE_DATA does not name a folder of data sets")
     data = load_data(f"hf:{folder}/fashion_mnist", train_size=1000, val_size=500)
-    assert (data.in_chans, data.image_size, data.num_classes) == (1, 28, 10)
+    assert (data.in_chans, data.size, data.num_classes) == (1, (28, 28), 10)
     assert torch.bincount(data.train.labels_N).tolist() == [100] * 10
     assert data.class_names[0] == "T-shirt/top"
