@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from pydantic import Field
 
 from evaluators.base import Evaluator, EvaluatorConfig, Setting
 from evaluators.outcomes import EvaluationError, Metrics, Report
-from evaluators.sections import Brought, Section
+from evaluators.sections import Brought, Section, taken
 from evaluators.tasks.base import Metric
 from evaluators.training.checkpoint import save_weights
 from evaluators.training.device import pick_device, seeded
@@ -121,8 +122,10 @@ class BroughtEvaluator(Brought, EvaluatorConfig):
         found = bring(self.name, "evaluator")
         if isinstance(found, type):
             found = self._instance(found, setting)
+        elif self.options and callable(found):
+            self.check_options(found, (next(iter(inspect.signature(found).parameters), ""), *KEYWORDS))
         network = replace(self._network(found, setting), native=setting.native, identity_start=setting.identity_start)
-        metric = self._metric(found, setting)
+        metric = self._metric(found)
         if hasattr(found, "evaluate"):
             return self._completed(found, network, metric)
         if not callable(found):
@@ -145,6 +148,7 @@ class BroughtEvaluator(Brought, EvaluatorConfig):
             "identity_start": lambda: setting.identity_start,
             "native": lambda: setting.native,
         }
+        self.check_options(found, tuple(parts))
         wanted = taken(found, tuple(parts))
         return found(**{name: parts[name]() for name in wanted}, **self.options)
 
@@ -158,22 +162,34 @@ class BroughtEvaluator(Brought, EvaluatorConfig):
             raise UsageError(f"evaluator {self.name!r}: its network is a {type(declared).__name__}, not a NetworkSpec")
         return declared
 
-    def _metric(self, found: Any, setting: Setting) -> Metric:
+    def _metric(self, found: Any) -> Metric:
         declared = self.metric if self.metric is not None else getattr(found, "metric", None)
+        if declared is None:
+            return Metric()
         if isinstance(declared, MetricSection):
             return Metric(**declared.model_dump())
         if isinstance(declared, str):
             return Metric(declared)
-        return declared if isinstance(declared, Metric) else Metric()
+        if not isinstance(declared, Metric):
+            raise UsageError(
+                f"evaluator {self.name!r}: its metric is a {type(declared).__name__}; valid: a name, or a Metric"
+            )
+        return declared
 
     def _completed(self, found: Any, network: NetworkSpec, metric: Metric) -> Evaluator:
-        """A user's object, told what it does not say of itself."""
+        """A user's object, told what it does not say of itself and what the configuration says instead.
+
+        One that computes its network may start attention in its own way, but has to treat built-in attention as asked.
+        """
         for part, value in (("network", network), ("metric", metric), ("identity", self.identity)):
-            if value is not None and not hasattr(found, part):
-                try:
-                    setattr(found, part, value)
-                except AttributeError as error:
-                    raise UsageError(f"evaluator {self.name!r} has no {part} and takes none: {error}") from None
+            own = getattr(found, part, None)
+            if value is None or own == value:
+                continue
+            try:
+                setattr(found, part, value)
+            except AttributeError as error:
+                if part != "network" or own is None or replace(own, identity_start=network.identity_start) != network:
+                    raise UsageError(f"evaluator {self.name!r}: its {part} cannot be set to {value}: {error}") from None
         if not hasattr(found, "identity"):
             raise UsageError(
                 f"evaluator {self.name!r} declares no identity: give it an attribute `identity`, or set "
@@ -184,7 +200,9 @@ class BroughtEvaluator(Brought, EvaluatorConfig):
 
     def _of_source(self, function: Any) -> str:
         """An identity for a function that declares none: its file as it is now."""
-        file = Path(inspect.getsourcefile(inspect.unwrap(function)) or "")
+        function = inspect.unwrap(function)
+        home = function if inspect.isfunction(function) else sys.modules[self.name.split(":")[1]]
+        file = Path(inspect.getsourcefile(home) or "")
         digest = hashlib.blake2b(file.read_bytes(), digest_size=6).hexdigest()
         log.warning(
             "evaluator %s declares no identity; its source %s (%s) stands for it: results are taken to be comparable until "
@@ -207,14 +225,6 @@ class _Partial:
     @property
     def __signature__(self) -> inspect.Signature:
         return inspect.signature(self.function)
-
-
-def taken(function: Callable[..., Any], names: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the names that a function takes as keywords; all of them where it takes any."""
-    parameters = inspect.signature(function).parameters.values()
-    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
-        return names
-    return tuple(name for name in names if any(one.name == name for one in parameters))
 
 
 def _goes_on(epoch: int, metrics: Metrics) -> bool:

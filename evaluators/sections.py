@@ -5,6 +5,7 @@ Whatever can be chosen by name (an evaluator, a task, a scheduler) owns the sect
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
@@ -30,6 +31,31 @@ class Brought(Named):
     """A section for an object of the user's own, ``module:package.file:name``; ``options`` go to it as keywords."""
 
     options: dict[str, Any] = Field(default_factory=dict, description="keywords for the object that `name` stands for")
+
+    def check_options(self, found: Callable[..., Any], given: Sequence[str]) -> None:
+        """Raise UsageError for an option that the object does not take, or that it is ``given`` in any case."""
+        free = [name for name in keywords(found) if name not in given]
+        for option in self.options:
+            if option in given or (option not in free and not takes_any(found)):
+                raise unknown(f"option of {self.name!r}", option, free)
+
+
+def keywords(function: Callable[..., Any]) -> list[str]:
+    """The names of the keywords that a function or a class takes."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [name for name, one in inspect.signature(function).parameters.items() if one.kind in named]
+
+
+def takes_any(function: Callable[..., Any]) -> bool:
+    """Whether a function or a class takes keywords of whatever name."""
+    parameters = inspect.signature(function).parameters.values()
+    return any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
+
+
+def taken(function: Callable[..., Any], names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the names that a function or a class takes as keywords."""
+    own = keywords(function)
+    return tuple(name for name in names if name in own or takes_any(function))
 
 
 def one_of(registry: Registry[Any], default: str, brought: type[Named] | None = None) -> Callable[[Any], Named]:

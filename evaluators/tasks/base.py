@@ -160,7 +160,11 @@ class BroughtTask(Brought, TaskConfig):
     """A user's own task: ``name(data=..., seed=..., **options)`` gives an object with the interface of ``Task``."""
 
     def build(self, data: Any, *, seed: int) -> Task:
-        task = bring(self.name, "task")(data=data, seed=seed, **self.options)
+        make = bring(self.name, "task")
+        if not callable(make):
+            raise UsageError(f"task {self.name!r} is a {type(make).__name__}, neither a function nor a class")
+        self.check_options(make, ("data", "seed"))
+        task = make(data=data, seed=seed, **self.options)
         lacking = [part for part in _PARTS if not hasattr(task, part)]
         if lacking:
             raise UsageError(f"task {self.name!r} gave a {type(task).__name__} without {', '.join(lacking)}")
