@@ -1,11 +1,9 @@
 """Set arithmetic of Pareto fronts: pure functions over arrays of objective values, every objective minimised.
 
-Shapes: N points, M objectives, K candidates. Maximised objectives are negated by the caller.
-Hypervolume: Zitzler and Thiele, 1998; epsilon: Zitzler et al., 2003; IGD+: Ishibuchi et al., 2015; ranks and crowding:
-Deb et al., 2002 (NSGA-II); knee: Das, 1999 (distance to the line through the extremes).
+Shapes: N points, M objectives. Maximised objectives are negated by the caller.
+Hypervolume: Zitzler and Thiele, 1998; ranks and crowding: Deb et al., 2002 (NSGA-II); knee: Das, 1999 (distance to the line
+through the extremes).
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -108,45 +106,6 @@ def _slice(front_NM: Array, reference_M: Array) -> float:
     return float(volume)
 
 
-def hypervolume_improvement(candidates: ArrayLike, front: ArrayLike, reference: ArrayLike) -> Array:
-    """HVI(x) = HV(front + x) - HV(front) for each candidate: (K, M), (N, M), (M,) -> (K,).
-
-    Uses HV(front + x) - HV(front) = prod(reference - x) - HV(max(front, x)) (While et al., 2012), so a front is
-    swept once for each candidate that dominates the reference.
-    """
-    candidates_KM, front_NM = as_points(candidates), as_points(front)
-    reference_M = np.asarray(reference, dtype=float)
-    gain_K = np.zeros(len(candidates_KM))
-    box_K = np.clip(reference_M - candidates_KM, 0.0, None).prod(axis=1)
-    for k in np.flatnonzero(box_K > 0):
-        gain_K[k] = box_K[k] - hypervolume(np.maximum(front_NM, candidates_KM[k]), reference_M)
-    return np.clip(gain_K, 0.0, None)
-
-
-def hypervolume_contributions(points: ArrayLike, reference: ArrayLike) -> Array:
-    """What each point alone adds: HV(all) - HV(all without it), (N,)."""
-    points_NM = as_points(points)
-    total = hypervolume(points_NM, reference)
-    return np.array([total - hypervolume(np.delete(points_NM, i, axis=0), reference) for i in range(len(points_NM))])
-
-
-def epsilon(points: ArrayLike, target: ArrayLike) -> float:
-    """Additive epsilon: the least shift that lets `points` (N, M) weakly dominate every point of `target` (T, M)."""
-    points_NM, target_TM = as_points(points), as_points(target)
-    if not len(points_NM) or not len(target_TM):
-        return np.inf if len(target_TM) else -np.inf
-    return float((points_NM[:, None] - target_TM[None]).max(axis=2).min(axis=0).max())
-
-
-def igd_plus(points: ArrayLike, target: ArrayLike) -> float:
-    """IGD+: the mean over `target` (T, M) of the distance to the region that `points` (N, M) dominate."""
-    points_NM, target_TM = as_points(points), as_points(target)
-    if not len(points_NM) or not len(target_TM):
-        return np.inf if len(target_TM) else 0.0
-    shortfall_NTM = np.clip(points_NM[:, None] - target_TM[None], 0.0, None)
-    return float(np.sqrt((shortfall_NTM**2).sum(axis=2)).min(axis=0).mean())
-
-
 def normalise(points: ArrayLike) -> Array:
     """Every objective scaled to [0, 1] over `points` (N, M); an objective without spread becomes 0."""
     points_NM = as_points(points)
@@ -168,12 +127,3 @@ def knee(points: ArrayLike) -> int:
     # In unit coordinates the extremes of a front lie on sum = 1 for two objectives (and near it for more), so the
     # distance below that plane is the sum of the coordinates but for a constant.
     return int(front[np.argmin(normalise(points_NM[front]).sum(axis=1))])
-
-
-def within(points: ArrayLike, limits: Sequence[float | None]) -> Mask:
-    """Mask (N,) of the points (N, M) that exceed none of the limits; None limits nothing."""
-    points_NM = np.asarray(points, dtype=float)
-    if len(limits) != points_NM.shape[1]:
-        raise ValueError(f"{len(limits)} limits do not fit points of shape {points_NM.shape}")
-    limits_M = np.array([np.inf if limit is None else limit for limit in limits], dtype=float)
-    return np.all(points_NM <= limits_M, axis=1)

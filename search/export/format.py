@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from search.export.loader import Job
+from search.export.loader import Run
 from search.export.subject import Subject
 from spaces.errors import UsageError, unknown
 
 Write = Callable[[Subject, nn.Module, Path], list[Path]]
-Run = Callable[[Path, Job, Tensor], Tensor]
 
 
 @dataclass(frozen=True)

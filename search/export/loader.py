@@ -32,6 +32,9 @@ class Job:
     weights: Path
 
 
+Run = Callable[[Path, Job, Tensor], Tensor]
+
+
 def main(plan_file: str) -> None:
     """Write differences.json: for every export and format the largest difference of the logits."""
     plan = json.loads(Path(plan_file).read_text())
@@ -54,8 +57,7 @@ def main(plan_file: str) -> None:
             run = load_function(form["function"], form["source"])
             for one, job, probe, differences in zip(exports, jobs, probes, found, strict=True):
                 if name in one["files"]:
-                    with torch.no_grad():
-                        logits = _named(name, run, Path(one["files"][name]), job, probe["images"])
+                    logits = run_format(name, run, Path(one["files"][name]), job, probe["images"])
                     differences[name] = distance(logits, probe["logits"])
     Path("differences.json").write_text(json.dumps(found))
 
@@ -78,18 +80,19 @@ def load_source(name: str, path: str) -> Any:
     return module
 
 
-def load_function(name: str, source: str) -> Callable[[Path, Job, Tensor], Tensor]:
+def load_function(name: str, source: str) -> Run:
     """The function that a source text defines; its annotations are not evaluated."""
     scope: dict[str, Any] = {}
     exec(compile(f"from __future__ import annotations\n{source}", f"<run of {name}>", "exec"), scope)
-    function: Callable[[Path, Job, Tensor], Tensor] = scope[name]
+    function: Run = scope[name]
     return function
 
 
-def _named(name: str, run: Callable[[Path, Job, Tensor], Tensor], path: Path, job: Job, x_BCHW: Tensor) -> Tensor:
-    """What `run` gives; whatever it raises says which format that was."""
+def run_format(name: str, run: Run, path: Path, job: Job, x_BCHW: Tensor) -> Tensor:
+    """The logits (B, K) that `run` gives, without gradients; RuntimeError names the format whatever goes wrong."""
     try:
-        return run(path, job, x_BCHW)
+        with torch.no_grad():
+            return run(path, job, x_BCHW)
     except Exception as error:
         raise RuntimeError(f"format {name}: {type(error).__name__}: {error}") from error
 

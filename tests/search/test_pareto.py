@@ -55,34 +55,6 @@ def test_hypervolume_agrees_with_optuna(points: np.ndarray) -> None:
     assert pareto.hypervolume(points, reference) == pytest.approx(compute_hypervolume(points, reference))
 
 
-@settings(deadline=None)
-@given(clouds(least=1, objectives=(2, 4)), st.data())
-def test_improvement_is_the_difference_of_hypervolumes(points: np.ndarray, data: st.DataObject) -> None:
-    m = points.shape[1]
-    reference = np.full(m, data.draw(st.integers(1, SIDE)), dtype=float)
-    candidates = data.draw(arrays(float, (4, m), elements=st.integers(0, SIDE).map(float)))
-    gain = pareto.hypervolume_improvement(candidates, points, reference)
-    before = pareto.hypervolume(points, reference)
-    expected = [pareto.hypervolume(np.vstack([points, c]), reference) - before for c in candidates]
-    assert gain == pytest.approx(expected)
-
-
-@settings(deadline=None)
-@given(clouds(least=1, objectives=(2, 3)))
-def test_contributions_vanish_off_the_front(points: np.ndarray) -> None:
-    contributions = pareto.hypervolume_contributions(points, np.full(points.shape[1], SIDE + 1.0))
-    assert contributions[~pareto.non_dominated(points)] == pytest.approx(0)
-    assert (contributions >= -1e-9).all()
-
-
-@given(clouds(least=1), st.integers(0, 3))
-def test_epsilon_is_the_shift_that_suffices(points: np.ndarray, shift: int) -> None:
-    assert pareto.epsilon(points, points) == 0
-    assert pareto.epsilon(points + shift, points) == shift
-    assert pareto.igd_plus(points, points) == 0
-    assert pareto.igd_plus(points, points + shift) == 0
-
-
 @given(clouds(least=1, objectives=(2, 3)))
 def test_a_knee_lies_on_the_front(points: np.ndarray) -> None:
     assert pareto.non_dominated(points)[pareto.knee(points)]
@@ -98,12 +70,6 @@ def test_crowding_prefers_the_lonely() -> None:
     assert distance[3] > distance[1]
 
 
-def test_limits_are_inclusive_and_optional() -> None:
-    assert pareto.within([[1, 5], [2, 5], [1, 9]], [1, None]).tolist() == [True, False, True]
-    with pytest.raises(ValueError, match="1 limits"):
-        pareto.within([[1, 2]], [1])
-
-
 @pytest.mark.parametrize("bad", [[[np.nan, 1.0]], [1.0, 2.0]])
 def test_nonsense_is_refused(bad: list) -> None:
     with pytest.raises(ValueError, match="points must"):
@@ -113,6 +79,5 @@ def test_nonsense_is_refused(bad: list) -> None:
 def test_an_empty_front_has_no_volume_and_no_knee() -> None:
     empty = np.zeros((0, 2))
     assert pareto.hypervolume(empty, [1, 1]) == 0
-    assert pareto.epsilon(empty, [[1, 1]]) == np.inf
     with pytest.raises(ValueError, match="empty"):
         pareto.knee(empty)

@@ -2,12 +2,13 @@
 
 import ast
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from evaluators.data.batches import make_batches
 from evaluators.training import validate
@@ -21,11 +22,15 @@ from search.export.subject import Subject, make_spec, probe_input
 from search.results import load
 from search.runner import create_trainer
 from spaces import Architecture
-from spaces.attention import list_attentions
+from spaces.attention import create_attention, list_attentions
 from spaces.errors import UsageError
 
 MIX = "eca+cbam-k7-parallel"
 STAGES = 4
+SLOW = (
+    "onnx"  # converts operators and sees no classes, so a type is the same to it in a small gallery as in any network
+)
+GALLERY, CHANNELS, MAP = 10, 8, 8
 FORMATS = [one.name for one in known_formats()]
 
 
@@ -37,16 +42,23 @@ def architectures() -> list[str]:
     return ["attune_tiny:cbam@block,none,se@stage", *(f"test_resnet:{','.join(row)}" for row in rows)]
 
 
-def make_subject(text: str, native: str = "keep") -> Subject:
+def make_subject(text: str, native: str = "keep", in_chans: int = 1, image_size: int = 32) -> Subject:
     arch = Architecture.parse(text)
-    spec = make_spec(arch, num_classes=7, in_chans=1, image_size=32, identity_start=True, native=native)
-    return Subject(arch, spec | {"mean": [0.2], "std": [0.3], "class_names": ['a "quote"', *"bcdefg"]})
+    build = {"num_classes": 7, "in_chans": in_chans, "image_size": image_size}
+    spec = make_spec(arch, **build, identity_start=True, native=native)
+    return Subject(
+        arch, spec | {"mean": [0.2] * in_chans, "std": [0.3] * in_chans, "class_names": ['a "quote"', *"bcdefg"]}
+    )
 
 
 def trained(subject: Subject) -> nn.Module:
     """A network in which no parameter or statistic is at its start, as after a training."""
     torch.manual_seed(0)
-    model = subject.model()
+    return shaken(subject.model())
+
+
+def shaken(model: nn.Module) -> nn.Module:
+    """The same with noise on every parameter and statistic."""
     with torch.no_grad():
         for tensor in model.parameters():
             tensor.add_(0.1 * torch.randn_like(tensor))
@@ -62,21 +74,56 @@ def write(text: str, folder: Path, formats: list[str], native: str = "keep") -> 
     return write_formats(subject, trained(subject), folder, formats)
 
 
+class Gallery(nn.Module):
+    """Attention modules side by side: (B, C, H, W) -> (B, modules, C, H, W)."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self.modules_N = nn.ModuleList(create_attention(name, CHANNELS) for name in names)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return torch.stack([attention(x_BCHW) for attention in self.modules_N], dim=1)
+
+
+def galleries() -> list[list[str]]:
+    """Every attention type once, a few at a time: converters take longer than in proportion to a network's size."""
+    names = [*list_attentions(), "eca+cbam"]
+    return [names[start : start + GALLERY] for start in range(0, len(names), GALLERY)]
+
+
+def write_gallery(names: Sequence[str], folder: Path) -> Written:
+    """A gallery in the slow format; its subject gives the size of its input."""
+    folder.mkdir()
+    subject = make_subject("attune_tiny:none,none,none", in_chans=CHANNELS, image_size=MAP)
+    return write_formats(subject, shaken(Gallery(names).eval()), folder, [SLOW])
+
+
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Check]]:
-    """All architectures in all formats, loaded by one fresh process."""
+    """All architectures in all formats but the slow one, which one of them and all galleries have; one fresh process."""
     root = tmp_path_factory.mktemp("exports")
-    written = [write(text, root / str(number), FORMATS) for number, text in enumerate(architectures())]
-    return dict(zip(architectures(), check(written), strict=True))
+    fast = [name for name in FORMATS if name != SLOW]
+    written = {text: write(text, root / str(n), fast if n else FORMATS) for n, text in enumerate(architectures())}
+    written |= {name: write_gallery(names, root / name) for names in galleries() for name in ["+".join(names)]}
+    return dict(zip(written, check(list(written.values())), strict=True))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("text", architectures())
 def test_every_format_gives_the_models_logits_without_attune(text: str, checked: dict[str, list[Check]]) -> None:
     differences = {one.format: one.difference for one in checked[text]}
-    assert set(differences) == set(FORMATS)
-    assert differences.pop("onnx") <= 1e-5
+    whole = text == architectures()[0]
+    assert set(differences) == (set(FORMATS) if whole else set(FORMATS) - {SLOW})
+    assert differences.pop(SLOW, 0.0) <= 1e-5
     assert set(differences.values()) == {0.0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", galleries(), ids="-".join)
+def test_every_type_is_the_same_in_the_slow_format(names: list[str], checked: dict[str, list[Check]]) -> None:
+    (found,) = checked["+".join(names)]
+    assert found.format == SLOW
+    assert found.difference <= 1e-5
 
 
 def test_the_written_code_is_one_file_that_names_nothing_of_attune() -> None:
