@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,15 +38,16 @@ def ray_session(config: Config) -> Iterator[None]:
         sources = [root / package for package in PACKAGES] + [source_of(module) for module in config.brought]
         code = {"runtime_env": {"py_modules": list(dict.fromkeys(map(str, sources)))}}
         try:
-            ray.init(
-                # Without an address Ray would join, or wait for, whatever cluster was last started on this machine.
-                address=config.ray.address or os.environ.get("RAY_ADDRESS") or "local",
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=True,
-                **(code if on_cluster(config) else {}),
-            )
+            with _importable([root, *(source_of(module).parent for module in config.brought)]):
+                ray.init(
+                    # Without an address Ray would join, or wait for, whatever cluster was last started on this machine.
+                    address=config.ray.address or os.environ.get("RAY_ADDRESS") or "local",
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    configure_logging=True,
+                    **(code if on_cluster(config) else {}),
+                )
         except ConnectionError as error:
             raise UsageError(f"ray.address: no Ray cluster at {config.ray.address!r}: {error}") from None
     try:
@@ -54,6 +55,21 @@ def ray_session(config: Config) -> Iterator[None]:
     finally:
         if owned:
             ray.shutdown()
+
+
+@contextmanager
+def _importable(folders: Sequence[Path]) -> Iterator[None]:
+    """Let the processes that are started inside import from these folders, wherever the driver was started."""
+    before = os.environ.get("PYTHONPATH")
+    paths = [*map(str, folders), *([before] if before else [])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def trial_resources(config: Config) -> tuple[dict[str, float], int]:

@@ -12,6 +12,14 @@ from typing import Any
 import pytest
 import yaml
 
+from search import load
+from search.analysis import analyze
+from search.analysis.confirm import confirm
+from search.build import create_evaluator
+from search.config import load_config
+from search.export import export
+from spaces.errors import UsageError
+
 ROOT = Path(__file__).parents[1]
 
 TOYS = {
@@ -264,11 +272,12 @@ def done(process: subprocess.CompletedProcess[str]) -> Any:
     return json.loads(process.stdout)
 
 
+ONE = ("--set", "resources.concurrency=1")  # a worker is all that a toy needs
 SPACE = {"backbone": "toy_net", "attentions": ["none", "se", "toy_gate"], "reductions": [2, 4], "sites": ["slot"]}
 
 
 @pytest.mark.slow
-def test_everything_of_a_plugin_in_one_search(outside: Path) -> None:
+def test_everything_of_a_plugin_in_one_search(outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Type, backbone, sampler, objective, evaluator function and export format, over the command line."""
     config = {
         "plugins": ["toys.all"],
@@ -281,26 +290,26 @@ def test_everything_of_a_plugin_in_one_search(outside: Path) -> None:
         "search": {"sampler": "toy_last", "trials": 5, "costs": ["half_bytes"], "budget": {"half_bytes": "1.2x"}},
     }
     (outside / "all.yaml").write_text(yaml.safe_dump(config))
-    rows = done(attune(outside, "search", "all.yaml", "--run", "all", "--json"))["front"]
+    rows = done(attune(outside, "search", "all.yaml", "--run", "all", *ONE, "--json"))["front"]
     assert all({"hits", "hits_std", "half_bytes", "flops"} <= row.keys() and "accuracy" not in row for row in rows)
-    evaluated = done(attune(outside, "front", "all", "--json"))
-    assert evaluated == rows
     journal = [json.loads(line) for line in (outside / "all" / "evaluations.jsonl").read_text().splitlines()]
     assert [line["state"] for line in journal] == ["complete"] * 5
     assert any("toy_gate" in line["architecture"] for line in journal)
     assert all(line["half_bytes"] == 2 * line["params"] for line in journal)  # identity start is not counted here
     assert all("sign of the mean, 64 images" in line["identity"] for line in journal)
-    report = done(attune(outside, "analyze", "all", "--json"))
-    assert "hits" in " ".join(report["sentences"])
+    monkeypatch.chdir(outside)
+    assert load("all").front["hits"].max() == max(row["hits"] for row in rows)
+    assert "hits" in " ".join(analyze(["all"]).sentences)
     pick = next(line["architecture"] for line in journal if "toy_gate" in line["architecture"])
-    words = ("export", "all", "--pick", pick, "--retrain", "--to", "best")
-    exported = done(attune(outside, *words, "--format", "toy_pt", "--format", "python", "--json"))
-    assert exported["hits"] is not None
-    assert {check["format"]: check["difference"] for check in exported["checks"]} == {"toy_pt": 0.0, "python": 0.0}
+    exported = export("all", pick=pick, retrain=True, to="best", formats=["toy_pt", "python"])
+    assert exported.to_dict()["hits"] is not None
+    assert {check.format: check.difference for check in exported.checks} == {"toy_pt": 0.0, "python": 0.0}
 
 
 @pytest.mark.slow
-def test_a_task_of_ones_own_is_searched_stopped_early_and_confirmed(outside: Path) -> None:
+def test_a_task_of_ones_own_is_searched_stopped_early_and_confirmed(
+    outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`task: module:` with a metric of which less is better, on pictures that are not square; a `module:` backbone."""
     config = {
         "task": {"name": "module:toys.task:make", "options": {"train_size": 48}},
@@ -310,13 +319,16 @@ def test_a_task_of_ones_own_is_searched_stopped_early_and_confirmed(outside: Pat
         "search": {"sampler": "random", "trials": 4, "scheduler": "domination_asha", "keep_weights": "all"},
     }
     (outside / "task.yaml").write_text(yaml.safe_dump(config))
-    front = done(attune(outside, "search", "task.yaml", "--run", "task", "--json"))["front"]
+    front = done(attune(outside, "search", "task.yaml", "--run", "task", *ONE, "--json"))["front"]
     errors = [row["error"] for row in front]
     assert errors == sorted(errors, reverse=True)  # dearer ones err less
-    report = done(attune(outside, "analyze", "task", "--confirm", "2", "--json"))
-    assert "error" in " ".join(report["sentences"])
-    exported = done(attune(outside, "export", "task", "--format", "python", "--to", "task_best", "--json"))
-    assert exported["checks"][0]["difference"] == 0.0
+    monkeypatch.chdir(outside)
+    confirm("task", 2, baselines=())
+    table = load("task").confirmed
+    assert {"error", "test_error", "gap"} <= set(table.columns)
+    assert table["test_error"].notna().any()
+    assert "error" in " ".join(analyze(["task"]).sentences)
+    assert export("task", formats=["python"], to="task_best").checks[0].difference == 0.0
 
 
 def test_a_plugin_of_an_installed_package_is_found(outside: Path, tmp_path: Path) -> None:
@@ -335,13 +347,15 @@ def test_a_plugin_of_an_installed_package_is_found(outside: Path, tmp_path: Path
         ("plugins=[toys.missing]", "toys.missing"),
         ("evaluator=module:toys.training:nothing", "nothing"),
         ("evaluator=module:toys.training", "module:package.file:name"),
-        ("search.sampler=module:toys.training:train", "train"),
+        ("task=module:toys.training:train", "task"),
     ],
 )
-def test_what_cannot_be_brought_is_refused_in_one_line(outside: Path, setting: str, words: str) -> None:
+def test_what_cannot_be_brought_is_refused_in_one_line(
+    outside: Path, monkeypatch: pytest.MonkeyPatch, setting: str, words: str
+) -> None:
+    monkeypatch.chdir(outside)
     config = {"data": "digits", "space": {"backbone": "attune_tiny"}, "evaluator": {"name": "proxy"}}
-    (outside / "broken.yaml").write_text(yaml.safe_dump(config))
-    process = attune(outside, "search", "broken.yaml", "--set", setting, "--run", "broken")
-    assert process.returncode == 2, process.stderr
-    assert len(process.stderr.strip().splitlines()) == 1
-    assert words in process.stderr
+    Path("broken.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(UsageError, match=words) as refusal:
+        create_evaluator(load_config("broken.yaml", [setting]))
+    assert "\n" not in str(refusal.value)

@@ -211,7 +211,10 @@ class Crew:
             try:
                 result = ray.get(reference)
             except ray.exceptions.RayError as error:
-                result, worker = TrialResult.failure(f"the worker died: {str(error).splitlines()[0]}"), self._hire()
+                result, worker = (
+                    TrialResult.failure(f"the worker died: {str(error).strip().splitlines()[-1]}"),
+                    self._hire(),
+                )
             self._idle.append(worker)
             self.store.add(self._evaluation(job, result))
             yield job
