@@ -57,7 +57,9 @@ class Progress:
             spent = time.monotonic() - self._start
             left = spent / max(1, done - self._before) * (self._planned - done)
             stopped = f"(stopped: {evaluation.reason})  " if evaluation.state == STOPPED else ""
-            costs = "  ".join(f"{cost} {OBJECTIVES[cost].unit.show(evaluation.costs[cost])}" for cost in self._front.costs)
+            costs = "  ".join(
+                f"{cost} {OBJECTIVES[cost].unit.show(evaluation.costs[cost])}" for cost in self._front.costs
+            )
             self.note(
                 f"{done}/{self._planned} {evaluation.metric} {evaluation.score:.4f}  {stopped}{costs}  "
                 f"{evaluation.architecture}  [{self._front.words}, {left:.0f} s left]"
