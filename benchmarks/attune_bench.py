@@ -25,9 +25,9 @@ import torch
 from benchmarks.page import add_option, write
 from benchmarks.tables import ATTUNE_BENCH
 from evaluators.cost import METRICS
-from evaluators.data import load_data
 from evaluators.statistics import kendall
 from evaluators.training import TrainingEvaluator
+from search.build import create_task
 from search.config import Config, load_config
 from search.pareto import non_dominated
 from search.problem import Problem
@@ -50,7 +50,7 @@ def evaluator() -> TrainingEvaluator:
     """One per process: the data are loaded once."""
     torch.set_num_threads(1)
     config = load_config(CONFIG)
-    return TrainingEvaluator(load_data(config.data), config.training, device=torch.device("cpu"))
+    return TrainingEvaluator(create_task(config), config.training, device=torch.device("cpu"))
 
 
 def train(task: tuple[str, int]) -> dict[str, Any]:
@@ -90,13 +90,7 @@ def finished(journal: Path, identity: str) -> dict[tuple[str, int], dict[str, An
 
 def architectures(config: Config) -> tuple[Problem, list[str]]:
     """The whole space, in the order of its indices."""
-    trainer = evaluator()
-    problem = Problem.build(
-        config.space.build(),
-        image_size=trainer.image_size,
-        num_classes=trainer.num_classes,
-        in_chans=trainer.in_chans,
-    )
+    problem = Problem.build(config.space.build(), evaluator().network)
     return problem, [str(problem.space.architecture(indices)) for indices in every(problem)]
 
 

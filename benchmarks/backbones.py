@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import torch
 
 from benchmarks.page import add_option, write
-from spaces.backbone import build_model, describe_backbone, list_backbones, record_backbone
+from spaces.backbone import describe_backbone, list_backbones, record_backbone
 from spaces.backbones.zoo import create_plain
+from spaces.network import build_model
 from spaces.placement import SITES, Architecture, Placement
 
 

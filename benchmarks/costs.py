@@ -15,13 +15,14 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.page import add_option, write
-from evaluators.cost import METRICS, CostTable, _count_network, count_cost
+from evaluators.cost import METRICS, CostTable, _count, _count_network, count_network
 from spaces.attention import list_attentions
 from spaces.budget import Feasible
+from spaces.network import NetworkSpec
 from spaces.space import SearchSpace
 
 BACKBONE, IMAGE = "mobilenetv2_100", 224
-SETTING = {"image_size": IMAGE, "num_classes": 1000}
+NETWORK = NetworkSpec.classifier(IMAGE, num_classes=1000)
 
 
 def median_seconds(function: Callable[[], object], repeats: int = 5) -> float:
@@ -43,7 +44,7 @@ def main() -> None:
     rows = [("the space", f"{space.sizes} choices by stage, {space.size:,} architectures")]
 
     start = time.perf_counter()
-    table = CostTable(BACKBONE, **SETTING)
+    table = CostTable(BACKBONE, NETWORK)
     costs = [table.stage_costs(stage, placements) for stage, placements in enumerate(space.choices)]
     rows.append(("building the table, full attention library", f"{time.perf_counter() - start:.1f} s"))
 
@@ -51,13 +52,13 @@ def main() -> None:
 
     def count_anew() -> None:
         for arch in archs:
-            count_cost.cache_clear()
+            _count.cache_clear()
             _count_network.cache_clear()
-            count_cost(arch, **SETTING)
+            count_network(arch, NETWORK)
 
     fvcore = median_seconds(count_anew, 3) / len(archs)
     for arch in archs:
-        assert table.cost(arch) == count_cost(arch, **SETTING), arch
+        assert table.cost(arch) == count_network(arch, NETWORK), arch
     single = median_seconds(lambda: [table.total(arch) for arch in archs * 200]) / (len(archs) * 200)
     rows.append(("fvcore on the whole network, without computing it", f"{fvcore * 1e3:.0f} ms"))
     rows.append(("table, one architecture at a time", f"{single * 1e6:.1f} us, {fvcore / single:,.0f} times faster"))

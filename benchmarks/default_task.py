@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from benchmarks.page import add_option, write
-from evaluators.data import load_data
 from evaluators.training import TrainingEvaluator
+from search.build import create_task
 from search.config import load_config
 from spaces import Architecture
 
@@ -39,7 +39,7 @@ def architectures(count: int, seed: int) -> list[Architecture]:
 def measure(archs: list[Architecture], seeds: int, file: Path) -> dict[tuple[str, int], dict[str, float]]:
     """{(architecture, seed): metrics}, continuing from what `file` already holds."""
     recipe = CONFIG.training
-    evaluator = TrainingEvaluator(load_data(CONFIG.data), recipe, device=torch.device("cpu"))
+    evaluator = TrainingEvaluator(create_task(CONFIG), recipe, device=torch.device("cpu"))
     done: dict[tuple[str, int], dict[str, float]] = {}
     if file.is_file():
         for line in file.read_text().splitlines():

@@ -20,7 +20,7 @@ from benchmarks.peers import known_cost
 from benchmarks.tables import TABLES, Table, space_of
 from search.samplers import create_sampler
 from search.samplers.known_cost import EXPECTED, STOPPED_AT
-from search.schedulers import Rungs
+from search.schedulers.rungs import Rungs
 
 SHARE = 0.4  # of the epochs of full evaluations
 

@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.page import add_option, interval, write
+from search.build import create_evaluator, create_problem
 from search.config import Config, load_config
 from search.pareto import hypervolume
 from search.problem import Problem
-from search.runner import create_evaluator, create_problem
 from search.store import COMPLETE, read_journal
 from spaces import Architecture
 
@@ -46,11 +46,11 @@ def plain_ray_tune(config: Config, folder: Path) -> None:
     problem = create_problem(config, evaluator)
     backbone, log = problem.space.backbone, folder / "log"
 
-    def objective(choices: dict[str, str], evaluator: Any, table: Any) -> None:
+    def objective(choices: dict[str, str], evaluator: Any, problem: Any) -> None:
         text = f"{backbone}:{','.join(choices[f'stage{s + 1}'] for s in range(len(choices)))}"
         arch = Architecture.parse(text)
         accuracy = evaluator.evaluate(arch, fidelity=config.training.epochs, seed=config.seed)["accuracy"]
-        flops = table.cost(arch).flops
+        flops = problem.cost(arch)["flops"]
         with open(log, "a") as file:
             file.write(json.dumps([time.time(), accuracy, flops]) + "\n")
         tune.report({"accuracy": accuracy, "flops": flops})
@@ -58,7 +58,7 @@ def plain_ray_tune(config: Config, folder: Path) -> None:
     space = {f"stage{s + 1}": tune.choice([str(p) for p in choices]) for s, choices in enumerate(problem.space.choices)}
     search = OptunaSearch(metric=["accuracy", "flops"], mode=["max", "min"], seed=config.seed)
     tune.Tuner(
-        tune.with_parameters(objective, evaluator=evaluator, table=problem.table),
+        tune.with_parameters(objective, evaluator=evaluator, problem=problem),
         tune_config=tune.TuneConfig(search_alg=ConcurrencyLimiter(search, os.cpu_count() or 1), num_samples=100_000),
         param_space=space,
         run_config=tune.RunConfig(storage_path=str(folder), name="plain", verbose=0),
@@ -99,7 +99,7 @@ def search(name: str, seed: int, seconds: float) -> list[tuple[float, float]]:
             lines = (folder / "log").read_text().splitlines() if (folder / "log").exists() else []
             return [(accuracy, flops) for when, accuracy, flops in map(json.loads, lines) if when <= end]
         return [
-            (e.accuracy, float(e.flops))
+            (e.score, float(e.costs["flops"]))
             for e in read_journal(folder / "run")
             if e.state == COMPLETE and e.finished <= end
         ]

@@ -27,10 +27,11 @@ from ray import cloudpickle
 
 from benchmarks.page import add_option, write
 from evaluators.data import Data, load_data
+from evaluators.tasks.base import Metric
 from search import runner
 from search.config import Config, validate
 from search.store import FAILED, read_journal
-from spaces import Architecture
+from spaces import Architecture, NetworkSpec
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -46,7 +47,7 @@ class SlowEvaluator:
     seconds: float = 0.5
     identity: str = "slow"
 
-    num_classes, in_chans, image_size = 10, 1, 32
+    network, metric = NetworkSpec.classifier(32, num_classes=10, in_chans=1), Metric()
 
     def evaluate(self, arch: Architecture, **_: Any) -> dict[str, Any]:
         with open(self.log, "a") as log:

@@ -20,8 +20,8 @@ import torch
 
 from benchmarks.page import add_option, write
 from evaluators.data import Data, load_data
-from evaluators.data.batches import make_batches
-from evaluators.training import VALIDATION_BATCH, Recipe, TrainingEvaluator, pick_device, validate
+from evaluators.tasks.classification import Classification
+from evaluators.training import Recipe, TrainingEvaluator, pick_device, validate
 from spaces import Architecture
 from spaces.backbones.tiny import TinyResNet
 
@@ -41,19 +41,20 @@ def backbone(num_classes: int, in_chans: int) -> TinyResNet:
 
 def train_plain(data: Data, recipe: Recipe, file: Path) -> list[float]:
     """Accuracy of the network without attention; its weights go to `file`."""
-    evaluator = TrainingEvaluator(data, recipe, device=pick_device())
+    evaluator = TrainingEvaluator(Classification(data), recipe, device=pick_device())
     plain = Architecture.parse(f"{BACKBONE}:none,none,none")
     return [float(evaluator.evaluate(plain, fidelity=recipe.epochs, seed=0, keep=file)["accuracy"])]
 
 
-def curve(data: Data, recipe: Recipe, placements: str, identity_init: bool, seed: int) -> list[float]:
+def curve(data: Data, recipe: Recipe, placements: str, identity_start: bool, seed: int) -> list[float]:
     """Validation accuracy before the first step and after every epoch."""
-    evaluator = TrainingEvaluator(data, recipe, identity_init=identity_init, device=pick_device())
+    task = Classification(data)
+    evaluator = TrainingEvaluator(task, recipe, identity_start=identity_start, device=pick_device())
     arch = Architecture.parse(f"{BACKBONE}:{placements}")
     torch.manual_seed(seed)  # as the training begins, so that step 0 is of the same weights
     model = evaluator.build(arch).to(evaluator.device)
-    val = make_batches(data.val, data, VALIDATION_BATCH, evaluator.device)
-    found = [float(validate(model, val, evaluator.device, recipe.amp)["accuracy"])]
+    val = task.batches("val", batch_size=task.validation_batch, device=evaluator.device)
+    found = [float(validate(model, val, task, evaluator.device, recipe.amp)["accuracy"])]
 
     def report(epoch: int, metrics: Mapping[str, float]) -> bool:
         found.append(metrics["accuracy"])
@@ -146,7 +147,7 @@ def main() -> None:
             f"The network (attune_tiny, twice as wide) learned {len(source.train)} images of "
             f"`{source.name.rpartition('/')[2]}` for {options.source_epochs} epochs "
             f"(accuracy {on_source:.3f}), then {len(target.train)} of "
-            f"`{target.name.rpartition('/')[2]}` at {target.image_size} pixels for {options.epochs} epochs without attention: "
+            f"`{target.name.rpartition('/')[2]}` at {target.size[0]} pixels for {options.epochs} epochs without attention: "
             f"**{floor:.3f}, the floor**. Then `{ATTENTION}` went in and everything was trained for {options.epochs} more "
             f"epochs, {options.seeds} seeds, layer-wise learning rates (0.7 a stage). Validation accuracy, mean ± standard "
             f"deviation over the seeds; epoch 0 is before the first step.",

@@ -19,7 +19,9 @@ import torch
 
 from benchmarks.page import add_option, write
 from evaluators.data import load_data
+from evaluators.tasks.classification import Classification
 from evaluators.training import Recipe, TrainingEvaluator, pick_device
+from search.build import create_task
 from search.config import load_config
 from spaces import Architecture
 
@@ -31,7 +33,7 @@ def train_some(count: int, start: float, worker: int) -> float:
     """Train `count` candidates of the default space from a common starting time on; when the last one was finished."""
     torch.set_num_threads(1)
     config = load_config(CONFIG)
-    evaluator = TrainingEvaluator(load_data(config.data), config.training, device=pick_device())
+    evaluator = TrainingEvaluator(create_task(config), config.training, device=pick_device())
     arch = Architecture.parse("attune_tiny:se-r4,cbam-r4,none")
     evaluator.evaluate(arch, fidelity=1, seed=0)  # pays for imports and kernels
     time.sleep(max(0.0, start - time.time()))
@@ -56,7 +58,7 @@ def to_accuracy(cifar: str, epochs: int, train_size: int | None) -> list[str]:
     """Seconds of training (the data are on the device, as decoded uint8) to the first epoch at 90 % and 93 % of validation."""
     device = pick_device()
     sizes = {"val_size": 5000} if train_size is None else {"val_size": 100, "train_size": train_size}
-    evaluator = TrainingEvaluator(load_data(cifar, **sizes), RECIPE, device=device)
+    evaluator = TrainingEvaluator(Classification(load_data(cifar, **sizes)), RECIPE, device=device)
     arch = Architecture.parse("resnet18:none,none,none,none")
     evaluator.evaluate(arch, fidelity=1, seed=0)
     reached: dict[float, float] = {}

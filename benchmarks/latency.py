@@ -19,6 +19,7 @@ from scipy.stats import spearmanr
 from benchmarks.page import add_option, write
 from evaluators.latency import CALIBRATION, LatencyTable, Setting
 from evaluators.training import pick_device
+from spaces.network import NetworkSpec
 from spaces.space import SearchSpace
 
 TYPES = ("none", "se", "eca", "cbam", "coordinate", "triplet")
@@ -86,7 +87,7 @@ def row(case: Case, device: str) -> tuple[object, ...]:
     space = SearchSpace.build(case.backbone, case.types, sites=case.sites)
     archs = [space.architecture(indices) for indices in space.sample(np.random.default_rng(0), case.architectures)]
     start = time.perf_counter()
-    table = LatencyTable(case.backbone, image_size=case.image, num_classes=10, setting=setting)
+    table = LatencyTable(case.backbone, NetworkSpec.classifier(case.image, num_classes=10), setting=setting)
     for stage, placements in enumerate(space.choices):
         table.stage_costs(stage, placements)
     others = space.sample(np.random.default_rng(1), case.calibration)
@@ -94,7 +95,8 @@ def row(case: Case, device: str) -> tuple[object, ...]:
     seconds = time.perf_counter() - start
     first, again = ([table.compare(arch) for arch in archs] for _ in range(2))
     ratios, ratios_again = (np.array([pair.ratio for pair in pairs]) for pairs in (first, again))
-    error = table.error(archs, [table.base / 1e9 * ratio for ratio in ratios])
+    plain = float(table.base[0])
+    error = table.error(archs, [plain / 1e9 * ratio for ratio in ratios])
     clock = [pair.second.seconds for pair in first]
     return (
         f"{case.backbone}, {case.image} px",
@@ -103,7 +105,7 @@ def row(case: Case, device: str) -> tuple[object, ...]:
         len(archs),
         sum(space.sizes) - len(space.sizes),
         f"{seconds:.0f}",
-        f"{table.base / 1e6:.2f}",
+        f"{plain / 1e6:.2f}",
         f"{1e3 * min(clock):.2f} to {1e3 * max(clock):.2f}",
         f"{table.factor:.2f}",
         f"{error.median:.1%}",

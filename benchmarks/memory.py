@@ -23,7 +23,8 @@ from benchmarks.page import add_option, write
 from evaluators.data import Data, load_data
 from evaluators.data.splits import ArraySplit
 from evaluators.memory import free_memory, training_memory
-from evaluators.training import VALIDATION_BATCH, Recipe, TrainingEvaluator, pick_device
+from evaluators.tasks.classification import Classification
+from evaluators.training import Recipe, TrainingEvaluator, pick_device
 from spaces.placement import Architecture
 
 STEPS = 3
@@ -68,20 +69,20 @@ def measured(case: Case, queue: multiprocessing.Queue[tuple[float, float]]) -> N
     """In a fresh process: train, and tell the peak and the estimate in MiB."""
     torch.set_num_threads(1)
     device = pick_device()
-    data = random_data(case)
+    task = Classification(random_data(case))
     recipe = Recipe(epochs=1, batch_size=case.batch, optimizer=case.optimizer, lr=1e-3, ema=case.ema)
-    evaluator = TrainingEvaluator(data, recipe, memory=free_memory(device), device=device)
-    small = TrainingEvaluator(random_data(Case("", 2), 4), recipe.model_copy(update={"batch_size": 2}), device=device)
+    evaluator = TrainingEvaluator(task, recipe, memory=free_memory(device), device=device)
+    few = Classification(random_data(Case("", 2), 4))
+    small = TrainingEvaluator(few, recipe.model_copy(update={"batch_size": 2}), device=device)
     small.evaluate(Architecture.plain("attune_tiny"), fidelity=1, seed=0)  # what the process loads in any case
     estimate = training_memory(
         Architecture.parse(case.architecture),
+        task=task,
+        network=evaluator.network,
         batch=case.batch,
-        image_size=case.image,
-        num_classes=10,
-        identity_init=True,
         optimizer_states=1 if case.optimizer == "sgd" else 2,
         average=case.ema is not None,
-        validation_batch=min(VALIDATION_BATCH, len(data.val)),
+        validation_batch=min(task.validation_batch, task.count("val")),
     )
     before = resident(device, reset=True)
     with TemporaryDirectory() as folder:
@@ -98,7 +99,7 @@ def random_data(case: Case, images: int = 0) -> Data:
         return ArraySplit(x_BCHW, torch.arange(count) % 10)
 
     train, val = split(images or STEPS * case.batch), split(images or case.batch)
-    shape = {"in_chans": 3, "image_size": case.image, "mean": (0.5,) * 3, "std": (0.25,) * 3}
+    shape = {"in_chans": 3, "size": (case.image, case.image), "mean": (0.5,) * 3, "std": (0.25,) * 3}
     return replace(load_data("digits"), train=train, val=val, **shape)
 
 

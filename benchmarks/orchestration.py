@@ -24,11 +24,12 @@ from ray import cloudpickle
 
 from benchmarks.page import add_option, write
 from evaluators.data import Data, load_data
+from evaluators.tasks.base import Metric
 from search import runner
 from search.config import Config, validate
 from search.samplers import create_sampler
 from search.store import read_journal
-from spaces import Architecture
+from spaces import Architecture, NetworkSpec
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -40,7 +41,7 @@ class EmptyEvaluator:
     data: Data
     identity: str = "empty"
 
-    num_classes, in_chans, image_size = 10, 1, 32
+    network, metric = NetworkSpec.classifier(32, num_classes=10, in_chans=1), Metric()
 
     def evaluate(self, arch: Architecture, **_: Any) -> dict[str, Any]:
         return {"accuracy": 0.5 + len(str(arch)) / 1000}

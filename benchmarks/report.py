@@ -14,7 +14,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from search.analysis import analyze
 from search.config import dump_config, load_config
 from search.problem import Problem
 from search.store import COMPLETE, FAILED, Evaluation, Store
+from spaces import NetworkSpec
 
 DATA = {"num_classes": 10, "in_chans": 1, "image_size": 32}
 
@@ -64,7 +64,7 @@ def make_run(folder: Path, count: int) -> Path:
     """A run directory of random architectures of the default space with their real costs and invented accuracies."""
     config = load_config("configs/default.yaml")
     space = config.space.build()
-    problem = Problem.build(space, image_size=32, num_classes=10, in_chans=1)
+    problem = Problem.build(space, NetworkSpec.from_dict(DATA))
     rng = np.random.default_rng(0)
     effects = [0.05 * rng.standard_normal(len(one)) for one in space.choices]
     folder.mkdir()
@@ -81,15 +81,15 @@ def make_run(folder: Path, count: int) -> Path:
             seed=0,
             state=state,
             reason="" if state == COMPLETE else "the validation loss became nan",
-            accuracy=float(
+            score=float(
                 0.7 + sum(e[i] for e, i in zip(effects, indices_S, strict=True)) + 0.01 * rng.standard_normal()
             ),
-            **dict(zip(METRICS, map(int, costs_M), strict=True)),
+            costs=dict(zip(METRICS, map(int, costs_M), strict=True)),
             seconds=3.0,
             finished=1.7e9 + 3 * number,
-            task="benchmark",
+            identity="benchmark",
         )
-        lines.append(json.dumps(asdict(evaluation)))
+        lines.append(json.dumps({k: None if v != v else v for k, v in evaluation.to_dict().items()}))
     (folder / "evaluations.jsonl").write_text("\n".join(lines) + "\n")
     Store(folder).close()  # writes the table
     return folder

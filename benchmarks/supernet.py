@@ -19,13 +19,13 @@ from benchmarks.page import add_option, write
 from benchmarks.tables import ATTUNE_BENCH
 from evaluators.base import Evaluator
 from evaluators.cost import METRICS, CostTable
-from evaluators.data import load_data
 from evaluators.proxies import PROXIES, ProxyEvaluator
 from evaluators.statistics import kendall, spearman
-from evaluators.supernet import SupernetEvaluator
+from evaluators.supernet.evaluator import SupernetConfig, SupernetEvaluator
 from evaluators.table import read_rows
 from evaluators.training import TrainingEvaluator
-from search.config import EvaluatorConfig, load_config
+from search.build import create_task
+from search.config import load_config
 from spaces import Architecture
 
 RESAMPLES = 1000
@@ -60,9 +60,7 @@ def row(name: str, scores: np.ndarray, accuracy: np.ndarray, seconds: float, who
 
 
 def main() -> None:
-    plan = EvaluatorConfig(
-        name="supernet"
-    )  # the benchmark is of what a configuration gets where nothing else is asked for
+    plan = SupernetConfig()  # the benchmark is of what a configuration gets where nothing else is asked for
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--standalone", type=Path, default=ATTUNE_BENCH)
     parser.add_argument("--config", type=Path, default=Path("configs/attune_bench.yaml"), help="their space and recipe")
@@ -94,11 +92,11 @@ def main() -> None:
     archs = [Architecture.parse(text) for text in table.index]
     accuracy = table["accuracy"].to_numpy()
     config, device = load_config(options.config), torch.device("cpu")
-    data, space = load_data(config.data), config.space.build()
-    epochs = options.epochs or config.supernet_epochs
+    task, space = create_task(config), config.space.build()
+    epochs = options.epochs or plan.epochs_of_supernet(config.training.epochs)
     paths = options.paths or max(space.sizes)
 
-    standalone_evaluator = TrainingEvaluator(data, config.training, device=device)
+    standalone_evaluator = TrainingEvaluator(task, config.training, device=device)
     standalone_evaluator.evaluate(archs[0], fidelity=1, seed=0)  # pays for imports and kernels
     started = time.process_time()
     for arch in archs[: options.timed]:
@@ -106,7 +104,7 @@ def main() -> None:
     whole = options.seeds * (time.process_time() - started) / options.timed
 
     supernet = SupernetEvaluator(
-        data,
+        task,
         space,
         config.training,
         paths=options.paths,
@@ -122,14 +120,12 @@ def main() -> None:
     if not note.is_file():  # else it was trained by an earlier run
         note.write_text(str(time.process_time() - started))
     training = float(note.read_text())
-    cost_table = CostTable(
-        space.backbone, image_size=data.image_size, num_classes=data.num_classes, in_chans=data.in_chans
-    )
+    cost_table = CostTable(space.backbone, task.network)
     costs = [cost_table.cost(arch) for arch in archs]
 
     rungs: dict[str, tuple[Evaluator, int, str]] = {"supernet": (supernet, epochs, "accuracy")}
     if not options.no_proxies:
-        rungs |= {name: (ProxyEvaluator(data, name, device=device), 1, "score") for name in PROXIES if name != "params"}
+        rungs |= {name: (ProxyEvaluator(task, name, device=device), 1, "score") for name in PROXIES if name != "params"}
     lines = []
     for name, (evaluator, fidelity, metric) in rungs.items():
         started = time.process_time()

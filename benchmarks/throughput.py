@@ -28,6 +28,7 @@ from torchvision import transforms
 
 from benchmarks.page import add_option, write
 from evaluators.data import ArraySplit, Data, load_data
+from evaluators.tasks.classification import Classification
 from evaluators.training import Recipe, TrainingEvaluator, pick_device
 from spaces import Architecture, build_model
 
@@ -66,7 +67,7 @@ def usual_loop(case: Case, seed: int, device: torch.device) -> tuple[float, floa
     assert isinstance(data.train, ArraySplit)
     assert isinstance(data.val, ArraySplit)
     plain = [transforms.ToTensor(), transforms.Normalize(data.mean, data.std)]
-    random = [transforms.RandomCrop(data.image_size, padding=recipe.crop)] if recipe.crop else []
+    random = [transforms.RandomCrop(data.size, padding=recipe.crop)] if recipe.crop else []
     random += [transforms.RandomHorizontalFlip()] if data.flip else []
     train_set = Pictures(data.train, transforms.Compose([*random, *plain]))
     val_set = Pictures(data.val, transforms.Compose(plain))
@@ -74,7 +75,7 @@ def usual_loop(case: Case, seed: int, device: torch.device) -> tuple[float, floa
     torch.manual_seed(seed)
     train = DataLoader(train_set, recipe.batch_size, shuffle=True, drop_last=True, num_workers=2)
     val = DataLoader(val_set, 512, num_workers=2)
-    model = build_model(case.arch, data.num_classes, data.in_chans, image_size=data.image_size).to(device)
+    model = build_model(case.arch, data.num_classes, data.in_chans, image_size=data.size).to(device)
     decayed = [weight for weight in model.parameters() if weight.ndim > 1]
     free = [weight for weight in model.parameters() if weight.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
@@ -115,7 +116,7 @@ def accuracy(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], device:
 def ours(case: Case, seed: int, device: torch.device) -> tuple[float, float]:
     """(accuracy, seconds) of the training evaluator."""
     started = time.perf_counter()
-    evaluator = TrainingEvaluator(case.data, case.recipe, device=device)
+    evaluator = TrainingEvaluator(Classification(case.data), case.recipe, device=device)
     metrics = evaluator.evaluate(case.arch, fidelity=case.recipe.epochs, seed=seed)
     return metrics["accuracy"], time.perf_counter() - started
 

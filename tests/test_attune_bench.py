@@ -13,6 +13,7 @@ from benchmarks.tables import ATTUNE_BENCH, attune_bench
 from evaluators.cost import METRICS
 from evaluators.data import load_data
 from evaluators.table import TableEvaluator
+from evaluators.tasks.classification import Classification
 from search.config import load_config
 from search.problem import Problem
 from spaces import Architecture
@@ -24,14 +25,13 @@ def table() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def problem() -> Problem:
-    data = load_data("cluttered_digits")
-    return Problem.build(
-        load_config(CONFIG).space.build(),
-        image_size=data.image_size,
-        num_classes=data.num_classes,
-        in_chans=data.in_chans,
-    )
+def task() -> Classification:
+    return Classification(load_data("cluttered_digits"))
+
+
+@pytest.fixture(scope="module")
+def problem(task: Classification) -> Problem:
+    return Problem.build(load_config(CONFIG).space.build(), task.network)
 
 
 def test_it_holds_every_architecture_with_its_exact_costs(table: pd.DataFrame, problem: Problem) -> None:
@@ -49,8 +49,8 @@ def test_every_seed_has_an_accuracy_of_its_own(table: pd.DataFrame) -> None:
     assert accuracy.mean(axis=1).std() > 2 * np.sqrt(accuracy.var(axis=1, ddof=1).mean()) / np.sqrt(3)
 
 
-def test_the_table_evaluator_answers_from_it(table: pd.DataFrame) -> None:
-    evaluator = TableEvaluator.read(ATTUNE_BENCH, load_data("cluttered_digits"))
+def test_the_table_evaluator_answers_from_it(table: pd.DataFrame, task: Classification) -> None:
+    evaluator = TableEvaluator.read(ATTUNE_BENCH, task)
     row = table.iloc[100]
     for seed in range(3):
         metrics = evaluator.evaluate(Architecture.parse(row["architecture"]), fidelity=2, seed=seed)
