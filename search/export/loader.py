@@ -45,7 +45,8 @@ def main(plan_file: str) -> None:
     _import(plan["backbones"])
     exports = plan["exports"]
     jobs = [Job(one["name"], load_source(one["name"], one["source"]), Path(one["weights"])) for one in exports]
-    probes = [load_file(one["probe"]) for one in exports]
+    # Copied, since a file's tensors lie at any address, and matrix products on other addresses round otherwise.
+    probes = [{name: value.clone() for name, value in load_file(one["probe"]).items()} for one in exports]
     found: list[dict[str, float]] = [dict.fromkeys(one["files"], float("nan")) for one in exports]
     for needs_attune in (False, True):
         for name, form in plan["formats"].items():
