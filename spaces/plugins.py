@@ -8,6 +8,7 @@ functions when it is imported.
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -90,6 +91,17 @@ def bring(name: str, what: str) -> Any:
     if not hasattr(module, parts[2]):
         raise UsageError(f"{what} {name!r}: {parts[1]} ({getattr(module, '__file__', '?')}) has no {parts[2]!r}")
     return getattr(module, parts[2])
+
+
+def call(name: str, what: str, function: Any, **keywords: Any) -> Any:
+    """Call a user's own function; raises UsageError in one line where it does not take these keywords."""
+    if not callable(function):
+        raise UsageError(f"{what} {name!r} is a {type(function).__name__}, neither a function nor a class")
+    try:
+        inspect.signature(function).bind(**keywords)
+    except TypeError as error:
+        raise UsageError(f"{what} {name!r} is called with {', '.join(keywords)}: {error}") from None
+    return function(**keywords)
 
 
 def load_plugins(modules: Iterable[str] = ()) -> None:

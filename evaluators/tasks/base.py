@@ -17,7 +17,7 @@ from evaluators.recipe import Recipe
 from evaluators.sections import Brought, Named
 from spaces.errors import UsageError
 from spaces.network import NetworkSpec
-from spaces.plugins import Registry, bring
+from spaces.plugins import Registry, bring, call
 
 Split = Literal["train", "val", "test"]
 
@@ -161,10 +161,9 @@ class BroughtTask(Brought, TaskConfig):
 
     def build(self, data: Any, *, seed: int) -> Task:
         make = bring(self.name, "task")
-        if not callable(make):
-            raise UsageError(f"task {self.name!r} is a {type(make).__name__}, neither a function nor a class")
-        self.check_options(make, ("data", "seed"))
-        task = make(data=data, seed=seed, **self.options)
+        if callable(make):
+            self.check_options(make, ("data", "seed"))
+        task = call(self.name, "task", make, data=data, seed=seed, **self.options)
         lacking = [part for part in _PARTS if not hasattr(task, part)]
         if lacking:
             raise UsageError(f"task {self.name!r} gave a {type(task).__name__} without {', '.join(lacking)}")

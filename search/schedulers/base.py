@@ -10,7 +10,7 @@ from typing import Any, Literal
 from evaluators.sections import Brought, Named
 from evaluators.tasks.base import Metric
 from spaces.errors import UsageError
-from spaces.plugins import Registry, bring
+from spaces.plugins import Registry, bring, call
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,14 @@ class BroughtScheduler(Brought, SchedulerConfig):
         from ray.tune.schedulers import TrialScheduler  # seconds to import, and only a search needs it
 
         mode = "max" if trials.metric.higher_is_better else "min"
-        found = bring(self.name, "scheduler")(
-            metric=trials.metric.name, mode=mode, time_attr="fidelity", **self.options
+        found = call(
+            self.name,
+            "scheduler",
+            bring(self.name, "scheduler"),
+            metric=trials.metric.name,
+            mode=mode,
+            time_attr="fidelity",
+            **self.options,
         )
         if not isinstance(found, TrialScheduler):
             raise UsageError(f"scheduler {self.name!r} gave a {type(found).__name__}, not a scheduler of Ray Tune")

@@ -13,7 +13,7 @@ from torch import nn
 
 from spaces.backbones import mobile, tiny  # noqa: F401  (they register their networks with timm)
 from spaces.errors import UsageError
-from spaces.plugins import bring, is_brought
+from spaces.plugins import bring, call, is_brought
 
 # timm's files of transformers, mixers and hybrids; all else in timm is a convolutional network.
 _NOT_CONVOLUTIONAL = frozenset(
@@ -119,7 +119,7 @@ def _unknown(name: str) -> UsageError:
 
 
 def _users_own(name: str, num_classes: int, in_chans: int) -> nn.Module:
-    model = bring(name, "backbone")(num_classes=num_classes, in_chans=in_chans)
+    model = call(name, "backbone", bring(name, "backbone"), num_classes=num_classes, in_chans=in_chans)
     if not isinstance(model, nn.Module):
         raise UsageError(f"backbone {name!r} returned {type(model).__name__}, not a torch.nn.Module")
     return model
