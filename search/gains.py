@@ -184,12 +184,12 @@ def _gene_columns(placements: list[tuple[Placement, ...]]) -> tuple[list[str], A
     names, columns = [], []
     for name, read in readings(GENES).items():
         values = [[read(p) for p in one] for one in placements]
-        by_kind: dict[tuple[int, str], list[float]] = {}
+        by_type: dict[tuple[int, str], list[float]] = {}
         for one, row in zip(placements, values, strict=True):
             for s, value in enumerate(row):
                 if value is not None:
-                    by_kind.setdefault((s, one[s].type), []).append(value)
-        centre = {kind: float(np.mean(found)) for kind, found in by_kind.items()}
+                    by_type.setdefault((s, one[s].type), []).append(value)
+        centre = {place: float(np.mean(found)) for place, found in by_type.items()}
         column = [
             sum(v - centre[s, one[s].type] for s, v in enumerate(row) if v is not None)
             for one, row in zip(placements, values, strict=True)

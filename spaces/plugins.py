@@ -64,7 +64,11 @@ class Registry(Generic[T]):
     def _discover(self) -> None:
         if not self._complete:
             self._complete = True  # first, since the files may ask for names themselves
-            import_files(self._package)
+            try:
+                import_files(self._package)
+            except BaseException:
+                self._complete = False  # or the next question would be answered by half of them
+                raise
 
 
 def import_files(package: str) -> None:

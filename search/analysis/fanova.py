@@ -41,14 +41,14 @@ def fanova(placements: Sequence[tuple[Placement, ...]], y_N: Array, *, seed: int
     forest.fit(encode(index_NS), y_N)
     rng = np.random.default_rng(seed)
     by_type = [
-        [[i for i, p in enumerate(one) if p.type == kind] for kind in sorted({p.type for p in one})] for one in choices
+        [[i for i, p in enumerate(one) if p.type == name] for name in sorted({p.type for p in one})] for one in choices
     ]
 
     def draw(count: int) -> NDArray[np.int64]:
         columns = []
         for groups in by_type:
-            kinds_K = rng.integers(len(groups), size=count)
-            columns.append([groups[kind][rng.integers(len(groups[kind]))] for kind in kinds_K])
+            types_K = rng.integers(len(groups), size=count)
+            columns.append([groups[number][rng.integers(len(groups[number]))] for number in types_K])
         return np.array(columns, dtype=np.int64).T
 
     def predict(index_KS: NDArray[np.int64]) -> Array:
@@ -63,8 +63,8 @@ def fanova(placements: Sequence[tuple[Placement, ...]], y_N: Array, *, seed: int
         blocks = []
         for combination in np.ndindex(*(len(groups) for groups in grids)):
             block_BS = background_BS.copy()
-            for s, groups, kind in zip(at, grids, combination, strict=True):
-                block_BS[:, s] = [groups[kind][b % len(groups[kind])] for b in range(BACKGROUND)]
+            for s, groups, number in zip(at, grids, combination, strict=True):
+                block_BS[:, s] = [groups[number][b % len(groups[number])] for b in range(BACKGROUND)]
             blocks.append(block_BS)
         predicted = predict(np.concatenate(blocks)).reshape(TREES, len(blocks), BACKGROUND).mean(axis=2)
         return predicted.reshape(TREES, *(len(groups) for groups in grids))

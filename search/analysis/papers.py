@@ -68,7 +68,7 @@ def gains_figure(effects: pd.DataFrame, metric: Metric) -> Figure:
     reach = float(np.nanmax(np.abs(grid.to_numpy())))
     image = axes.imshow(grid, cmap="RdBu", vmin=-reach, vmax=reach, aspect="auto")
     axes.set_xticks(range(grid.shape[1]), [str(stage) for stage in grid.columns])
-    axes.set_yticks(range(len(grid)), [str(kind) for kind in grid.index])
+    axes.set_yticks(range(len(grid)), [str(name) for name in grid.index])
     for (row, column), value in np.ndenumerate(grid.to_numpy()):
         if np.isfinite(value):
             axes.text(column, row, f"{value:+.1f}", ha="center", va="center", fontsize="small")

@@ -55,7 +55,7 @@ def check(exports: Sequence[Written]) -> list[list[Check]]:
     formats = {name: find_format(name) for written in exports for name in written.files}
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        plan = {
+        request = {
             "threads": torch.get_num_threads(),
             "root": str(Path(__file__).parents[2]),
             "formats": {name: _form(form) for name, form in formats.items()},
@@ -63,10 +63,10 @@ def check(exports: Sequence[Written]) -> list[list[Check]]:
             "backbones": _located(_backbones(exports)),
             "attentions": _located(_attentions(exports)),
         }
-        (scratch / "plan.json").write_text(json.dumps(plan))
+        (scratch / "request.json").write_text(json.dumps(request))
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         process = subprocess.run(
-            [sys.executable, "-P", str(LOADER), "plan.json"],
+            [sys.executable, "-P", str(LOADER), "request.json"],
             cwd=scratch,
             env=environment,
             capture_output=True,

@@ -35,26 +35,26 @@ class Job:
 Run = Callable[[Path, Job, Tensor], Tensor]
 
 
-def main(plan_file: str) -> None:
+def main(request_file: str) -> None:
     """Write differences.json: for every export and format the largest difference of the logits."""
-    plan = json.loads(Path(plan_file).read_text())
+    request = json.loads(Path(request_file).read_text())
     for package in ("spaces", "evaluators", "search"):
         if importlib.util.find_spec(package) is not None:
             raise RuntimeError(f"{package} can be imported here, so this process would prove nothing")
-    torch.set_num_threads(plan["threads"])
-    _import(plan["backbones"])
-    exports = plan["exports"]
+    torch.set_num_threads(request["threads"])
+    _import(request["backbones"])
+    exports = request["exports"]
     jobs = [Job(one["name"], load_source(one["name"], one["source"]), Path(one["weights"])) for one in exports]
     # Copied, since a file's tensors lie at any address, and matrix products on other addresses round otherwise.
     probes = [{name: value.clone() for name, value in load_file(one["probe"]).items()} for one in exports]
     found: list[dict[str, float]] = [dict.fromkeys(one["files"], float("nan")) for one in exports]
     for needs_attune in (False, True):
-        for name, form in plan["formats"].items():
+        for name, form in request["formats"].items():
             if form["needs_attune"] != needs_attune:
                 continue
-            if needs_attune and plan["root"] not in sys.path:
-                sys.path.insert(0, plan["root"])  # from here on with Attune, for the formats that only it reads
-                _import(plan["attentions"])
+            if needs_attune and request["root"] not in sys.path:
+                sys.path.insert(0, request["root"])  # from here on with Attune, for the formats that only it reads
+                _import(request["attentions"])
             run = load_function(form["function"], form["source"])
             for one, job, probe, differences in zip(exports, jobs, probes, found, strict=True):
                 if name in one["files"]:

@@ -28,48 +28,48 @@ def expected_excess(z: Array) -> Array:
 class Warp:
     """A monotone map between accuracy a and the latent w = scale * z + shift that the process models with z.
 
-    kind 0: w = a. kind 1: w = -log(bound - a), for accuracies that crowd below a ceiling. kind -1: w = log(a - bound),
+    form 0: w = a. form 1: w = -log(bound - a), for accuracies that crowd below a ceiling. form -1: w = log(a - bound),
     for those that crowd above a floor. Each has the expected excess over a level in closed form (the formulas of
     Bachelier and of Black and Scholes).
     """
 
-    kind: int
+    form: int
     bound: float
     shift: float
     scale: float
 
     @classmethod
-    def fit(cls, a_N: Array, kind: int, gap: float) -> "Warp":
+    def fit(cls, a_N: Array, form: int, gap: float) -> "Warp":
         """`gap`: how far the bound lies beyond the extreme of `a_N`, in standard deviations."""
         spread = float(a_N.std()) or 1.0
-        bound = float(a_N.max() + gap * spread) if kind == 1 else float(a_N.min() - gap * spread)
-        w_N = cls(kind, bound, 0.0, 1.0).latent(a_N)
-        return cls(kind, bound, float(w_N.mean()), float(w_N.std()) or 1.0)
+        bound = float(a_N.max() + gap * spread) if form == 1 else float(a_N.min() - gap * spread)
+        w_N = cls(form, bound, 0.0, 1.0).latent(a_N)
+        return cls(form, bound, float(w_N.mean()), float(w_N.std()) or 1.0)
 
     def latent(self, a_N: Array) -> Array:
         """z of each accuracy."""
-        w_N = a_N if self.kind == 0 else -np.log(self.bound - a_N) if self.kind == 1 else np.log(a_N - self.bound)
+        w_N = a_N if self.form == 0 else -np.log(self.bound - a_N) if self.form == 1 else np.log(a_N - self.bound)
         return (w_N - self.shift) / self.scale
 
     def accuracy(self, z_N: Array) -> Array:
         """The accuracy of each z (the median, under a Gaussian z)."""
         w_N = z_N * self.scale + self.shift
-        return w_N if self.kind == 0 else self.bound - np.exp(-w_N) if self.kind == 1 else self.bound + np.exp(w_N)
+        return w_N if self.form == 0 else self.bound - np.exp(-w_N) if self.form == 1 else self.bound + np.exp(w_N)
 
     def log_slope(self, a_N: Array) -> float:
         """Sum of log dz/da: what turns a likelihood of z into one of the accuracies."""
-        gap_N = np.ones_like(a_N) if self.kind == 0 else np.abs(self.bound - a_N)
+        gap_N = np.ones_like(a_N) if self.form == 0 else np.abs(self.bound - a_N)
         return float(-np.log(gap_N).sum() - len(a_N) * np.log(self.scale))
 
     def excess(self, mean_K: Array, sd_K: Array, level_J: Array) -> Array:
         """E[(a - level)+] for z ~ N(mean, sd^2): (K,), (K,), (J,) -> (K, J)."""
         m_K1 = (mean_K * self.scale + self.shift)[:, None]
         s_K1 = (sd_K * self.scale)[:, None]
-        if self.kind == 0:
+        if self.form == 0:
             return s_K1 * expected_excess((level_J - m_K1) / s_K1)
         gap_J = np.maximum(np.abs(self.bound - level_J), 1e-300)
-        d_KJ = (m_K1 + self.kind * np.log(gap_J)) / s_K1
-        if self.kind == 1:
+        d_KJ = (m_K1 + self.form * np.log(gap_J)) / s_K1
+        if self.form == 1:
             put_KJ = gap_J * ndtr(d_KJ) - np.exp(np.minimum(-m_K1 + 0.5 * s_K1**2, 300)) * ndtr(d_KJ - s_K1)
             return np.clip(put_KJ, 0.0, None)
         call_KJ = np.exp(np.minimum(m_K1 + 0.5 * s_K1**2, 300)) * ndtr(d_KJ + s_K1) - gap_J * ndtr(d_KJ)
@@ -214,7 +214,7 @@ class Surrogate:
         return float(loss), gradient + off / self.width
 
     def condition(self, genes_NG: Genes, costs_NM: Array, a_N: Array, level_N: Genes) -> None:
-        """The posterior given accuracies (N,), with the factors and the kind of warp as they were learned."""
+        """The posterior given accuracies (N,), with the factors and the form of warp as they were learned."""
         self.warp = Warp.fit(a_N, *self.warp_choice)
         self._set(genes_NG, costs_NM, self.warp.latent(a_N), level_N)
 

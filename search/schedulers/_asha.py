@@ -22,7 +22,7 @@ class DominationASHA(FIFOScheduler):
     metric is better, else -1. ``journal`` is a file of JSON lines,
     one per note: read at the start if it is there, appended to before every decision, so that a kill loses none.
     ``identify`` names a trial over resumes (its id by default, which a new Ray experiment does not keep). A result without
-    the metric, or with NaN, decides nothing. Raises UsageError for a journal that was kept under another plan.
+    the metric, or with NaN, decides nothing. Raises UsageError for a journal that was kept under other rules.
     """
 
     def __init__(
@@ -86,9 +86,9 @@ def _read(journal: Path, rungs: Rungs) -> None:
     text = journal.read_text() if journal.exists() else ""
     whole = text[: text.rfind("\n") + 1]
     lines = whole.splitlines()
-    if lines and (plan := json.loads(lines[0])["plan"]) != rungs.plan:
-        raise UsageError(f"{journal} was kept for epochs, first, reduction, brackets = {plan}, not {rungs.plan}")
+    if lines and (rules := json.loads(lines[0])["plan"]) != rungs.rules:
+        raise UsageError(f"{journal} was kept for epochs, first, reduction, brackets = {rules}, not {rungs.rules}")
     for line in lines[1:]:
         rungs.note(Note.from_dict(json.loads(line)))
     if not lines or whole != text:
-        journal.write_text(whole or json.dumps({"plan": rungs.plan}) + "\n")
+        journal.write_text(whole or json.dumps({"plan": rungs.rules}) + "\n")

@@ -134,7 +134,7 @@ class Rungs:
         return gain + float(np.median(won)) if won else gain
 
     @property
-    def plan(self) -> list[float]:
+    def rules(self) -> list[float]:
         """What has to be equal for notes to mean the same."""
         return [self.epochs, self.first, self.reduction, self.brackets]
 
