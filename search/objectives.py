@@ -27,13 +27,14 @@ _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?) ?([a-z]*)", re.IGNORECA
 class Unit:
     """How amounts are written: suffixes with their factors, ``show`` for tables, and ``brief`` for sentences.
 
-    ``examples`` are shown where an amount cannot be read.
+    ``examples`` are shown where an amount cannot be read. ``axis``: what an amount is divided by on the axis of a chart.
     """
 
     factors: Mapping[str, int]
     examples: str
     show: Callable[[float], str]
     brief: Callable[[float], str]
+    axis: float = 1.0
 
     def read(self, text: str) -> int | None:
         """A whole number, rounded down without the error of binary fractions; None for what is no amount."""
@@ -62,6 +63,7 @@ TIME = Unit(
     "12ms, 800us, 0.5s",
     lambda value: f"{value / 10**6:.3f} ms",
     lambda value: f"{value / 10**6:.4g}ms",
+    axis=1e6,
 )
 BYTES = Unit(
     {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9},

@@ -56,9 +56,10 @@ def architecture_rows(results: Results) -> pd.DataFrame:
     others = table[~table["architecture"].isin(summary["architecture"])][[*wanted, *costs]]
     if len(others):
         merged = pd.concat([merged, others], ignore_index=True)
-    if "latency" in costs:  # estimated for every architecture, in nanoseconds
-        merged["latency"] /= 1e6
-    elif measured:
+    for cost in costs:
+        if cost in OBJECTIVES and OBJECTIVES[cost].unit.axis != 1:
+            merged[cost] /= OBJECTIVES[cost].unit.axis
+    if measured and "latency" not in costs:  # in milliseconds already
         merged["latency"] = merged["architecture"].map(measured)
     merged["plain"] = merged["architecture"] == str(Architecture.plain(results.config.space.backbone))
     merged["front"] = merged["architecture"].isin(results.front["architecture"])
