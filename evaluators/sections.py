@@ -58,10 +58,17 @@ def taken(function: Callable[..., Any], names: Sequence[str]) -> tuple[str, ...]
     return tuple(name for name in names if name in own or takes_any(function))
 
 
-def one_of(registry: Registry[Any], default: str, brought: type[Named] | None = None) -> Callable[[Any], Named]:
+class SectionError(UsageError):
+    """A mistake inside of a section, in words that name its key from the top of the configuration."""
+
+
+def one_of(
+    registry: Registry[Any], key: str, default: str, brought: type[Named] | None = None
+) -> Callable[[Any], Named]:
     """A pydantic validator: from a name or a mapping with one to the section that is registered under it.
 
-    ``brought`` is the section of what users bring. Raises UsageError for an unknown name, or a key that the section lacks.
+    ``key`` is that of the section in the configuration, ``brought`` the section of what users bring.
+    Raises SectionError for an unknown name, or a key that the section lacks.
     """
 
     def read(value: Any) -> Named:
@@ -69,30 +76,37 @@ def one_of(registry: Registry[Any], default: str, brought: type[Named] | None = 
             return value
         given = {"name": value} if isinstance(value, str) else value
         if not isinstance(given, Mapping):
-            raise UsageError(f"{value!r} is neither a name nor a section; valid names: {', '.join(registry)}")
+            raise SectionError(f"{key} = {value!r}: neither a name nor a section; valid names: {', '.join(registry)}")
         name = str(given.get("name", default))
-        section = brought if brought is not None and is_brought(name) else registry[name]
+        users_own = brought if is_brought(name) else None
+        if users_own is None and name not in registry:
+            raise SectionError(str(unknown(f"{key}.name", name, registry)))
+        section = users_own or registry[name]
         try:
             return section.model_validate({**given, "name": name})
         except ValidationError as error:
-            raise UsageError(first_problem(error, section, f"{registry.what} {name!r}: ")) from None
+            raise SectionError(first_problem(error, section, f"{key}.", f" of {registry.what} {name!r}")) from None
 
     return read
 
 
-def first_problem(error: ValidationError, model: type[BaseModel], where: str = "") -> str:
-    """The first mistake that pydantic found, as one line that names the key and the valid choices."""
+def first_problem(error: ValidationError, model: type[BaseModel], start: str = "", whose: str = "") -> str:
+    """The first mistake that pydantic found, as one line that names the key and the valid choices.
+
+    ``start``: what precedes the section's own keys in the whole configuration. ``whose``: to whom a missing key belongs.
+    """
     problem = error.errors()[0]
     path = list(problem["loc"])
-    key = ".".join(map(str, path))
+    key = start + ".".join(map(str, path))
     if problem["type"] == "extra_forbidden":
-        return f"{where}{unknown('key', key, _valid_keys(model, path[:-1]))}"
+        return str(unknown("key", key, _valid_keys(model, path[:-1])))
     if problem["type"] == "missing":
-        return f"{where}the key {key!r} is missing"
+        wanted = model.model_fields[path[0]].description if len(path) == 1 and path[0] in model.model_fields else None
+        return f"the key {key!r}{whose} is missing" + (f": {wanted}" if wanted else "")
     if problem["type"] == "value_error":
         reason = problem["ctx"]["error"]
-        return f"{where}{key}: {reason}" if key else f"{where}{reason}"
-    return f"{where}{key} = {problem['input']!r}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+        return str(reason) if isinstance(reason, SectionError) or not path else f"{key}: {reason}"
+    return f"{key} = {problem['input']!r}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
 
 
 def _valid_keys(model: Any, path: Sequence[Any]) -> list[str]:

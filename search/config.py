@@ -75,7 +75,7 @@ class SearchConfig(Section):
 
     sampler: str = "known_cost"
     scheduler: SerializeAsAny[
-        Annotated[SchedulerConfig, BeforeValidator(one_of(SCHEDULERS, "none", BroughtScheduler))]
+        Annotated[SchedulerConfig, BeforeValidator(one_of(SCHEDULERS, "search.scheduler", "none", BroughtScheduler))]
     ] = Field(default_factory=NoStopping)
     trials: int = Field(default=32, ge=1)
     costs: tuple[str, ...] = Field(default=("flops",), min_length=1, description="objectives besides the task's metric")
@@ -142,9 +142,9 @@ class Config(Section):
     plugins: tuple[str, ...] = Field(
         default=(), description="modules that bring types, backbones, samplers ... of your own"
     )
-    task: SerializeAsAny[Annotated[TaskConfig, BeforeValidator(one_of(TASKS, "classification", BroughtTask))]] = Field(
-        default_factory=ClassificationConfig
-    )
+    task: SerializeAsAny[
+        Annotated[TaskConfig, BeforeValidator(one_of(TASKS, "task", "classification", BroughtTask))]
+    ] = Field(default_factory=ClassificationConfig)
     data: str | dict[str, Any] | None = Field(
         default=None, description="a data set, or {name: ..., and its options}; see docs/data.md"
     )
@@ -152,7 +152,7 @@ class Config(Section):
     space: SpaceConfig
     training: Recipe = Field(default_factory=Recipe)
     evaluator: SerializeAsAny[
-        Annotated[EvaluatorConfig, BeforeValidator(one_of(EVALUATORS, "training", BroughtEvaluator))]
+        Annotated[EvaluatorConfig, BeforeValidator(one_of(EVALUATORS, "evaluator", "training", BroughtEvaluator))]
     ] = Field(default_factory=TrainingConfig)
     search: SearchConfig = Field(default_factory=SearchConfig)
     resources: ResourceConfig = Field(default_factory=ResourceConfig)

@@ -11,6 +11,6 @@ class UsageError(ValueError):
 def unknown(kind: str, value: object, valid: Iterable[str]) -> UsageError:
     """The error for a name that is not in a registry: near matches first, then every valid name."""
     names = list(valid)
-    near = get_close_matches(str(value), names, n=1)
+    near = get_close_matches(str(value).rpartition(".")[2], names, n=1)  # of a key the last part
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return UsageError(f"unknown {kind} {value!r}{hint}; valid: {', '.join(names)}")

@@ -15,13 +15,14 @@ from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
 from evaluators.data import Data, load_data
+from evaluators.tasks import Metric
 from search import cluster as cluster_module
 from search import runner
 from search.cluster import trial_resources
 from search.config import Config, validate
 from search.mirror import Mirror, fetch
 from search.store import COMPLETE, read_journal
-from spaces import Architecture
+from spaces import Architecture, NetworkSpec
 from spaces.errors import UsageError
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not have the folder of the tests
@@ -40,7 +41,7 @@ class TravellingEvaluator:
     log: Path
     identity: str = "travelling"
 
-    num_classes, in_chans, image_size = 10, 1, 8
+    network, metric = NetworkSpec.classifier(8, 10, 1), Metric()
 
     def evaluate(self, arch: Architecture, *, keep: Path | None = None, **_: Any) -> dict[str, Any]:
         import spaces

@@ -13,14 +13,15 @@ import pytest
 import torch
 from ray import cloudpickle
 
-from evaluators.base import Report
 from evaluators.data import Data, load_data
+from evaluators.outcomes import Report
+from evaluators.tasks import Metric
 from search import runner
 from search.config import Config, validate
 from search.results import load
 from search.store import COMPLETE, STOPPED, read_journal
-from search.trainable import Pausing
-from spaces import Architecture
+from search.trainable import Pausing, TrialResult
+from spaces import Architecture, NetworkSpec
 from spaces.errors import UsageError
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not have the folder of the tests
@@ -37,7 +38,7 @@ class CurveEvaluator:
     pause: float = 0.0
     identity: str = "curves"
 
-    num_classes, in_chans, image_size = 10, 1, 8
+    network, metric = NetworkSpec.classifier(8, 10, 1), Metric()
 
     def evaluate(
         self, arch: Architecture, *, fidelity: int, seed: int, report: Report | None = None, **_: Any
@@ -128,7 +129,7 @@ def test_rungs_that_do_not_fit_the_epochs_are_refused_before_anything_is_written
     use(monkeypatch, CurveEvaluator(data, tmp_path / "log"))
     with pytest.raises(UsageError, match="first rung 9 must lie below the 4 epochs"):
         runner.run_search(configuration(first=9), tmp_path / "run")
-    with pytest.raises(UsageError, match=r"scheduler.name = 'asha'.*domination_asha"):
+    with pytest.raises(UsageError, match=r"scheduler.name 'asha'.*domination_asha"):
         configuration(name="asha")
     assert not (tmp_path / "run").exists()
 
@@ -136,22 +137,23 @@ def test_rungs_that_do_not_fit_the_epochs_are_refused_before_anything_is_written
 def test_a_paused_function_goes_on_ends_where_it_stands_and_raises_its_errors() -> None:
     done = []
 
-    def count(pause: Any) -> dict[str, Any]:
+    def count(pause: Any) -> TrialResult:
         try:
             for number in range(3):
-                pause({"number": number})
+                pause(TrialResult(STOPPED, score=number))
         except Exception:  # what ends it is no error that a function may handle
             done.append("handled")
-        return {"number": "last"}
+        return TrialResult(COMPLETE, score=9)
 
     pausing = Pausing(count)
-    assert [pausing.next()["number"] for _ in range(4)] == [0, 1, 2, "last"]
+    results = [pausing.next() for _ in range(4)]
+    assert [(result.score, last) for result, last in results] == [(0, False), (1, False), (2, False), (9, True)]
     pausing = Pausing(count)
-    assert pausing.next() == {"number": 0}
+    assert pausing.next() == (TrialResult(STOPPED, score=0), False)
     pausing.end()
     assert done == []
 
-    def fail(pause: Any) -> dict[str, Any]:
+    def fail(pause: Any) -> TrialResult:
         raise ValueError("wrong")
 
     with pytest.raises(ValueError, match="wrong"):

@@ -16,10 +16,11 @@ import torch
 from ray import cloudpickle
 
 from evaluators.data import Data, load_data
+from evaluators.tasks import Metric
 from search import runner
 from search.config import Config, validate
 from search.store import COMPLETE, FAILED, Store, StoreError, read_journal
-from spaces import Architecture
+from spaces import Architecture, NetworkSpec
 from spaces.errors import UsageError
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not have the folder of the tests
@@ -33,7 +34,7 @@ class FaultyEvaluator:
     log: Path
     identity: str = "faulty"
 
-    num_classes, in_chans, image_size = 10, 1, 8
+    network, metric = NetworkSpec.classifier(8, 10, 1), Metric()
 
     def evaluate(self, arch: Architecture, *, fidelity: int, seed: int, **_: Any) -> dict[str, Any]:
         with open(self.log, "a") as log:

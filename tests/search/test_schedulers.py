@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ray import tune
 
 from search.pareto import dominates
-from search.schedulers import DominationASHA, Rungs
+from search.schedulers import Rungs
+from search.schedulers._asha import DominationASHA
 from search.schedulers.rungs import Note
 from spaces.errors import UsageError
 
@@ -90,14 +91,14 @@ def test_mistakes_are_named(options: dict, words: str) -> None:
         Rungs(epochs=9, **options)
 
 
-def test_a_journal_is_read_back_without_its_torn_last_line_and_not_under_another_plan(tmp_path: Path) -> None:
+def test_a_journal_is_read_back_without_its_torn_last_line_and_not_under_other_rules(tmp_path: Path) -> None:
     journal = tmp_path / "rungs.jsonl"
     scheduler = DominationASHA(Rungs(epochs=9), journal=journal)
     for trial, epoch, accuracy in [("a", 1, 0.5), ("a", 2, 0.6), ("a", 3, 0.7), ("b", 1, 0.4)]:
         result = {"training_iteration": epoch, "accuracy": accuracy, "flops": 1.0}
         scheduler.on_trial_result(None, SimpleNamespace(trial_id=trial), result)
     whole = journal.read_text()
-    assert len(whole.splitlines()) == 4  # the plan and three notes
+    assert len(whole.splitlines()) == 4  # the rules and three notes
     journal.write_text(whole + '{"trial": "c", "bra')
     again = Rungs(epochs=9)
     DominationASHA(again, journal=journal)

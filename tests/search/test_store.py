@@ -11,18 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.store import (
-    COMPLETE,
-    CONFIRM,
-    FAILED,
-    Evaluation,
-    RunningFront,
-    Store,
-    front_of,
-    read_journal,
-    summarise,
-    to_frame,
-)
+from search.front import RunningFront, front_of, summarise
+from search.store import COMPLETE, CONFIRM, FAILED, Evaluation, Store, read_journal, to_frame
 from spaces.errors import UsageError
 
 
@@ -35,14 +25,11 @@ def evaluation(
         seed=seed,
         state=state,
         reason="" if state == COMPLETE else "loss is NaN",
-        accuracy=accuracy if state == COMPLETE else math.nan,
-        flops=1000 + number,
-        macs=900 + number,
-        params=10 + number,
-        activations=5,
+        score=accuracy if state == COMPLETE else math.nan,
+        costs={"flops": 1000 + number, "macs": 900 + number, "params": 10 + number, "activations": 5},
         seconds=0.5,
         finished=1.0,
-        task="t",
+        identity="t",
     )
 
 
@@ -69,25 +56,25 @@ def test_nothing_is_kept_twice(tmp_path: Path) -> None:
         assert evaluation(0).key in store
 
 
-def test_kinds_share_a_journal_and_are_read_apart(tmp_path: Path) -> None:
+def test_purposes_share_a_journal_and_are_read_apart(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.add(evaluation(0))
-    with Store(tmp_path, kind=CONFIRM) as store:
+    with Store(tmp_path, CONFIRM) as store:
         assert len(store) == 0
-        store.add(replace(evaluation(0), kind=CONFIRM))
-        assert [e.kind for e in store] == [CONFIRM]
+        store.add(replace(evaluation(0), purpose=CONFIRM))
+        assert [e.purpose for e in store] == [CONFIRM]
     with Store(tmp_path) as store:
-        assert [e.kind for e in store] == ["search"]
-    assert list(pd.read_parquet(tmp_path / "evaluations.parquet")["kind"]) == ["search", CONFIRM]
+        assert [e.purpose for e in store] == ["search"]
+    assert list(pd.read_parquet(tmp_path / "evaluations.parquet")["purpose"]) == ["search", CONFIRM]
 
 
-def test_a_journal_without_kinds_is_a_search(tmp_path: Path) -> None:
+def test_a_journal_without_purposes_is_a_search(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.add(evaluation(0))
     journal = tmp_path / "evaluations.jsonl"
-    journal.write_text(journal.read_text().replace(', "kind": "search"', ""))
-    assert "kind" not in journal.read_text()
-    assert [e.kind for e in read_journal(tmp_path)] == ["search"]
+    journal.write_text(journal.read_text().replace(', "purpose": "search"', ""))
+    assert "purpose" not in journal.read_text()
+    assert [e.purpose for e in read_journal(tmp_path)] == ["search"]
 
 
 @given(cut=st.integers(min_value=1, max_value=200))
@@ -155,7 +142,10 @@ def test_the_front_rises_in_accuracy_with_cost_and_holds_the_best(accuracies: li
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 3), st.booleans()), max_size=30))
 def test_the_running_front_is_the_front_of_everything(points: list[tuple[int, int, int, bool]]) -> None:
     rows = [
-        replace(evaluation(n, accuracy=a / 6, state=COMPLETE if done else FAILED), flops=flops, params=params)
+        replace(
+            evaluation(n, accuracy=a / 6, state=COMPLETE if done else FAILED),
+            costs={"flops": flops, "macs": 1, "params": params, "activations": 1},
+        )
         for n, (a, flops, params, done) in enumerate(points)
     ]
     for costs in (("flops",), ("flops", "params")):
