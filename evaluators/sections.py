@@ -6,6 +6,7 @@ Whatever can be chosen by name (an evaluator, a task, a scheduler) owns the sect
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -32,6 +33,14 @@ class Brought(Named):
     options: dict[str, Any] = Field(default_factory=dict, description="keywords for the object that `name` stands for")
 
 
+class SectionError(UsageError):
+    """A mistake in a section that was chosen by name; ``tell`` says it, given the keys above that section."""
+
+    def __init__(self, tell: Callable[[Sequence[Any]], str]) -> None:
+        super().__init__(tell(()))
+        self.tell = tell
+
+
 def one_of(registry: Registry[Any], default: str, brought: type[Named] | None = None) -> Callable[[Any], Named]:
     """A pydantic validator: from a name or a mapping with one to the section that is registered under it.
 
@@ -45,28 +54,47 @@ def one_of(registry: Registry[Any], default: str, brought: type[Named] | None = 
         if not isinstance(given, Mapping):
             raise UsageError(f"{value!r} is neither a name nor a section; valid names: {', '.join(registry)}")
         name = str(given.get("name", default))
+        if name not in registry and not (brought is not None and is_brought(name)):
+            raise SectionError(partial(_no_such_name, registry, name))
         section = brought if brought is not None and is_brought(name) else registry[name]
         try:
             return section.model_validate({**given, "name": name})
         except ValidationError as error:
-            raise UsageError(first_problem(error, section, f"{registry.what} {name!r}: ")) from None
+            raise SectionError(partial(first_problem, error, section, f"{registry.what} {name!r}: ")) from None
 
     return read
 
 
-def first_problem(error: ValidationError, model: type[BaseModel], where: str = "") -> str:
-    """The first mistake that pydantic found, as one line that names the key and the valid choices."""
+def _no_such_name(registry: Registry[Any], name: str, above: Sequence[Any]) -> str:
+    problem = str(unknown(registry.what, name, registry))
+    return f"{'.'.join(map(str, [*above, 'name']))}: {problem}" if above else problem
+
+
+def first_problem(error: ValidationError, model: type[BaseModel], where: str = "", above: Sequence[Any] = ()) -> str:
+    """The first mistake that pydantic found, as one line that names the key and the valid choices.
+
+    ``above``: the keys under which the model itself stands.
+    """
     problem = error.errors()[0]
     path = list(problem["loc"])
-    key = ".".join(map(str, path))
+    key = ".".join(map(str, [*above, *path]))
     if problem["type"] == "extra_forbidden":
         return f"{where}{unknown('key', key, _valid_keys(model, path[:-1]))}"
     if problem["type"] == "missing":
-        return f"{where}the key {key!r} is missing"
+        what = _description(model, path)
+        return f"{where}the key {key!r} is missing{f': {what}' if what else ''}"
     if problem["type"] == "value_error":
         reason = problem["ctx"]["error"]
+        if isinstance(reason, SectionError):
+            return f"{where}{reason.tell([*above, *path])}"
         return f"{where}{key}: {reason}" if key else f"{where}{reason}"
     return f"{where}{key} = {problem['input']!r}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+
+
+def _description(model: type[BaseModel], path: Sequence[Any]) -> str:
+    """What a key of the model itself is for; empty for keys further down."""
+    field = model.model_fields.get(path[0]) if len(path) == 1 else None
+    return (field.description or "") if field else ""
 
 
 def _valid_keys(model: Any, path: Sequence[Any]) -> list[str]:

@@ -12,7 +12,7 @@ from search.config import dump_config, validate
 from search.confirmed import near_front
 from search.problem import Problem
 from search.store import COMPLETE, CONFIRM, FAILED, Evaluation, Store
-from spaces import Architecture
+from spaces import Architecture, NetworkSpec
 
 CONFIG = {
     "name": "known",
@@ -46,7 +46,7 @@ def make_run(
     """A run directory of ``count`` random architectures, the last ``failures`` of them failed; ``fresh`` seeds of some."""
     config = validate({**CONFIG, "name": name, "seed": seed}, "test")
     space = config.space.build()
-    problem = Problem.build(space, image_size=16, num_classes=10, in_chans=1)
+    problem = Problem.build(space, NetworkSpec.classifier(16, 10, 1))
     rng = np.random.default_rng(seed)
     texts = [str(Architecture.plain(space.backbone))]
     while len(texts) < count:
@@ -54,23 +54,19 @@ def make_run(
         if text not in texts or count > space.size:
             texts.append(text)
 
-    def evaluation(text: str, number: int, kind: str, state: str = COMPLETE) -> Evaluation:
-        cost = problem.table.cost(Architecture.parse(text))
+    def evaluation(text: str, number: int, purpose: str, state: str = COMPLETE) -> Evaluation:
         return Evaluation(
             architecture=text,
             fidelity=10,
             seed=number,
             state=state,
             reason="" if state == COMPLETE else "<b>loss</b> is NaN & void",
-            accuracy=truth(text) + NOISE * rng.standard_normal() if state == COMPLETE else float("nan"),
-            flops=cost.flops,
-            macs=cost.macs,
-            params=cost.params,
-            activations=cost.activations,
+            score=truth(text) + NOISE * rng.standard_normal() if state == COMPLETE else float("nan"),
+            costs=problem.cost(Architecture.parse(text)),
             seconds=1.5,
             finished=1.7e9 + 2 * number,
-            task="t",
-            kind=kind,
+            identity="t",
+            purpose=purpose,
         )
 
     folder.mkdir(parents=True)
@@ -79,7 +75,7 @@ def make_run(
     with Store(folder) as store:
         for number, text in enumerate(texts):
             store.add(evaluation(text, number, "search", FAILED if number >= count - failures else COMPLETE))
-    with Store(folder, kind=CONFIRM) as store:
+    with Store(folder, CONFIRM) as store:
         best = near_front(load(folder).summary, ("flops",), 12)
         again = [texts[0], *best, *(f"attune_tiny:{t},{t},{t}" for t in ("se", "eca", "cbam"))] if fresh else []
         for text in dict.fromkeys(str(Architecture.parse(one)) for one in again):

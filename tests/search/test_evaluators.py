@@ -11,12 +11,14 @@ import pandas as pd
 import pytest
 
 from evaluators.data import load_data
-from evaluators.supernet import SupernetStart
+from evaluators.tasks.classification import Classification
+from evaluators.trained import SupernetStart
 from evaluators.training import TrainingEvaluator
 from search import runner
+from search.build import create_evaluator
 from search.config import Config, validate
 from search.results import load
-from search.runner import create_evaluator, run_search
+from search.runner import run_search
 from spaces import Architecture
 from spaces.errors import UsageError
 
@@ -119,7 +121,7 @@ class Dying(TrainingEvaluator):
 def test_an_evaluation_whose_worker_dies_goes_on_at_its_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = configuration("training", epochs=3)
     config = config.model_copy(update={"search": config.search.model_copy(update={"trials": 1})})
-    evaluator = Dying(load_data(config.data), config.training, log=tmp_path / "log")
+    evaluator = Dying(Classification(load_data(config.data)), config.training, log=tmp_path / "log")
     monkeypatch.setattr(runner, "create_evaluator", lambda config: evaluator)
     assert run_search(config, tmp_path / "run").failed == 0
     assert (tmp_path / "log").read_text().split() == ["1", "2", "3"], "no epoch is trained twice"

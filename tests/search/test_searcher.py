@@ -1,5 +1,7 @@
 """The bridge between Ray Tune and Optuna: what is handed out, what comes back, and when it is over."""
 
+from typing import Any
+
 import optuna
 import pytest
 from ray.tune.search import Searcher
@@ -8,13 +10,14 @@ from search.problem import Problem
 from search.samplers.known_cost import EXPECTED, STOPPED_AT
 from search.searcher import PlacementSearch
 from search.store import COMPLETE, FAILED, STOPPED, Evaluation
-from spaces import SearchSpace
+from search.trainable import TrialResult
+from spaces import NetworkSpec, SearchSpace
 
 
 @pytest.fixture(scope="module")
 def problem() -> Problem:
     space = SearchSpace.build("attune_tiny", ("none", "se"), reductions=(4,))
-    return Problem.build(space, image_size=8, num_classes=10, in_chans=1)
+    return Problem.build(space, NetworkSpec.classifier(8, 10, 1))
 
 
 def searcher(problem: Problem, trials: int, finished: list[Evaluation] | None = None) -> PlacementSearch:
@@ -26,12 +29,12 @@ def searcher(problem: Problem, trials: int, finished: list[Evaluation] | None = 
         trials=trials,
         seed=0,
         name="test",
-        expected=lambda fidelity, accuracy: accuracy + 1 / fidelity,
+        expected=lambda fidelity, score: score + 1 / fidelity,
     )
 
 
-def result(state: str = COMPLETE, accuracy: float = 0.5, fidelity: int = 4) -> dict:
-    return {"state": state, "reason": "why", "accuracy": accuracy, "fidelity": fidelity}
+def result(state: str = COMPLETE, score: float = 0.5, fidelity: int = 4) -> dict[str, Any]:
+    return TrialResult(state, "why", score, fidelity).to_ray("accuracy", {}, done=True)
 
 
 def test_a_lost_trial_is_handed_out_again_and_the_end_waits_for_those_in_flight(problem: Problem) -> None:
@@ -74,7 +77,7 @@ def test_what_was_stopped_early_is_on_no_front_and_teaches_what_it_may_reach(pro
 def test_a_resumed_search_knows_what_was_stopped(problem: Problem) -> None:
     costs = dict.fromkeys(("flops", "macs", "params", "activations"), 1)
     text = "attune_tiny:se-r4@slot,none,none"
-    before = Evaluation(text, 2, 0, STOPPED, "why", 0.25, **costs, seconds=1.0, finished=1.0, task="t")
+    before = Evaluation(text, 2, 0, STOPPED, "why", 0.25, costs, seconds=1.0, finished=1.0, identity="t")
     search = searcher(problem, trials=8, finished=[before])
     (known,) = search._ot_study.get_trials()
     assert known.user_attrs == {"architecture": text, EXPECTED: 0.75, STOPPED_AT: 2}

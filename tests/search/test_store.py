@@ -11,19 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.store import (
-    COMPLETE,
-    CONFIRM,
-    FAILED,
-    Evaluation,
-    RunningFront,
-    Store,
-    front_of,
-    read_journal,
-    summarise,
-    to_frame,
-)
+from search.front import RunningFront, front_of, summarise
+from search.store import COMPLETE, CONFIRM, FAILED, Evaluation, Store, cost_columns, read_journal, to_frame
 from spaces.errors import UsageError
+
+
+COUNTED = ("flops", "macs", "params", "activations")
 
 
 def evaluation(
@@ -35,14 +28,11 @@ def evaluation(
         seed=seed,
         state=state,
         reason="" if state == COMPLETE else "loss is NaN",
-        accuracy=accuracy if state == COMPLETE else math.nan,
-        flops=1000 + number,
-        macs=900 + number,
-        params=10 + number,
-        activations=5,
+        score=accuracy if state == COMPLETE else math.nan,
+        costs={"flops": 1000 + number, "macs": 900 + number, "params": 10 + number, "activations": 5},
         seconds=0.5,
         finished=1.0,
-        task="t",
+        identity="t",
     )
 
 
@@ -69,25 +59,45 @@ def test_nothing_is_kept_twice(tmp_path: Path) -> None:
         assert evaluation(0).key in store
 
 
-def test_kinds_share_a_journal_and_are_read_apart(tmp_path: Path) -> None:
+def test_purposes_share_a_journal_and_are_read_apart(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.add(evaluation(0))
-    with Store(tmp_path, kind=CONFIRM) as store:
+    with Store(tmp_path, purpose=CONFIRM) as store:
         assert len(store) == 0
-        store.add(replace(evaluation(0), kind=CONFIRM))
-        assert [e.kind for e in store] == [CONFIRM]
+        store.add(replace(evaluation(0), purpose=CONFIRM))
+        assert [e.purpose for e in store] == [CONFIRM]
     with Store(tmp_path) as store:
-        assert [e.kind for e in store] == ["search"]
-    assert list(pd.read_parquet(tmp_path / "evaluations.parquet")["kind"]) == ["search", CONFIRM]
+        assert [e.purpose for e in store] == ["search"]
+    assert list(pd.read_parquet(tmp_path / "evaluations.parquet")["purpose"]) == ["search", CONFIRM]
 
 
-def test_a_journal_without_kinds_is_a_search(tmp_path: Path) -> None:
+def test_journals_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    """The first had no kinds of evaluations; then they were called that, and their identity a task."""
     with Store(tmp_path) as store:
         store.add(evaluation(0))
     journal = tmp_path / "evaluations.jsonl"
-    journal.write_text(journal.read_text().replace(', "kind": "search"', ""))
-    assert "kind" not in journal.read_text()
-    assert [e.kind for e in read_journal(tmp_path)] == ["search"]
+    line = journal.read_text()
+    assert ', "purpose": "search"' in line
+    journal.write_text(line.replace(', "purpose": "search"', ""))
+    assert [e.purpose for e in read_journal(tmp_path)] == ["search"]
+    former = line.replace('"identity"', '"task"').replace('"purpose": "search"', '"kind": "confirm", "latency": null')
+    journal.write_text(former)
+    assert read_journal(tmp_path) == [replace(evaluation(0), purpose=CONFIRM)]
+
+
+def test_a_metric_and_costs_of_other_names_are_columns(tmp_path: Path) -> None:
+    row = replace(evaluation(0), metric="mIoU", costs={**evaluation(0).costs, "size": 77, "latency": 5.5})
+    with Store(tmp_path, metric="mIoU") as store:
+        assert "mIoU" in pd.read_parquet(tmp_path / "evaluations.parquet")
+        store.add(row)
+    assert read_journal(tmp_path) == [row]
+    frame = pd.read_parquet(tmp_path / "evaluations.parquet")
+    assert list(frame.columns) == [
+        *("architecture", "fidelity", "seed", "state", "reason", "mIoU", "flops", "macs", "params", "activations"),
+        *("seconds", "finished", "identity", "purpose", "latency", "size"),
+    ]
+    assert (frame["size"][0], frame["latency"][0]) == (77, 5.5)
+    assert cost_columns(frame, "mIoU") == ["flops", "macs", "params", "activations", "latency", "size"]
 
 
 @given(cut=st.integers(min_value=1, max_value=200))
@@ -155,7 +165,10 @@ def test_the_front_rises_in_accuracy_with_cost_and_holds_the_best(accuracies: li
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 3), st.booleans()), max_size=30))
 def test_the_running_front_is_the_front_of_everything(points: list[tuple[int, int, int, bool]]) -> None:
     rows = [
-        replace(evaluation(n, accuracy=a / 6, state=COMPLETE if done else FAILED), flops=flops, params=params)
+        replace(
+            evaluation(n, accuracy=a / 6, state=COMPLETE if done else FAILED),
+            costs={**dict.fromkeys(COUNTED, 1), "flops": flops, "params": params},
+        )
         for n, (a, flops, params, done) in enumerate(points)
     ]
     for costs in (("flops",), ("flops", "params")):

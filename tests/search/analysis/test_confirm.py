@@ -35,12 +35,12 @@ def test_confirming_a_real_run_survives_being_asked_twice(tmp_path: Path) -> Non
     run("search", config, "--run", folder)
     report = json.loads(run("analyze", folder, "--confirm", 2, "--baselines", "uniform,random", "--json"))
     rows = pd.read_parquet(folder / "evaluations.parquet")
-    kinds = rows["kind"].value_counts()
+    kinds = rows["purpose"].value_counts()
     assert kinds["search"] == kinds["random"] == 3
-    assert (rows[rows["kind"] == "confirm"].groupby("architecture")["seed"].nunique() == 2).all()
-    assert set(rows.loc[rows["kind"] == "test", "seed"]) <= set(rows.loc[rows["kind"] == "confirm", "seed"])
+    assert (rows[rows["purpose"] == "confirm"].groupby("architecture")["seed"].nunique() == 2).all()
+    assert set(rows.loc[rows["purpose"] == "test", "seed"]) <= set(rows.loc[rows["purpose"] == "confirm", "seed"])
     uniform = uniform_architectures(load_run_config(folder).space)
-    assert {"attune_tiny:none,none,none", *uniform} <= set(rows.loc[rows["kind"] == "test", "architecture"])
+    assert {"attune_tiny:none,none,none", *uniform} <= set(rows.loc[rows["purpose"] == "test", "architecture"])
     assert any("random search" in sentence for sentence in report["sentences"])
 
     run("analyze", folder, "--confirm", 2, "--baselines", "uniform,random")
