@@ -56,7 +56,10 @@ def test_the_resolved_config_is_a_config_of_the_same_meaning() -> None:
             ["search.scheduler.frist", "first, reduction, brackets"],
         ),
         ("search.scheduler={name: none, first: 2}", ["scheduler 'none'", "search.scheduler.first", "valid: name"]),
-        ("search.scheduler={name: domination_asha, reduction: 1}", ["search.scheduler.reduction = 1", "greater than 1"]),
+        (
+            "search.scheduler={name: domination_asha, reduction: 1}",
+            ["search.scheduler.reduction = 1", "greater than 1"],
+        ),
         ("task=detecting", ["task.name", "detecting", "classification"]),
         ("task={name: classification, classes: 3}", ["task 'classification'", "task.classes", "valid: name"]),
         ("search.costs=[flop]", ["search.costs", "'flop'", "did you mean 'flops'", "latency"]),

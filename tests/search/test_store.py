@@ -15,7 +15,6 @@ from search.front import RunningFront, front_of, summarise
 from search.store import COMPLETE, CONFIRM, FAILED, Evaluation, Store, cost_columns, read_journal, to_frame
 from spaces.errors import UsageError
 
-
 COUNTED = ("flops", "macs", "params", "activations")
 
 
