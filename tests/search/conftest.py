@@ -1,12 +1,15 @@
 """Runs whose truth is known: real architectures with their real costs, and accuracies drawn from an additive law."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from evaluators.tasks import Metric
 from search import load
 from search.config import dump_config, validate
 from search.confirmed import near_front
@@ -40,13 +43,31 @@ def truth(text: str) -> float:
     return 0.6 + sum(GAINS.get((stage, placement.type), 0.0) for stage, placement in enumerate(placements))
 
 
+def score_of(text: str, metric: Metric) -> float:
+    """The true value of a metric; of one of which less is better, what the accuracy lacks to one."""
+    return truth(text) if metric.higher_is_better else 1 - truth(text)
+
+
 def make_run(
-    folder: Path, count: int = 40, *, fresh: int = 0, name: str = "known", seed: int = 0, failures: int = 1
+    folder: Path,
+    count: int = 40,
+    *,
+    fresh: int = 0,
+    name: str = "known",
+    seed: int = 0,
+    failures: int = 1,
+    metric: Metric | None = None,
+    search: Mapping[str, Any] | None = None,
 ) -> Path:
-    """A run directory of ``count`` random architectures, the last ``failures`` of them failed; ``fresh`` seeds of some."""
-    config = validate({**CONFIG, "name": name, "seed": seed}, "test")
+    """A run directory of ``count`` random architectures, the last ``failures`` of them failed; ``fresh`` seeds of some.
+
+    ``metric``: it has that one, with the same gains; else accuracy, and no run.json, as in runs of earlier versions.
+    ``search``: more of the section of that name.
+    """
+    config = validate({**CONFIG, "name": name, "seed": seed, "search": {"trials": 40, **(search or {})}}, "test")
     space = config.space.build()
-    problem = Problem.build(space, NetworkSpec.classifier(16, 10, 1))
+    problem = Problem.build(space, NetworkSpec.classifier(16, 10, 1), costs=config.search.costs)
+    judge = metric or Metric()
     rng = np.random.default_rng(seed)
     texts = [str(Architecture.plain(space.backbone))]
     while len(texts) < count:
@@ -61,22 +82,25 @@ def make_run(
             seed=number,
             state=state,
             reason="" if state == COMPLETE else "<b>loss</b> is NaN & void",
-            score=truth(text) + NOISE * rng.standard_normal() if state == COMPLETE else float("nan"),
+            score=score_of(text, judge) + NOISE * rng.standard_normal() if state == COMPLETE else float("nan"),
             costs=problem.cost(Architecture.parse(text)),
             seconds=1.5,
             finished=1.7e9 + 2 * number,
             identity="t",
             purpose=purpose,
+            metric=judge.name,
         )
 
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(dump_config(config))
     (folder / "data.json").write_text(json.dumps(DATA))
-    with Store(folder) as store:
+    if metric is not None:
+        (folder / "run.json").write_text(json.dumps({"metric": asdict(metric), "identity": "t"}))
+    with Store(folder, metric=judge.name) as store:
         for number, text in enumerate(texts):
             store.add(evaluation(text, number, "search", FAILED if number >= count - failures else COMPLETE))
-    with Store(folder, CONFIRM) as store:
-        best = near_front(load(folder).summary, ("flops",), 12)
+    with Store(folder, CONFIRM, metric=judge.name) as store:
+        best = near_front(load(folder).summary, ("flops",), 12, judge)
         again = [texts[0], *best, *(f"attune_tiny:{t},{t},{t}" for t in ("se", "eca", "cbam"))] if fresh else []
         for text in dict.fromkeys(str(Architecture.parse(one)) for one in again):
             for number in range(fresh):

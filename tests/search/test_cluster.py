@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import ray
 from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
-from evaluators.data import Data, load_data
 from evaluators.tasks import Metric
 from search import cluster as cluster_module
 from search import runner
@@ -37,11 +36,11 @@ class TravellingEvaluator:
     No evaluation ends before two machines have begun one, and none of the later ones before three have.
     """
 
-    data: Data
     log: Path
     identity: str = "travelling"
 
-    network, metric = NetworkSpec.classifier(8, 10, 1), Metric()
+    network: ClassVar[NetworkSpec] = NetworkSpec.classifier(8, 10, 1)
+    metric: ClassVar[Metric] = Metric()
 
     def evaluate(self, arch: Architecture, *, keep: Path | None = None, **_: Any) -> dict[str, Any]:
         import spaces
@@ -78,8 +77,8 @@ def read_log(log: Path) -> list[list[str]]:
 def test_a_run_goes_on_while_one_node_is_killed_and_another_joins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, log = load_data("digits", seed=0), tmp_path / "log"
-    monkeypatch.setattr(runner, "create_evaluator", lambda config: TravellingEvaluator(data, log))
+    log = tmp_path / "log"
+    monkeypatch.setattr(runner, "create_evaluator", lambda config: TravellingEvaluator(log))
     monkeypatch.chdir(tmp_path)  # Ray would add a folder with this project to the workers' path
     folder, nodes = tmp_path / "run", {}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0}, shutdown_at_exit=False)

@@ -5,7 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from evaluators.brought import BroughtEvaluator
+from evaluators.tasks.base import BroughtTask
 from search.config import dump_config, load_config, validate
+from search.schedulers.base import BroughtScheduler
+from search.schedulers.domination import DominationConfig
 from spaces.errors import UsageError
 
 CONFIGS = sorted(Path(__file__).parents[2].joinpath("configs").glob("*.yaml"))
@@ -43,6 +47,25 @@ def test_the_resolved_config_is_a_config_of_the_same_meaning() -> None:
         ("evaluator.sandwich=true", ["sandwich", "training", "start"]),
         ("evaluator={name: proxy, proxy: snipp}", ["snipp", "snip"]),
         ("evaluator.seeds=0", ["evaluator.seeds", "1"]),
+        ("evaluator={name: proxy, sandwich: true}", ["evaluator 'proxy'", "evaluator.sandwich", "name, seeds, proxy"]),
+        ("evaluator={name: table, file: [1]}", ["evaluator.file = [1]", "string"]),
+        ("evaluator=3", ["evaluator: 3 is neither", "training", "table"]),
+        ("search.scheduler=asha", ["search.scheduler.name", "'asha'", "valid: none, domination_asha"]),
+        (
+            "search.scheduler={name: domination_asha, frist: 2}",
+            ["search.scheduler.frist", "first, reduction, brackets"],
+        ),
+        ("search.scheduler={name: none, first: 2}", ["scheduler 'none'", "search.scheduler.first", "valid: name"]),
+        (
+            "search.scheduler={name: domination_asha, reduction: 1}",
+            ["search.scheduler.reduction = 1", "greater than 1"],
+        ),
+        ("task=detecting", ["task.name", "detecting", "classification"]),
+        ("task={name: classification, classes: 3}", ["task 'classification'", "task.classes", "valid: name"]),
+        ("search.costs=[flop]", ["search.costs", "'flop'", "did you mean 'flops'", "latency"]),
+        ("search.budget={params: many}", ["search.budget", "many", "310M"]),
+        ("data=null", ["the key 'data' is missing"]),
+        ("plugins=[no.such.module]", ["plugins: 'no.such.module'", "No module named"]),
         ("evaluator={seeds: 2}", ["search.scheduler", "domination_asha", "seeds 2"]),
         ("evaluator={name: supernet, calibration: 0}", ["evaluator.calibration", "1"]),
         ("search.trials=[", ["YAML"]),
@@ -55,6 +78,39 @@ def test_a_mistake_is_one_line(override: str, words: list[str]) -> None:
     assert "\n" not in str(refusal.value)
     for word in words:
         assert word in str(refusal.value)
+
+
+def test_a_section_is_chosen_by_its_name() -> None:
+    by_name = load_config(CONFIGS[0], ["search.scheduler=domination_asha"])
+    assert isinstance(by_name.search.scheduler, DominationConfig)
+    assert (
+        by_name.search.scheduler
+        == load_config(CONFIGS[0], ["search.scheduler={name: domination_asha}"]).search.scheduler
+    )
+    supernet = load_config(CONFIGS[0], ["evaluator.name=supernet", "evaluator.supernet_epochs=7"])
+    assert (supernet.evaluator.name, supernet.fidelity) == ("supernet", 7)
+    assert load_config(CONFIGS[0], ["evaluator.start=supernet"]).evaluator.name == "training"  # the usual one
+    assert validate(yaml.safe_load(dump_config(supernet)), "again") == supernet
+
+
+def test_what_a_user_brings_is_named_by_its_module() -> None:
+    config = load_config(
+        CONFIGS[0],
+        [
+            "evaluator={name: 'module:own.trainer:train', options: {lr: 1}, metric: mIoU, identity: mine}",
+            "search.scheduler={name: 'module:own.early:stop', options: {grace: 2}}",
+            "search.sampler=module:own.samplers:Mine",
+            "task=module:own.tasks:Mine",
+            "data=null",
+        ],
+    )
+    assert isinstance(config.evaluator, BroughtEvaluator)
+    assert config.evaluator.metric == "mIoU"
+    assert isinstance(config.search.scheduler, BroughtScheduler)
+    assert config.search.scheduler.options == {"grace": 2}
+    assert isinstance(config.task, BroughtTask)
+    assert config.brought == ["own.tasks", "own.trainer", "own.samplers", "own.early"]
+    assert validate(yaml.safe_load(dump_config(config)), "again") == config
 
 
 def test_a_missing_file_lists_the_configs() -> None:

@@ -9,13 +9,12 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from ray import cloudpickle
 
-from evaluators.data import Data, load_data
 from evaluators.tasks import Metric
 from search import runner
 from search.config import Config, validate
@@ -30,11 +29,11 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not ha
 class FaultyEvaluator:
     """Answers at once, but for the attention type in stage 1, which names a fault; ``log`` gets a line per evaluation."""
 
-    data: Data
     log: Path
     identity: str = "faulty"
 
-    network, metric = NetworkSpec.classifier(8, 10, 1), Metric()
+    network: ClassVar[NetworkSpec] = NetworkSpec.classifier(8, 10, 1)
+    metric: ClassVar[Metric] = Metric()
 
     def evaluate(self, arch: Architecture, *, fidelity: int, seed: int, **_: Any) -> dict[str, Any]:
         with open(self.log, "a") as log:
@@ -63,14 +62,9 @@ def configuration(**changes: Any) -> Config:
     )
 
 
-@pytest.fixture(scope="module")
-def data() -> Data:
-    return load_data("digits", seed=0)
-
-
 @pytest.fixture
-def log(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(runner, "create_evaluator", lambda config: FaultyEvaluator(data, tmp_path / "log"))
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(runner, "create_evaluator", lambda config: FaultyEvaluator(tmp_path / "log"))
     return tmp_path / "log"
 
 

@@ -1,5 +1,7 @@
 """The bridge between Ray Tune and Optuna: what is handed out, what comes back, and when it is over."""
 
+from typing import Any
+
 import optuna
 import pytest
 from ray.tune.search import Searcher
@@ -27,11 +29,11 @@ def searcher(problem: Problem, trials: int, finished: list[Evaluation] | None = 
         trials=trials,
         seed=0,
         name="test",
-        expected=lambda fidelity, accuracy: accuracy + 1 / fidelity,
+        expected=lambda fidelity, score: score + 1 / fidelity,
     )
 
 
-def result(state: str = COMPLETE, score: float = 0.5, fidelity: int = 4) -> dict:
+def result(state: str = COMPLETE, score: float = 0.5, fidelity: int = 4) -> dict[str, Any]:
     return TrialResult(state, "why", score, fidelity).to_ray("accuracy", {}, done=True)
 
 

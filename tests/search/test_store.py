@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.front import RunningFront, front_of, summarise
-from search.store import COMPLETE, CONFIRM, FAILED, Evaluation, Store, read_journal, to_frame
+from search.store import COMPLETE, CONFIRM, FAILED, Evaluation, Store, cost_columns, read_journal, to_frame
 from spaces.errors import UsageError
+
+COUNTED = ("flops", "macs", "params", "activations")
 
 
 def evaluation(
@@ -59,7 +61,7 @@ def test_nothing_is_kept_twice(tmp_path: Path) -> None:
 def test_purposes_share_a_journal_and_are_read_apart(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.add(evaluation(0))
-    with Store(tmp_path, CONFIRM) as store:
+    with Store(tmp_path, purpose=CONFIRM) as store:
         assert len(store) == 0
         store.add(replace(evaluation(0), purpose=CONFIRM))
         assert [e.purpose for e in store] == [CONFIRM]
@@ -68,13 +70,33 @@ def test_purposes_share_a_journal_and_are_read_apart(tmp_path: Path) -> None:
     assert list(pd.read_parquet(tmp_path / "evaluations.parquet")["purpose"]) == ["search", CONFIRM]
 
 
-def test_a_journal_without_purposes_is_a_search(tmp_path: Path) -> None:
+def test_journals_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    """The first had no kinds of evaluations; then they were called that, and their identity a task."""
     with Store(tmp_path) as store:
         store.add(evaluation(0))
     journal = tmp_path / "evaluations.jsonl"
-    journal.write_text(journal.read_text().replace(', "purpose": "search"', ""))
-    assert "purpose" not in journal.read_text()
+    line = journal.read_text()
+    assert ', "purpose": "search"' in line
+    journal.write_text(line.replace(', "purpose": "search"', ""))
     assert [e.purpose for e in read_journal(tmp_path)] == ["search"]
+    former = line.replace('"identity"', '"task"').replace('"purpose": "search"', '"kind": "confirm", "latency": null')
+    journal.write_text(former)
+    assert read_journal(tmp_path) == [replace(evaluation(0), purpose=CONFIRM)]
+
+
+def test_a_metric_and_costs_of_other_names_are_columns(tmp_path: Path) -> None:
+    row = replace(evaluation(0), metric="mIoU", costs={**evaluation(0).costs, "size": 77, "latency": 5.5})
+    with Store(tmp_path, metric="mIoU") as store:
+        assert "mIoU" in pd.read_parquet(tmp_path / "evaluations.parquet")
+        store.add(row)
+    assert read_journal(tmp_path) == [row]
+    frame = pd.read_parquet(tmp_path / "evaluations.parquet")
+    assert list(frame.columns) == [
+        *("architecture", "fidelity", "seed", "state", "reason", "mIoU", "flops", "macs", "params", "activations"),
+        *("seconds", "finished", "identity", "purpose", "latency", "size"),
+    ]
+    assert (frame["size"][0], frame["latency"][0]) == (77, 5.5)
+    assert cost_columns(frame, "mIoU") == ["flops", "macs", "params", "activations", "latency", "size"]
 
 
 @given(cut=st.integers(min_value=1, max_value=200))
@@ -144,7 +166,7 @@ def test_the_running_front_is_the_front_of_everything(points: list[tuple[int, in
     rows = [
         replace(
             evaluation(n, accuracy=a / 6, state=COMPLETE if done else FAILED),
-            costs={"flops": flops, "macs": 1, "params": params, "activations": 1},
+            costs={**dict.fromkeys(COUNTED, 1), "flops": flops, "params": params},
         )
         for n, (a, flops, params, done) in enumerate(points)
     ]

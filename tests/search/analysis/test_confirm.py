@@ -1,6 +1,7 @@
 """Training with fresh seeds after a real search, and its test accuracy in the export."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,7 +9,6 @@ import pandas as pd
 import pytest
 import yaml
 
-import run_search
 from search.config import load_run_config
 from search.confirmed import uniform_architectures
 from tests.search.conftest import CONFIG
@@ -17,35 +17,30 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.slow
-def test_confirming_a_real_run_survives_being_asked_twice(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_confirming_a_real_run_survives_being_asked_twice(tmp_path: Path) -> None:
     config = tmp_path / "small.yaml"
     training = {"preset": "short", "epochs": 1, "batch_size": 64}
-    search = {"trials": 2, "sampler": "random"}
+    search = {"trials": 3, "sampler": "random"}
     space = {**CONFIG["space"], "attentions": ["none", "se"]}  # type: ignore[dict-item]
     config.write_text(yaml.safe_dump({"data": "digits", "space": space, "training": training, "search": search}))
 
     def run(*args: object) -> str:
-        """The command line in this process, which has imported torch and timm already."""
-        monkeypatch.chdir(ROOT)
-        monkeypatch.setattr(sys, "argv", ["run_search.py", *map(str, args)])
-        capsys.readouterr()
-        code = run_search.main()
-        out, err = capsys.readouterr()
-        assert code == 0, err
-        return out
+        done = subprocess.run(
+            [sys.executable, ROOT / "run_search.py", *map(str, args)], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     folder = tmp_path / "run"
     run("search", config, "--run", folder)
     report = json.loads(run("analyze", folder, "--confirm", 2, "--baselines", "uniform,random", "--json"))
     rows = pd.read_parquet(folder / "evaluations.parquet")
-    kinds = rows["kind"].value_counts()
-    assert kinds["search"] == kinds["random"] == 2
-    assert (rows[rows["kind"] == "confirm"].groupby("architecture")["seed"].nunique() == 2).all()
-    assert set(rows.loc[rows["kind"] == "test", "seed"]) <= set(rows.loc[rows["kind"] == "confirm", "seed"])
+    kinds = rows["purpose"].value_counts()
+    assert kinds["search"] == kinds["random"] == 3
+    assert (rows[rows["purpose"] == "confirm"].groupby("architecture")["seed"].nunique() == 2).all()
+    assert set(rows.loc[rows["purpose"] == "test", "seed"]) <= set(rows.loc[rows["purpose"] == "confirm", "seed"])
     uniform = uniform_architectures(load_run_config(folder).space)
-    assert {"attune_tiny:none,none,none", *uniform} <= set(rows.loc[rows["kind"] == "test", "architecture"])
+    assert {"attune_tiny:none,none,none", *uniform} <= set(rows.loc[rows["purpose"] == "test", "architecture"])
     assert any("random search" in sentence for sentence in report["sentences"])
 
     run("analyze", folder, "--confirm", 2, "--baselines", "uniform,random")

@@ -132,7 +132,7 @@ def test_the_table_sorts_copies_and_downloads(page: Any, known_run: Path, tmp_pa
         return [float(cell.replace(",", "").replace(" %", "")) for cell in cells if cell]
 
     assert column(7) == sorted(column(7))
-    page.click("#rows th button[data-column=accuracy]")
+    page.click("#rows th button[data-column=score]")
     assert column(2) == sorted(column(2))
     assert page.get_attribute("#rows th:nth-child(2)", "aria-sort") == "ascending"
     page.keyboard.press("Enter")  # the focus stays on the heading

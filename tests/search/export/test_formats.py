@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from evaluators.data.batches import make_batches
 from evaluators.training import validate
+from search.build import create_trainer
 from search.export import export, load_exported
 from search.export.check import Check, ExportError, check, logits
 from search.export.files import CARD, SPEC, WEIGHTS
@@ -20,7 +20,6 @@ from search.export.loader import load_source
 from search.export.source import model_source
 from search.export.subject import Subject, make_spec, probe_input
 from search.results import load
-from search.runner import create_trainer
 from spaces import Architecture
 from spaces.attention import create_attention, list_attentions
 from spaces.errors import UsageError
@@ -183,15 +182,15 @@ def test_retrained_weights_are_new_and_trained_once(known_run: Path, tmp_path: P
     written = weights.stat().st_mtime_ns
     again = export(str(known_run), to=tmp_path / "b", pick=chosen, formats=["safetensors"], retrain=True, epochs=1)
     assert weights.stat().st_mtime_ns == written
-    assert first.accuracy == again.accuracy
+    assert first.score == again.score
     kept, exported = load_file(weights), load_file(tmp_path / "a" / WEIGHTS)
     assert all(torch.equal(kept[name], exported[name]) for name in exported)
     evaluator = create_trainer(load(known_run).config)
     model = evaluator.build(Architecture.parse(chosen))
     model.load_state_dict(exported)
-    val = make_batches(evaluator.data.val, evaluator.data, 256, torch.device("cpu"))
-    found = validate(model, val, torch.device("cpu"), amp="off")
-    assert found["accuracy"] == pytest.approx(first.accuracy)  # the card says what the exported weights do
+    val = evaluator.task.batches("val", batch_size=256, device=torch.device("cpu"))
+    found = validate(model, val, evaluator.task, torch.device("cpu"), "off")
+    assert found["accuracy"] == pytest.approx(first.score)  # the card says what the exported weights do
 
 
 def test_unknown_formats_and_missing_files_are_named(tmp_path: Path) -> None:

@@ -1,19 +1,14 @@
-"""Successive halving by domination: the rule against brute force, rungs over kills, and in a real Ray Tune run."""
+"""Successive halving by domination: the rule against brute force, and rungs over kills."""
 
 import json
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ray import tune
 
 from search.pareto import dominates
 from search.schedulers import Rungs
-from search.schedulers._asha import DominationASHA
 from search.schedulers.rungs import Note
 from spaces.errors import UsageError
 
@@ -91,56 +86,6 @@ def test_mistakes_are_named(options: dict, words: str) -> None:
         Rungs(epochs=9, **options)
 
 
-def test_a_journal_is_read_back_without_its_torn_last_line_and_not_under_other_rules(tmp_path: Path) -> None:
-    journal = tmp_path / "rungs.jsonl"
-    scheduler = DominationASHA(Rungs(epochs=9), journal=journal)
-    for trial, epoch, accuracy in [("a", 1, 0.5), ("a", 2, 0.6), ("a", 3, 0.7), ("b", 1, 0.4)]:
-        result = {"training_iteration": epoch, "accuracy": accuracy, "flops": 1.0}
-        scheduler.on_trial_result(None, SimpleNamespace(trial_id=trial), result)
-    whole = journal.read_text()
-    assert len(whole.splitlines()) == 4  # the rules and three notes
-    journal.write_text(whole + '{"trial": "c", "bra')
-    again = Rungs(epochs=9)
-    DominationASHA(again, journal=journal)
-    assert journal.read_text() == whole
-    assert again == scheduler.rungs
-    with pytest.raises(UsageError, match=r"\[9, 1, 3.0, 1\], not \[27"):
-        DominationASHA(Rungs(epochs=27), journal=journal)
-
-
-class Growing(tune.Trainable):
-    def step(self) -> dict:
-        quality = self.config["quality"]
-        epoch = self.iteration + 1
-        return {"accuracy": quality * (1 - 0.5**epoch), "flops": 1.0, "done": epoch >= 9}
-
-    def reset_config(self, new_config: dict) -> bool:
-        self.config = new_config
-        return True
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Ray saves a trial that a scheduler stops; there is nothing to keep here."""
-
-    def load_checkpoint(self, checkpoint: dict | None) -> None:
-        """Nothing was kept."""
-
-
-@pytest.mark.slow
-def test_in_ray_tune_the_bad_end_early_and_the_rungs_are_kept(tmp_path: Path) -> None:
-    qualities = [0.9, 0.1, 0.2, 0.3, 0.95]
-    journal = tmp_path / "rungs.jsonl"
-    scheduler = DominationASHA(Rungs(epochs=9), journal=journal, identify=lambda trial: str(trial.config["quality"]))
-    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
-    results = tune.Tuner(
-        Growing,
-        param_space={"quality": tune.grid_search(qualities)},
-        tune_config=tune.TuneConfig(scheduler=scheduler, max_concurrent_trials=1, reuse_actors=True),
-        run_config=tune.RunConfig(storage_path=str(tmp_path), name="ray", verbose=0),
-    ).fit()
-    ray.shutdown()
-    epochs = {result.config["quality"]: result.metrics["training_iteration"] for result in results}
-    assert epochs == {0.9: 9, 0.1: 1, 0.2: 1, 0.3: 1, 0.95: 9}
-    again = Rungs(epochs=9)
-    DominationASHA(again, journal=journal)
-    assert set(again.finals) == {"0.9", "0.95"}
-    assert not again.decide("new", 1, 0.2, [1.0])
+def test_notes_of_earlier_versions_are_read() -> None:
+    former = '{"trial": "a", "bracket": 0, "epoch": 3, "accuracy": 0.7, "costs": [5.0]}'
+    assert Note.from_dict(json.loads(former)) == Note("a", 0, 3, 0.7, (5.0,))
