@@ -105,6 +105,8 @@ def call(name: str, what: str, function: Any, **keywords: Any) -> Any:
         inspect.signature(function).bind(**keywords)
     except TypeError as error:
         raise UsageError(f"{what} {name!r} is called with {', '.join(keywords)}: {error}") from None
+    except ValueError:  # a class of C code, which tells nobody what it takes
+        return function(**keywords)
     return function(**keywords)
 
 

@@ -122,7 +122,7 @@ def test_rungs_that_do_not_fit_the_epochs_are_refused_before_anything_is_written
     use(monkeypatch, CurveEvaluator(tmp_path / "log"))
     with pytest.raises(UsageError, match="first rung 9 must lie below the 4 epochs"):
         runner.run_search(configuration(first=9), tmp_path / "run")
-    with pytest.raises(UsageError, match=r"scheduler.name: unknown scheduler 'asha'; valid: none, domination_asha"):
+    with pytest.raises(UsageError, match=r"unknown search.scheduler.name 'asha'; valid: none, domination_asha"):
         configuration(name="asha")
     assert not (tmp_path / "run").exists()
 
