@@ -82,8 +82,8 @@ def test_the_slider_highlights_what_export_would_take(page: Any, known_run: Path
 
 @needs_chromium
 def test_axes_switch_between_costs_and_scales(page: Any) -> None:
-    for metric, title in (("params", "parameters"), ("macs", "MACs"), ("latency", "latency, ms"), ("flops", "FLOPs")):
-        page.select_option("#metric", metric)
+    for cost, title in (("params", "parameters"), ("macs", "MACs"), ("latency", "latency, ms"), ("flops", "FLOPs")):
+        page.select_option("#cost", cost)
         assert page.evaluate("document.getElementById('front-chart').layout.xaxis.title.text") == title
     page.check("#log")
     assert page.evaluate("document.getElementById('front-chart').layout.xaxis.type") == "log"
