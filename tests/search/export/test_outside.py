@@ -90,11 +90,11 @@ import numpy as np
 import toys.attention
 import toys.network
 import torch
-from evaluators.cost import CostTable, count_cost
+from evaluators.cost import CostTable, count_network
 from search.analysis.attribution import fanova
 from search.config import SpaceConfig
 from search.export import export, load_exported
-from spaces import Architecture, Placement, SearchSpace, build_model
+from spaces import Architecture, NetworkSpec, Placement, build_model
 from spaces.attention import attention_type, create_attention
 
 arch = Architecture.parse("toy_network:window,branches-n4@block,efficient-k5@slot")
@@ -109,10 +109,10 @@ found["names"] = list(space.distributions)[:3]
 everything = [space.architecture(row) for row in space.sample(np.random.default_rng(0), 40)]
 found["fanova"] = len(fanova([one.placements for one in everything], np.arange(40.0)))
 
-setting = {"image_size": 32, "num_classes": 10}
+network = NetworkSpec.classifier(32, 10)
 mixed = Architecture.parse("attune_tiny:se,window,branches")
 for one in (arch, mixed):
-    assert CostTable(one.backbone, **setting).cost(one) == count_cost(one, **setting)
+    assert CostTable(one.backbone, network).cost(one) == count_network(one, network)
 found["cached"] = "".join(path.read_text() for path in Path(sys.argv[1]).glob("costs-*.jsonl"))
 
 torch.manual_seed(0)
