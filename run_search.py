@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from spaces.errors import UsageError
 
@@ -86,6 +83,7 @@ def search(
     """Search for the best placements and print their Pareto front."""
     from search.config import load_config
     from search.runner import new_run_folder, resume_search, run_search
+    from search.terminal import print_front
 
     if resume:
         if overrides or run:
@@ -118,6 +116,8 @@ def search(
 @app.command()
 def front(run: Run, limits: Limits = None, as_json: Json = False) -> None:
     """Print the Pareto front of a run, under limits if given."""
+    from search.terminal import print_front
+
     rows, metric = read_front(run, limits)
     if as_json:
         print(json.dumps(rows))
@@ -211,6 +211,7 @@ def cost(
 ) -> None:
     """Print the exact cost of an architecture: parameters, MACs, FLOPs, activations (batch 1)."""
     from evaluators import count_cost
+    from search.terminal import print_cost
     from spaces import Architecture
     from spaces.plugins import load_plugins
 
@@ -221,19 +222,7 @@ def cost(
     if as_json:
         print(json.dumps(costs.to_dict()))
         return
-    table = Table(title=costs.architecture, title_justify="left")
-    for column in ("", "params", "macs", "flops"):
-        table.add_column(column, justify="left" if not column else "right")
-    for number, stage in enumerate(costs.stages, start=1):
-        table.add_row(
-            f"stage {number}: {stage.placement}", *(f"{value:,}" for value in (stage.params, stage.macs, stage.flops))
-        )
-    table.add_section()
-    table.add_row("whole network", f"{costs.params:,}", f"{costs.macs:,}", f"{costs.flops:,}")
-    Console().print(table)
-    print(f"activations {costs.activations:,}")
-    for op in costs.uncounted_ops:
-        say(f"warning: {op} is not counted")
+    print_cost(costs)
 
 
 @app.command()
@@ -247,33 +236,21 @@ def space(
     """Print what a configuration can build, how much of it fits the budget, and what it costs, before anything is trained."""
     from search.build import create_evaluator, create_problem
     from search.config import load_config
-    from search.objectives import OBJECTIVES
+    from search.terminal import print_space
 
     settings = load_config(config, overrides or [])
     problem = create_problem(settings, create_evaluator(settings))
     if as_json:
         print(json.dumps(problem.to_dict()))
         return
-    table = Table(title=f"{problem.space.backbone} in {config}", title_justify="left")
-    for column in ("stage", "choices", "placements"):
-        table.add_column(column, overflow="fold")
-    for number, placements in enumerate(problem.space.choices, start=1):
-        table.add_row(str(number), str(len(placements)), ", ".join(map(str, placements)))
-    Console().print(table)
-    print(f"architectures {problem.space.size:,}, inside the budget {problem.feasible.count:,}")
-    for name, costs in problem.ranges().items():
-        show = OBJECTIVES[name].unit.show if name in OBJECTIVES else str
-        plain, least, most = map(show, costs)
-        limit = f", limit {show(problem.limits[name])}" if name in problem.limits else ""
-        print(f"{name:<12} plain {plain}, from {least} to {most}{limit}")
-    for name, measured in problem.kept.items():
-        how = ", ".join(f"{key} {value}" for key, value in measured.get("setting", {}).items())
-        print(f"{name:<12} estimated from networks measured on {measured.get('machine', 'this machine')} ({how})")
+    print_space(problem, str(config))
 
 
 @app.command(name="list")
 def list_(what: Listed, plugins: Plugins = None, as_json: Json = False) -> None:
     """List what can be named: attention types, backbones, tasks, samplers ..."""
+    from search.listed import rows_of
+    from search.terminal import print_rows
     from spaces.plugins import load_plugins
 
     load_plugins(plugins or ())
@@ -283,59 +260,14 @@ def list_(what: Listed, plugins: Plugins = None, as_json: Json = False) -> None:
         print("\n".join(list_backbones()))
         say("stages, channels, resolutions and sites of each: --json (minutes the first time, then kept)")
         return
-    rows = registry(what)
+    rows = rows_of(what.value)
     if as_json:
         print(json.dumps(rows))
         return
-    table = Table()
-    for column in rows[0]:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        cells = (", ".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for v in row.values())
-        table.add_row(*map(escape, cells))
-    Console().print(table)
+    print_rows(rows)
 
 
 # --- what the verbs share --------------------------------------------------------------------------------------------
-
-
-def registry(what: Listed) -> list[dict[str, Any]]:
-    """The rows of one registry, ready for JSON."""
-    if what is Listed.attentions:
-        from spaces.attention import attention_type, list_attentions
-
-        return [attention_type(name).to_dict() for name in list_attentions()]
-    if what is Listed.backbones:
-        from spaces.catalogue import describe_backbones
-
-        return describe_backbones()
-    if what is Listed.datasets:
-        from evaluators.data import list_datasets
-
-        return [{"name": name} for name in list_datasets()]
-    if what is Listed.tasks:
-        from evaluators.tasks import list_tasks
-
-        return list_tasks()
-    if what is Listed.evaluators:
-        from evaluators import list_evaluators
-
-        return list_evaluators()
-    if what is Listed.objectives:
-        from search.objectives import list_objectives
-
-        return list_objectives()
-    if what is Listed.samplers:
-        from search.samplers import list_samplers
-
-        return [{"name": name} for name in list_samplers()]
-    if what is Listed.schedulers:
-        from search.schedulers import list_schedulers
-
-        return list_schedulers()
-    from search.export import list_formats
-
-    return list_formats()
 
 
 def read_size(text: str) -> tuple[int, int]:
@@ -368,24 +300,6 @@ def read_front(folder: Path, limits: list[str] | None = None) -> tuple[list[dict
     results = load(folder)
     frame = results.front_under(read_limits(limits))
     return json.loads(frame.to_json(orient="records", double_precision=15)), results.metric.name
-
-
-SHOWN = ("flops", "params")  # costs of a printed front; those that are only measured are shown where they were
-
-
-def print_front(rows: list[dict[str, Any]], metric: str, title: str) -> None:
-    from search.objectives import OBJECTIVES
-
-    others = [name for name, objective in OBJECTIVES.items() if not objective.counted]
-    costs = [*SHOWN, *(name for name in others if any(row.get(name) is not None for row in rows))]
-    table = Table(title=title, title_justify="left")
-    for column in (metric, *costs, "architecture"):
-        table.add_column(column, justify="left" if column == "architecture" else "right", overflow="fold")
-    for row in rows:
-        spread = f" ± {row[f'{metric}_std']:.4f}" if row[f"{metric}_std"] is not None else ""
-        amounts = [OBJECTIVES[cost].unit.show(row[cost]) for cost in costs]
-        table.add_row(f"{row[metric]:.4f}{spread}", *amounts, row["architecture"])
-    Console().print(table)
 
 
 def say(message: str) -> None:

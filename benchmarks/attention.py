@@ -364,16 +364,16 @@ def table(header: str, lines: Iterable[str]) -> list[str]:
 
 def described(name: str) -> str:
     """A line of the library's table."""
-    kind = attention_type(name)
-    genes = ", ".join(f"{gene} {kind.default(gene) or 'by C'}" for gene in kind.genes)
-    counts = f"{kind.params(256):,} | {macs(name, (1, 256, 14, 14)):,}"
-    return f"{name} | `{kind.equation}` | {genes or '-'} | {kind.formula} | {counts} | {kind.paper}"
+    entry = attention_type(name)
+    genes = ", ".join(f"{gene} {entry.default(gene) or 'by C'}" for gene in entry.genes)
+    counts = f"{entry.params(256):,} | {macs(name, (1, 256, 14, 14)):,}"
+    return f"{name} | `{entry.equation}` | {genes or '-'} | {entry.formula} | {counts} | {entry.paper}"
 
 
 def variants(name: str) -> str:
-    kind = attention_type(name)
-    flags = ", ".join(f"{flag}: {' / '.join(map(str, values))}" for flag, values in kind.flags.items())
-    return f"{name} | {', '.join(kind.parts)} | {'yes' if 3 in kind.dims else '-'} | {flags or '-'}"
+    entry = attention_type(name)
+    flags = ", ".join(f"{flag}: {' / '.join(map(str, values))}" for flag, values in entry.flags.items())
+    return f"{name} | {', '.join(entry.parts)} | {'yes' if 3 in entry.dims else '-'} | {flags or '-'}"
 
 
 def speeds(name: str, rows: list[Row]) -> str:

@@ -38,7 +38,7 @@ def try_backbone(name: str) -> Row:
     start = time.perf_counter()
     try:
         backbone = describe_backbone(name)
-        kinds = [kind for kind in SITES if all(kind in stage.sites for stage in backbone.stages)]
+        places = [place for place in SITES if all(place in stage.sites for stage in backbone.stages)]
         arch = Architecture(name, (Placement("se"),) * len(backbone.stages))
         with torch.device("meta"), torch.no_grad():
             model = build_model(arch, 10).eval()
@@ -51,7 +51,7 @@ def try_backbone(name: str) -> Row:
             return Row(name, len(backbone.stages), reason=f"nothing inserted, or logits of shape {tuple(logits.shape)}")
     except Exception as error:  # the table is made of reasons: whatever a network raises is one
         return Row(name, reason=f"{type(error).__name__}: {str(error).splitlines()[0][:100]}")
-    return Row(name, len(backbone.stages), " ".join(kinds), "", time.perf_counter() - start)
+    return Row(name, len(backbone.stages), " ".join(places), "", time.perf_counter() - start)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -26,7 +26,7 @@ from evaluators.outcomes import EvaluationError, Metrics, Report
 from evaluators.sections import Brought, Section, taken
 from evaluators.tasks.base import Metric
 from evaluators.training.checkpoint import save_weights
-from evaluators.training.device import pick_device, seeded
+from evaluators.training.device import OnDevice, pick_device, seeded
 from spaces.errors import UsageError
 from spaces.network import NetworkSpec
 from spaces.placement import Architecture
@@ -39,7 +39,7 @@ KEYWORDS = ("epochs", "seed", "device", "report")
 
 
 @dataclass(frozen=True, eq=False)
-class FunctionEvaluator:
+class FunctionEvaluator(OnDevice):
     """Has a user's own function train every candidate. fidelity: the epochs that it is told.
 
     ``function`` takes the network and those of the keywords epochs, seed, device and report that it names.
@@ -50,10 +50,6 @@ class FunctionEvaluator:
     metric: Metric
     identity: str
     device: torch.device = field(default_factory=pick_device)
-
-    def at_home(self) -> Self:
-        """The same on the device of this machine."""
-        return replace(self, device=pick_device())
 
     def evaluate(
         self,

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from evaluators.base import EVALUATORS, EvaluatorConfig, OnTask, Setting
 from evaluators.outcomes import EvaluationError, Metrics, Report
 from evaluators.tasks.base import Task
-from evaluators.training.device import pick_device, seeded
+from evaluators.training.device import OnDevice, pick_device, seeded
 from spaces.errors import unknown
 from spaces.network import Native
 from spaces.placement import Architecture
@@ -135,7 +135,7 @@ PROXIES: dict[str, Score] = {
 
 
 @dataclass(frozen=True, eq=False)
-class ProxyEvaluator(OnTask):
+class ProxyEvaluator(OnDevice, OnTask):
     """Scores untrained networks. Its metric `score` has units of its own; larger is better. fidelity: batches averaged over.
 
     Attention starts with fresh gates by default: at an identity start a gradient-based score cannot see its weights.
@@ -156,10 +156,6 @@ class ProxyEvaluator(OnTask):
     def identity(self) -> str:
         start = "identity" if self.identity_start else "fresh"
         return f"proxy {self.proxy} {self.batch_size} {self.task.identity} {start} {self.native}"
-
-    def at_home(self) -> Self:
-        """The same on the device of this machine."""
-        return replace(self, device=pick_device())
 
     def evaluate(
         self,

@@ -48,8 +48,8 @@ class Backbone:
                     "resolution": round(self.image_size / stage.stride),
                     "blocks": len(stage.blocks),
                     "sites": {
-                        kind: {"count": len(sites), "channels": [site.channels for site in sites]}
-                        for kind, sites in stage.sites.items()
+                        place: {"count": len(sites), "channels": [site.channels for site in sites]}
+                        for place, sites in stage.sites.items()
                     },
                     "native_attention": any(site.native for site in stage.sites.get("slot", ())),
                 }
@@ -101,5 +101,5 @@ def site_shapes(name: str, *, size: tuple[int, ...], in_chans: int = 3) -> dict[
         reason = " ".join(str(error).split())
         raise UsageError(f"{name} cannot take images of {' x '.join(map(str, size))} pixels: {reason}") from error
     shapes = {call.path: call.shape for call in trace.calls}
-    sites = (site for stage in describe_backbone(name).stages for kind in stage.sites.values() for site in kind)
+    sites = (site for stage in describe_backbone(name).stages for sites in stage.sites.values() for site in sites)
     return {site: shapes[site.path][1:] for site in sites}

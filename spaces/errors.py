@@ -8,9 +8,9 @@ class UsageError(ValueError):
     """What was asked for is not possible; the message names the offending value and the valid ones."""
 
 
-def unknown(kind: str, value: object, valid: Iterable[str]) -> UsageError:
+def unknown(what: str, value: object, valid: Iterable[str]) -> UsageError:
     """The error for a name that is not in a registry: near matches first, then every valid name."""
     names = list(valid)
     near = get_close_matches(str(value).rpartition(".")[2], names, n=1)  # of a key the last part
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return UsageError(f"unknown {kind} {value!r}{hint}; valid: {', '.join(names)}")
+    return UsageError(f"unknown {what} {value!r}{hint}; valid: {', '.join(names)}")

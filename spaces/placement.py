@@ -50,18 +50,20 @@ class Placement:
         if type == "none":
             site = None
         else:
-            kind = attention_type(type)
-            accepted = _accepted_genes(kind)
+            entry = attention_type(type)
+            accepted = _accepted_genes(entry)
             for gene in BY_NAME:
                 value = genes.get(gene)
                 if value is not None and gene not in accepted:
-                    raise UsageError(f"placement {type!r} has no gene {_label(gene)}; its genes: {_labels(kind.genes)}")
-                if gene not in kind.genes:  # a mix leaves out what its two parts do not use
+                    raise UsageError(
+                        f"placement {type!r} has no gene {_label(gene)}; its genes: {_labels(entry.genes)}"
+                    )
+                if gene not in entry.genes:  # a mix leaves out what its two parts do not use
                     continue
                 if value is None:
-                    value = kind.default(gene)
+                    value = entry.default(gene)
                 else:
-                    kind.check_value(gene, value)
+                    entry.check_value(gene, value)
                 values += [(gene, value)] if value is not None else []
             if site is not None and site not in SITES:
                 raise unknown("site", site, SITES)
@@ -132,7 +134,7 @@ class Placement:
         """
         if self.is_none:
             return self
-        offered = [kind for kind in SITES if stage.sites.get(kind)]
+        offered = [site for site in SITES if stage.sites.get(site)]
         site = self.site or offered[0]
         if site not in offered:
             raise UsageError(f"placement '{self}': this stage has no {site} sites; valid: {', '.join(offered)}")
@@ -216,14 +218,14 @@ def _placement(item: str | Mapping[str, Any]) -> Placement:
 
 def _canonical_genes(placement: Placement, channels: tuple[int, ...]) -> dict[str, Value]:
     """One representative of all genes that build the same modules at the given channels; ``Gene.alike`` says which."""
-    kind = attention_type(placement.type)
+    entry = attention_type(placement.type)
 
     def built(genes: Mapping[str, Value]) -> tuple[Any, ...]:
-        return tuple(kind.effective(count, **genes) for count in channels)
+        return tuple(entry.effective(count, **genes) for count in channels)
 
     genes, wanted = placement.genes, built(placement.genes)
-    for gene in (BY_NAME[name] for name in kind.genes if BY_NAME[name].letter):
-        value, default = genes.get(gene.name), kind.default(gene.name)
+    for gene in (BY_NAME[name] for name in entry.genes if BY_NAME[name].letter):
+        value, default = genes.get(gene.name), entry.default(gene.name)
         candidates = gene.alike(_number(value), _number(default), max(channels))
         same = (one for one in candidates if built({**genes, gene.name: one}) == wanted)
         if (found := next(same, value)) is not None:
@@ -235,9 +237,9 @@ def _number(value: Value | None) -> int | None:
     return None if value is None else int(value)
 
 
-def _accepted_genes(kind: AttentionType) -> set[str]:
+def _accepted_genes(entry: AttentionType) -> set[str]:
     """Genes that may be written: the type's own, and for a mix those of the two types it is named after."""
-    return set(kind.genes).union(*(attention_type(name).genes for name in kind.name.split("+")))
+    return set(entry.genes).union(*(attention_type(name).genes for name in entry.name.split("+")))
 
 
 def _label(gene: str) -> str:

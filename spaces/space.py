@@ -250,8 +250,8 @@ def _expand(
         return [NONE]
     if "-" in name or "@" in name:
         return [Placement.parse(name).at(stage)]
-    kind = attention_type(name)
-    options = [values if values and gene in kind.genes else [None] for gene, values in genes.items()]
+    entry = attention_type(name)
+    options = [values if values and gene in entry.genes else [None] for gene, values in genes.items()]
     unoffered = [site for site in sites if site not in SITES]
     if unoffered:
         raise UsageError(f"unknown site {unoffered[0]!r}; valid: {', '.join(SITES)}")

@@ -46,7 +46,7 @@ class ToyGate(nn.Module):
 
 GATE = part(
     id="toy_gate",
-    kind="channel",
+    role="channel",
     build=lambda s: ToyGate(s.channels, s.hidden),
     params=lambda s: 2 * s.channels * s.hidden + s.hidden + s.channels,
     reduction=4,

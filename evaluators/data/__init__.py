@@ -92,18 +92,18 @@ def _cluttered(
 
 def _opener(spec: str, root: Path) -> Callable[[str], Source | None]:
     """open(split) for a spec; split is "train" or "test"."""
-    kind, _, rest = spec.partition(":")
+    source, _, rest = spec.partition(":")
     path = Path(rest).expanduser()
-    if kind == "hf" and rest:
+    if source == "hf" and rest:
         looks_like_path = rest.startswith((".", "/", "~")) or rest.count("/") > 1
         if path.is_dir():
             return partial(sources.open_parquet, path)
         if looks_like_path:
             raise UsageError(f"no such folder: {path}")
         return partial(sources.open_hub, rest)
-    if kind == "folder" and rest:
+    if source == "folder" and rest:
         return partial(sources.open_folder, path)
-    if kind == "npz" and rest:
+    if source == "npz" and rest:
         return partial(sources.open_npz, path)
     if spec in sources.TORCHVISION:
         return lambda split: sources.open_torchvision(spec, split, root)

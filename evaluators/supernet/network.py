@@ -55,17 +55,17 @@ class Supernet(nn.Module):
         self.backbone = backbone
         stages = describe_backbone(backbone).stages
         self.model = network.build(Architecture.plain(backbone))
-        self.stages: list[dict[str, list[Switch]]] = []  # per stage, by kind of site
+        self.stages: list[dict[str, list[Switch]]] = []  # per stage, by site
         switches: dict[str, Switch] = {}  # a block site and a stage site can be one place
         for stage in stages:
-            kinds: dict[str, list[Switch]] = {}
-            for kind, sites in stage.sites.items():
+            places: dict[str, list[Switch]] = {}
+            for place, sites in stage.sites.items():
                 for site in sites:
                     if site.attention not in switches:
                         switches[site.attention] = Switch(site.channels, network.identity_start)
                         attach(self.model, site, switches[site.attention])
-                    kinds.setdefault(kind, []).append(switches[site.attention])
-            self.stages.append(kinds)
+                    places.setdefault(place, []).append(switches[site.attention])
+            self.stages.append(places)
         self.switches = list(switches.values())
 
     def select(self, arch: Architecture) -> list[nn.Parameter]:
@@ -74,11 +74,11 @@ class Supernet(nn.Module):
             switch.active = None
         made: list[nn.Parameter] = []
         like = next(self.model.parameters())
-        for kinds, placement in zip(self.stages, arch.placements, strict=True):
+        for places, placement in zip(self.stages, arch.placements, strict=True):
             if placement.is_none:
                 continue
             assert placement.site is not None
-            for switch in kinds[placement.site]:
+            for switch in places[placement.site]:
                 module = switch.select(placement)
                 if module is not None:
                     module.to(like.device).train(self.training)

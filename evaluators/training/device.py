@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import Field, replace
 from functools import lru_cache
+from typing import Any, ClassVar, Self
 
 import torch
 
@@ -12,6 +14,16 @@ import torch
 def pick_device() -> torch.device:
     """The first GPU this process may use, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class OnDevice:
+    """A dataclass with a field ``device``, which may come to a machine with another one."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    def at_home(self) -> Self:
+        """The same on the device of this machine."""
+        return replace(self, device=pick_device())
 
 
 @lru_cache

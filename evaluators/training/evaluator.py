@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Self
 
 import torch
 from safetensors.torch import load_file
@@ -18,7 +17,7 @@ from evaluators.outcomes import Metrics, Report
 from evaluators.recipe import Recipe
 from evaluators.tasks.base import Task
 from evaluators.training.checkpoint import save_weights
-from evaluators.training.device import pick_device
+from evaluators.training.device import OnDevice, pick_device
 from evaluators.training.loop import Trained, train_model, validate
 from evaluators.training.optimizer import fine_tuning
 from spaces.network import Native
@@ -26,7 +25,7 @@ from spaces.placement import Architecture
 
 
 @dataclass(frozen=True, eq=False)
-class TrainingEvaluator(OnTask):
+class TrainingEvaluator(OnDevice, OnTask):
     """Trains every candidate from scratch with one recipe. fidelity: epochs.
 
     identity_start: attention starts as the identity. native: what becomes of a backbone's own attention (NetworkSpec).
@@ -45,10 +44,6 @@ class TrainingEvaluator(OnTask):
     def identity(self) -> str:
         start = "identity" if self.identity_start else "fresh"
         return f"training {self.task.identity} {self.recipe.digest} {start} {self.native}"
-
-    def at_home(self) -> Self:
-        """The same on the device of this machine."""
-        return replace(self, device=pick_device())
 
     def evaluate(
         self,

@@ -65,8 +65,8 @@ def build_lines(subject: Subject, sources: Sources) -> list[str]:
 
 def homes(arch: Architecture) -> tuple[str, ...]:
     """The top-level packages whose definitions are copied: ours, and those that bring the attention of `arch`."""
-    kinds = [attention_type(placement.type) for placement in arch.placements if not placement.is_none]
-    packages = [module.partition(".")[0] for kind in kinds for module in kind.modules]
+    types = [attention_type(placement.type) for placement in arch.placements if not placement.is_none]
+    packages = [module.partition(".")[0] for entry in types for module in entry.modules]
     return tuple(dict.fromkeys([HOME, *(package for package in packages if package not in LIBRARIES)]))
 
 
@@ -135,7 +135,7 @@ def literal(value: Any) -> str:
 class Call:
     """How a module was made."""
 
-    kind: type[nn.Module]
+    cls: type[nn.Module]
     arguments: Mapping[str, Any]
 
 
@@ -152,7 +152,7 @@ def _attention(placement: Placement, channels: int, identity_start: bool, source
 
 
 @contextmanager
-def recorded_calls(kinds: Iterable[type[nn.Module]]) -> Iterator[dict[nn.Module, Call]]:
+def recorded_calls(classes: Iterable[type[nn.Module]]) -> Iterator[dict[nn.Module, Call]]:
     """While it is open, every module of these classes that is made is kept with the arguments of its constructor."""
     calls: dict[nn.Module, Call] = {}
 
@@ -166,7 +166,7 @@ def recorded_calls(kinds: Iterable[type[nn.Module]]) -> Iterator[dict[nn.Module,
 
         return initialise
 
-    owners = {next(base for base in kind.__mro__ if "__init__" in vars(base)) for kind in kinds} - {nn.Module}
+    owners = {next(base for base in cls.__mro__ if "__init__" in vars(base)) for cls in classes} - {nn.Module}
     originals: dict[type, Any] = {owner: vars(owner)["__init__"] for owner in owners}
     try:
         for owner, original in originals.items():
@@ -180,9 +180,9 @@ def recorded_calls(kinds: Iterable[type[nn.Module]]) -> Iterator[dict[nn.Module,
 def _expression(module: nn.Module, calls: Mapping[nn.Module, Call], sources: Sources) -> str:
     """The constructor call that makes `module`, arguments that keep their default left out."""
     call = calls.get(module) or Call(type(module), {})  # a class without a constructor of its own takes no arguments
-    parameters = inspect.signature(call.kind.__init__).parameters
+    parameters = inspect.signature(call.cls.__init__).parameters
     several = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters.values())
-    class_name = sources.name_of(call.kind)
+    class_name = sources.name_of(call.cls)
     words = []
     for name, given in call.arguments.items():
         parameter = parameters[name]

@@ -97,8 +97,8 @@ def _backbones(exports: Sequence[Written]) -> set[str]:
 def _attentions(exports: Sequence[Written]) -> set[str]:
     """The modules from outside that build attention."""
     placements = {placement for written in exports for placement in written.subject.arch.placements}
-    kinds = [attention_type(placement.type) for placement in placements if not placement.is_none]
-    return {module for kind in kinds if kind.outside for module in kind.modules if not module.startswith("spaces.")}
+    types = [attention_type(placement.type) for placement in placements if not placement.is_none]
+    return {module for entry in types if entry.outside for module in entry.modules if not module.startswith("spaces.")}
 
 
 def _located(modules: set[str]) -> dict[str, str]:

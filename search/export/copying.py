@@ -42,21 +42,21 @@ class Sources:
         """Take the definition `name` of a module object."""
         self._add(module.__name__, name)
 
-    def name_of(self, kind: type) -> str:
+    def name_of(self, cls: type) -> str:
         """The name of a class in the file, where it is copied or imported; raises UsageError for a class in a function."""
-        if getattr(torch.nn, kind.__name__, None) is kind:
+        if getattr(torch.nn, cls.__name__, None) is cls:
             self.need("torch", "nn")
-            return f"nn.{kind.__name__}"
-        if kind.__qualname__ != kind.__name__:
+            return f"nn.{cls.__name__}"
+        if cls.__qualname__ != cls.__name__:
             raise UsageError(
-                f"{kind.__qualname__} of {kind.__module__} cannot be written as source: "
+                f"{cls.__qualname__} of {cls.__module__} cannot be written as source: "
                 "only a class at the top of its file can"
             )
-        if kind.__module__.partition(".")[0] in self.homes:
-            self._add(kind.__module__, kind.__name__)
-        elif kind.__module__ != "builtins":
-            self.need(kind.__module__, kind.__name__)
-        return kind.__name__
+        if cls.__module__.partition(".")[0] in self.homes:
+            self._add(cls.__module__, cls.__name__)
+        elif cls.__module__ != "builtins":
+            self.need(cls.__module__, cls.__name__)
+        return cls.__name__
 
     def need(self, module: str, name: str = "", alias: str = "") -> None:
         """Import from outside."""

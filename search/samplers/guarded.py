@@ -1,5 +1,6 @@
 """Any Optuna sampler, kept inside the limits of a space and away from what was tried before."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -31,9 +32,9 @@ class SpaceSampler(BaseSampler):
         self._independent = RandomSampler(seed=seed)
         self._distributions = relative_space(self.space)
 
+    @abstractmethod
     def propose(self, study: Study, trial: FrozenTrial, trials: list[FrozenTrial], seen_TG: Indices) -> Indices | None:
         """Indices (G,) of the next candidate, None where nothing is left; `trials` are all others of the study."""
-        raise NotImplementedError
 
     def reseed_rng(self) -> None:
         self._rng = np.random.default_rng()

@@ -7,7 +7,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from spaces.attention.parts import Gate, IdentityStart
-from spaces.attention.registry import attention_type, create_attention, list_attentions, register
+from spaces.attention.registry import attention_type, create_attention, describe_attentions, list_attentions, register
 from spaces.attention.types import AttentionType, Fit, Fusion, part
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "IdentityStart",
     "attention_type",
     "create_attention",
+    "describe_attentions",
     "list_attentions",
     "part",
     "register",

@@ -146,7 +146,7 @@ def coordinate_type(name: str, directions: str, equation: str) -> AttentionType:
     formula = f"{n + 1}Cm + 3m + {n}C, m = max(8, C // r)".replace("1C", "C")
     whole = part(
         id=name,
-        kind="whole",
+        role="whole",
         build=lambda s: Coordinate(s.channels, s.hidden, directions),
         params=lambda s: (n + 1) * s.channels * s.hidden + 3 * s.hidden + n * s.channels,
         reduction=32,
@@ -159,7 +159,7 @@ def coordinate_type(name: str, directions: str, equation: str) -> AttentionType:
 
 TRIPLET = part(
     id="triplet",
-    kind="whole",
+    role="whole",
     build=lambda s: Triplet(s.kernel),
     params=lambda s: 3 * (2 * s.kernel**2 + 2),
     kernel=7,
@@ -167,7 +167,7 @@ TRIPLET = part(
 )
 STRIP = part(
     id="strip",
-    kind="spatial",
+    role="spatial",
     build=lambda s: StripPooling(s.channels, s.kernel),
     params=lambda s: (2 * s.kernel + 1) * s.channels**2 + 5 * s.channels,
     kernel=3,
@@ -175,7 +175,7 @@ STRIP = part(
 )
 ELA = part(
     id="ela",
-    kind="whole",
+    role="whole",
     build=lambda s: EfficientLocal(s.channels, s.kernel),
     params=lambda s: (s.kernel + 2) * s.channels,
     kernel=7,

@@ -180,7 +180,7 @@ def mlp_params(sizes: Sizes) -> int:
 
 SE_PART = part(
     id="se",
-    kind="channel",
+    role="channel",
     build=lambda s, bias: SqueezeExcite(s.channels, s.hidden, bias),
     params=mlp_params,
     reduction=16,
@@ -190,7 +190,7 @@ SE_PART = part(
 )
 ECA_PART = part(
     id="eca",
-    kind="channel",
+    role="channel",
     build=lambda s: EfficientChannel(s.kernel),
     params=lambda s: s.kernel,
     kernel=eca_kernel,
@@ -199,7 +199,7 @@ ECA_PART = part(
 )
 EFFECTIVE_SE = part(
     id="effective_se",
-    kind="channel",
+    role="channel",
     build=lambda s: EffectiveSqueezeExcite(s.channels),
     params=lambda s: s.channels**2 + s.channels,
     dims=(2, 3),
@@ -207,7 +207,7 @@ EFFECTIVE_SE = part(
 )
 PARNET = part(
     id="parnet",
-    kind="channel",
+    role="channel",
     build=lambda s: EffectiveSqueezeExcite(s.channels, bias=False, hard=False),
     params=lambda s: s.channels**2,
     dims=(2, 3),
@@ -215,7 +215,7 @@ PARNET = part(
 )
 SRM = part(
     id="srm",
-    kind="channel",
+    role="channel",
     build=lambda s: StyleRecalibration(s.channels),
     params=lambda s: 4 * s.channels,
     dims=(2, 3),
@@ -223,7 +223,7 @@ SRM = part(
 )
 FCA = part(
     id="fca",
-    kind="channel",
+    role="channel",
     build=lambda s: FrequencyChannel(s.channels, s.hidden),
     params=lambda s: 2 * s.channels * s.hidden,
     reduction=16,
@@ -231,7 +231,7 @@ FCA = part(
 )
 GCT = part(
     id="gct",
-    kind="channel",
+    role="channel",
     build=lambda s, zero_init: GatedChannelTransformation(s.channels, zero_init=zero_init),
     params=lambda s: 3 * s.channels,
     dims=(2, 3),
@@ -240,7 +240,7 @@ GCT = part(
 )
 SECOND_ORDER = part(
     id="second_order",
-    kind="channel",
+    role="channel",
     build=lambda s: SecondOrder(s.channels, s.hidden, s.dims),
     params=lambda s: 5 * s.channels * s.hidden + 4 * s.hidden**2 + 9 * s.hidden + s.channels,
     reduction=16,

@@ -128,7 +128,7 @@ def divides(channels: int, hidden: int, groups: int) -> str:
 
 SHUFFLE = part(
     id="shuffle_attention",
-    kind="whole",
+    role="whole",
     build=lambda s: ShuffleAttention(s.channels, s.groups),
     params=lambda s: 3 * s.channels // s.groups,
     groups=lambda channels: fitting(channels // 2, 64),
@@ -137,7 +137,7 @@ SHUFFLE = part(
 )
 SGE = part(
     id="sge",
-    kind="spatial",
+    role="spatial",
     build=lambda s: SpatialGroupEnhance(s.groups),
     params=lambda s: 2 * s.groups,
     groups=lambda channels: fitting(channels, 64),
@@ -147,7 +147,7 @@ SGE = part(
 )
 EMA = part(
     id="ema",
-    kind="whole",
+    role="whole",
     build=lambda s: EfficientMultiScale(s.channels, s.groups),
     params=lambda s: 10 * (s.channels // s.groups) ** 2 + 4 * (s.channels // s.groups),
     groups=lambda channels: fitting(channels, 32),

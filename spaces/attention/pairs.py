@@ -204,7 +204,7 @@ def _gam_spatial_params(s: Sizes) -> int:
 
 CBAM_CHANNEL = part(
     id="cbam_channel",
-    kind="channel",
+    role="channel",
     build=lambda s: CbamChannel(s.channels, s.hidden),
     params=mlp_params,
     reduction=16,
@@ -213,7 +213,7 @@ CBAM_CHANNEL = part(
 )
 CBAM_SPATIAL = part(
     id="cbam_spatial",
-    kind="spatial",
+    role="spatial",
     build=lambda s: PooledSpatial(s.kernel, s.dims),
     params=lambda s: 2 * s.kernel**s.dims + 2,
     kernel=7,
@@ -222,7 +222,7 @@ CBAM_SPATIAL = part(
 )
 BAM_CHANNEL = part(
     id="bam_channel",
-    kind="channel",
+    role="channel",
     build=lambda s: BamChannel(s.channels, s.hidden),
     params=lambda s: mlp_params(s) + 2 * s.hidden,
     reduction=16,
@@ -231,7 +231,7 @@ BAM_CHANNEL = part(
 )
 BAM_SPATIAL = part(
     id="bam_spatial",
-    kind="spatial",
+    role="spatial",
     build=lambda s: BamSpatial(s.channels, s.hidden, s.kernel, s.dims),
     params=_bam_spatial_params,
     reduction=16,
@@ -241,7 +241,7 @@ BAM_SPATIAL = part(
 )
 GAM_CHANNEL = part(
     id="gam_channel",
-    kind="channel",
+    role="channel",
     build=lambda s, channel_gate: GamChannel(s.channels, s.hidden, s.dims, channel_gate),
     params=mlp_params,
     reduction=4,
@@ -251,7 +251,7 @@ GAM_CHANNEL = part(
 )
 GAM_SPATIAL = part(
     id="gam_spatial",
-    kind="spatial",
+    role="spatial",
     build=lambda s: GamSpatial(s.channels, s.hidden, s.kernel, s.groups, s.dims),
     params=_gam_spatial_params,
     reduction=4,
@@ -263,7 +263,7 @@ GAM_SPATIAL = part(
 )
 AAM_CHANNEL = part(
     id="aam_channel",
-    kind="channel",
+    role="channel",
     build=lambda s: EfficientChannel(s.kernel, pool="max"),
     params=lambda s: s.kernel,
     kernel=eca_kernel,
@@ -272,7 +272,7 @@ AAM_CHANNEL = part(
 )
 AAM_SPATIAL = part(
     id="aam_spatial",
-    kind="spatial",
+    role="spatial",
     build=lambda s: PooledSpatial(s.kernel, s.dims, norm=False, mean_first=True),
     params=lambda s: 2 * s.kernel**s.dims,
     kernel=7,
@@ -282,7 +282,7 @@ AAM_SPATIAL = part(
 SCSE_CHANNEL = SE_PART.with_genes(reduction=2)
 SCSE_SPATIAL = part(
     id="scse_spatial",
-    kind="spatial",
+    role="spatial",
     build=lambda s: ScseSpatial(s.channels, s.dims),
     params=lambda s: s.channels + 1,
     dims=(2, 3),
@@ -291,7 +291,7 @@ SCSE_SPATIAL = part(
 GALA_CHANNEL = SE_PART.with_genes(reduction=4)
 GALA_SPATIAL = part(
     id="gala_spatial",
-    kind="spatial",
+    role="spatial",
     build=lambda s: GalaSpatial(s.channels, s.hidden, s.kernel, s.dims),
     params=lambda s: s.channels * s.hidden + s.kernel**s.dims * s.hidden**2 + 3 * s.hidden + 1,
     reduction=4,

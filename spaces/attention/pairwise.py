@@ -265,7 +265,7 @@ def _augmented_params(s: Sizes) -> int:
 HEADS = (4, 1, 2, 8, 16)
 A2 = part(
     id="double_attention",
-    kind="whole",
+    role="whole",
     build=lambda s: DoubleAttention(s.channels, s.hidden, s.dims),
     params=lambda s: 4 * s.channels * s.hidden + 3 * s.hidden + s.channels,
     reduction=2,
@@ -274,7 +274,7 @@ A2 = part(
 )
 NON_LOCAL = part(
     id="non_local",
-    kind="whole",
+    role="whole",
     build=lambda s, zero_init: NonLocal(s.channels, s.hidden, s.dims, zero_init),
     params=lambda s: 4 * s.channels * s.hidden + 3 * s.hidden + s.channels,
     reduction=2,
@@ -284,7 +284,7 @@ NON_LOCAL = part(
 )
 SELF_ATTENTION = part(
     id="self_attention",
-    kind="whole",
+    role="whole",
     build=lambda s, heads, position: SelfAttention(s.channels, s.hidden, s.dims, heads, position),
     params=lambda s: 4 * s.channels * s.hidden + 3 * s.hidden + s.channels,
     reduction=1,
@@ -294,7 +294,7 @@ SELF_ATTENTION = part(
 )
 AUGMENTED_CONV = part(
     id="augmented_conv",
-    kind="whole",
+    role="whole",
     build=lambda s, heads: AugmentedConv(s.channels, s.hidden, heads),
     params=_augmented_params,
     reduction=4,
@@ -303,7 +303,7 @@ AUGMENTED_CONV = part(
 )
 DUAL_CHANNEL = part(
     id="dual_channel",
-    kind="channel",
+    role="channel",
     build=lambda s, zero_init: DualChannel(zero_init),
     params=lambda s: 1,
     dims=(2, 3),
@@ -313,7 +313,7 @@ DUAL_CHANNEL = part(
 )
 DUAL_POSITION = part(
     id="dual_position",
-    kind="spatial",
+    role="spatial",
     build=lambda s, zero_init: DualPosition(s.channels, s.hidden, s.dims, zero_init),
     params=lambda s: 2 * s.channels * s.hidden + 2 * s.hidden + s.channels**2 + s.channels + 1,
     reduction=8,
@@ -324,7 +324,7 @@ DUAL_POSITION = part(
 )
 GLOBAL_CONTEXT = part(
     id="global_context",
-    kind="whole",
+    role="whole",
     build=lambda s, zero_init: GlobalContext(s.channels, s.hidden, s.dims, zero_init),
     params=lambda s: 2 * s.channels * s.hidden + 2 * s.channels + 3 * s.hidden + 1,
     reduction=16,

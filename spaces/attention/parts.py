@@ -109,7 +109,7 @@ class Gate(nn.Module):
     """
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has to give its logits")
 
     def activate(self, logits: Tensor) -> Tensor:
         return torch.sigmoid(logits)

@@ -19,15 +19,20 @@ _TYPES: dict[str, AttentionType] = {}
 
 def register(*types: AttentionType) -> None:
     """Add types to the registry; a name can be taken once."""
-    for kind in types:
-        if kind.name in _TYPES:
-            raise ValueError(f"attention type {kind.name!r} is registered already")
-        _TYPES[kind.name] = kind
+    for entry in types:
+        if entry.name in _TYPES:
+            raise ValueError(f"attention type {entry.name!r} is registered already")
+        _TYPES[entry.name] = entry
 
 
 def list_attentions() -> list[str]:
     """The names of all types, sorted; any `A+B` of a type with a channel part and one with a spatial part works too."""
     return sorted(_TYPES)
+
+
+def describe_attentions() -> list[dict[str, Any]]:
+    """`AttentionType.to_dict` of every type that is registered, by name."""
+    return [attention_type(name).to_dict() for name in list_attentions()]
 
 
 @cache
@@ -43,12 +48,12 @@ def attention_type(name: str) -> AttentionType:
 def _mix(a: AttentionType, b: AttentionType) -> AttentionType:
     """The channel part of A with the spatial part of B, in series unless said otherwise."""
 
-    def taken(kind: AttentionType, wanted: str) -> Part:
-        for member in kind.members:
-            if member.kind == wanted:
+    def taken(entry: AttentionType, wanted: str) -> Part:
+        for member in entry.members:
+            if member.role == wanted:
                 return member
         having = [name for name in list_attentions() if wanted in _TYPES[name].parts]
-        raise UsageError(f"{kind.name} has no {wanted} part to mix; types with one: {', '.join(having)}")
+        raise UsageError(f"{entry.name} has no {wanted} part to mix; types with one: {', '.join(having)}")
 
     members = (taken(a, "channel"), taken(b, "spatial"))
     mixed = AttentionType(
@@ -88,15 +93,15 @@ def create_attention(
         UsageError: an unknown type or flag, a gene the type does not have, a value that cannot be built.
     """
     identity_start = renamed("identity_init", identity_init, "identity_start", identity_start)
-    kind = attention_type(name)
+    entry = attention_type(name)
     genes = {key: value for key, value in genes_and_flags.items() if key in BY_NAME}
     flags = {key: value for key, value in genes_and_flags.items() if key not in BY_NAME}
-    kind.check(channels, **genes)
-    if dims not in kind.dims:
-        raise UsageError(f"dims={dims!r} of {name}; valid: {', '.join(map(str, kind.dims))}")
+    entry.check(channels, **genes)
+    if dims not in entry.dims:
+        raise UsageError(f"dims={dims!r} of {name}; valid: {', '.join(map(str, entry.dims))}")
     for flag, value in flags.items():
-        if flag not in kind.flags:
-            raise UsageError(f"{name} has no flag {flag!r}; its flags: {', '.join(kind.flags) or 'none'}")
-        if value not in kind.flags[flag]:
-            raise UsageError(f"{flag}={value!r} of {name}; valid: {', '.join(map(str, kind.flags[flag]))}")
-    return kind.build(channels, dims=dims, identity_start=identity_start, flags=flags, **genes)
+        if flag not in entry.flags:
+            raise UsageError(f"{name} has no flag {flag!r}; its flags: {', '.join(entry.flags) or 'none'}")
+        if value not in entry.flags[flag]:
+            raise UsageError(f"{flag}={value!r} of {name}; valid: {', '.join(map(str, entry.flags[flag]))}")
+    return entry.build(channels, dims=dims, identity_start=identity_start, flags=flags, **genes)

@@ -112,7 +112,7 @@ def _lska_params(s: Sizes) -> int:
 
 PIXEL = part(
     id="pixel_attention",
-    kind="spatial",
+    role="spatial",
     build=lambda s, single_map: PixelAttention(s.channels, s.dims, single_map),
     params=lambda s: s.channels**2 + s.channels,
     flags={"single_map": (False, True)},
@@ -121,7 +121,7 @@ PIXEL = part(
 )
 SIMAM = part(
     id="simam",
-    kind="whole",
+    role="whole",
     build=lambda s: SimAM(),
     params=lambda s: 0,
     dims=(2, 3),
@@ -129,7 +129,7 @@ SIMAM = part(
 )
 LSKA = part(
     id="lska",
-    kind="spatial",
+    role="spatial",
     build=lambda s: LargeSeparableKernel(s.channels, s.kernel),
     params=_lska_params,
     kernel=7,
@@ -138,7 +138,7 @@ LSKA = part(
 )
 GE_PLUS = part(
     id="gather_excite",
-    kind="whole",
+    role="whole",
     build=lambda s, extent: GatherExcite(s.channels, s.hidden, extent, learned=True),
     params=lambda s: 33 * s.channels + mlp_params(s),
     reduction=16,
@@ -147,7 +147,7 @@ GE_PLUS = part(
 )
 GE_THETA = part(
     id="gather_excite_theta",
-    kind="whole",
+    role="whole",
     build=lambda s, extent: GatherExcite(s.channels, 0, extent, learned=True),
     params=lambda s: 33 * s.channels,
     flags={"extent": (8, 2, 4)},
@@ -155,7 +155,7 @@ GE_THETA = part(
 )
 GE_MINUS = part(
     id="gather_excite_minus",
-    kind="whole",
+    role="whole",
     build=lambda s, extent: GatherExcite(s.channels, 0, extent, learned=False),
     params=lambda s: 0,
     flags={"extent": (0, 2, 4, 8)},

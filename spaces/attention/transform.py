@@ -74,7 +74,7 @@ class ResidualAttention(Gate):
 
 STN = part(
     id="spatial_transformer",
-    kind="whole",
+    role="whole",
     build=lambda s, zero_init: SpatialTransformer(s.channels, s.hidden, zero_init),
     params=lambda s: s.channels * s.hidden + 97 * s.hidden + 6,
     reduction=16,
@@ -83,7 +83,7 @@ STN = part(
 )
 RESIDUAL = part(
     id="residual_attention",
-    kind="whole",
+    role="whole",
     build=lambda s: ResidualAttention(s.channels, s.hidden),
     params=lambda s: 2 * s.channels * s.hidden + 27 * s.hidden**2 + 8 * s.hidden + s.channels,
     reduction=4,

@@ -60,7 +60,7 @@ class Part:
     """One part of a type: how to build and count it, and its genes. Made by `part`, which says what the fields are."""
 
     id: str
-    kind: str
+    role: str
     build: Callable[..., nn.Module]
     params: Callable[[Sizes], int]
     genes: Mapping[str, Default] = field(default_factory=dict, hash=False)
@@ -91,7 +91,7 @@ class Part:
 
 def part(
     id: str,
-    kind: str,
+    role: str,
     build: Callable[..., nn.Module],
     params: Callable[[Sizes], int],
     *,
@@ -111,7 +111,7 @@ def part(
 
     Args:
         id: a name of its own; parts with the same id and the same sizes are the same module.
-        kind: "channel", "spatial", or "whole" for a type that cannot be taken apart.
+        role: "channel", "spatial", or "whole" for a type that cannot be taken apart.
         build: the module for given `Sizes`, and for one value of each flag by keyword.
         params: the number of its parameters, with the default of each flag.
         hidden: the hidden width h of C and r.
@@ -130,7 +130,7 @@ def part(
         if gene not in BY_NAME or gene == ARRANGEMENT:
             raise unknown("gene of a part", gene, [name for name in BY_NAME if name != ARRANGEMENT])
     return Part(
-        id, kind, build, params, genes, hidden, only or {}, fits or {}, flags or {}, dims, zero_init, gated, formula
+        id, role, build, params, genes, hidden, only or {}, fits or {}, flags or {}, dims, zero_init, gated, formula
     )
 
 
@@ -171,7 +171,7 @@ class AttentionType:
     @property
     def parts(self) -> tuple[str, ...]:
         """("channel",), ("spatial",), ("channel", "spatial") or ("whole",)."""
-        return tuple(member.kind for member in self.members)
+        return tuple(member.role for member in self.members)
 
     @cached_property
     def genes(self) -> tuple[str, ...]:

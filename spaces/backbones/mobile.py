@@ -211,8 +211,8 @@ _PROXYLESS["mobile_14"] = (
 _PROXYLESS_STRIDES = (1, 2, 2, 2, 1, 2, 1)
 
 
-def _proxylessnas(kind: str, num_classes: int = 1000, in_chans: int = 3) -> MobileNetwork:
-    first, last, runs = _PROXYLESS[kind]
+def _proxylessnas(variant: str, num_classes: int = 1000, in_chans: int = 3) -> MobileNetwork:
+    first, last, runs = _PROXYLESS[variant]
     inside = first
     blocks: list[nn.Module] = []
     for (outside, units), stride in zip(runs, _PROXYLESS_STRIDES, strict=True):

@@ -115,7 +115,7 @@ def _stage(trace: Trace, blocks: list[Call], height: int) -> Stage:
     sites = {"slot": tuple(slots), "block": after, "stage": after[-1:]}
     return Stage(
         blocks=tuple(block.path for block in blocks),
-        sites={kind: found for kind, found in sites.items() if found},
+        sites={place: found for place, found in sites.items() if found},
         channels=blocks[-1].shape[1],
         stride=round(height / blocks[-1].shape[-2]),
     )

@@ -50,7 +50,7 @@ def test_a_space_of_a_billion_makes_only_what_its_paths_need() -> None:
         net.select(path)
         assert torch.isfinite(net(torch.randn(2, 3, 16, 16))).all()
     placed = [pair for path in paths for pair in zip(net.stages, path.placements, strict=True)]
-    sites = sum(len(kinds[placement.site]) for kinds, placement in placed if placement.site)
+    sites = sum(len(places[placement.site]) for places, placement in placed if placement.site)
     assert 0 < sum(len(switch.choices) for switch in net.switches) <= sites
 
 

@@ -63,9 +63,9 @@ def test_every_choice_learns_in_every_step(clutter: Classification, space: Searc
     recipe = Recipe(batch_size=clutter.count("train"), epochs=1, warmup=0, schedule="constant", ema=ema)
     network = replace(clutter.network, identity_start=True)
     net = train_supernet(space, clutter, network, recipe, epochs=1, seed=0, device=CPU)
-    for kinds, choices in zip(net.stages, space.choices, strict=True):
+    for places, choices in zip(net.stages, space.choices, strict=True):
         for placement in choices:
-            for switch in kinds[placement.site] if placement.site else ():
+            for switch in places[placement.site] if placement.site else ():
                 blend = [w for name, w in switch.choices[str(placement)].named_parameters() if name.endswith("blend")]
                 assert all(float(weight.detach().abs().max()) > 0 for weight in blend), placement
 
