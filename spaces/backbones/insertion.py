@@ -11,21 +11,109 @@ from torch import Tensor, nn
 
 from spaces.backbones.structure import CHILD, Site
 
+INNER = "plain"  # the name of a layer inside of the `Followed` that stands in its place
+
+
+class Beside(nn.Module):
+    """Stands in a layer's place and holds an attention that runs elsewhere; the state_dict looks as if the layer held it.
+
+    Tools that convert, freeze, fuse or prune networks replace layers: they find the layer as a child and leave this
+    in place, so the attention stays. Names in the state_dict are ``PATH.weight`` and ``PATH.attune.weight``; only the module
+    tree knows that the layer is one level deeper.
+    """
+
+    def __init__(self, layer: nn.Module, attention: nn.Module) -> None:
+        super().__init__()
+        self.add_module(INNER, layer)
+        self.add_module(CHILD, attention)
+        self.training = layer.training
+
+    def forward(self, *args: Any) -> Any:
+        """What the layer gives."""
+        return self.plain(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        """What a block reads of its layers (weights, sizes) is the layer's; its methods are not, lest `fuse` replaces this."""
+        modules = self.__dict__.get("_modules", {})
+        if name in modules or name in ("_parameters", "_buffers", "_modules") or INNER not in modules:
+            return super().__getattr__(name)
+        value = getattr(modules[INNER], name)
+        if callable(value) and not isinstance(value, nn.Module):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Weights under the layer's names go to the layer, as `torch.func.functional_call` puts them."""
+        layer = self.__dict__.get("_modules", {}).get(INNER)
+        for tensors in () if layer is None else (layer._parameters, layer._buffers):
+            if name in tensors:
+                tensors[name] = value
+                return
+        super().__setattr__(name, value)
+
+    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        """As `nn.Module.state_dict`, the layer's weights under this module's own name."""
+        if destination is None:
+            destination = OrderedDict()
+            destination._metadata = OrderedDict()
+        self.plain.state_dict(destination=destination, prefix=prefix, keep_vars=keep_vars)
+        self.attune.state_dict(destination=destination, prefix=f"{prefix}{CHILD}.", keep_vars=keep_vars)
+        return destination
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        kept = (f"{prefix}{CHILD}.", f"{prefix}{INNER}.")
+        for key in [key for key in state_dict if key.startswith(prefix) and not key.startswith(kept)]:
+            state_dict[f"{prefix}{INNER}.{key[len(prefix) :]}"] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class Followed(Beside):
+    """A layer and the attention that comes after it."""
+
+    def forward(self, *args: Any) -> Any:
+        """(B, C, H, W) -> same."""
+        return self.attune(self.plain(*args))
+
 
 def attach(model: nn.Module, site: Site, attention: nn.Module) -> None:
     """Put ``attention`` at a site of ``model``, in place.
 
-    An empty native slot is filled. Elsewhere the attention becomes a child of the module it follows and runs from a
-    forward hook, so that copying, pickling, compiling and exporting the network carry it along.
+    An empty native slot is filled. A layer, which other tools may replace, gets a ``Followed`` around it. A composite module
+    takes the attention as a child that runs last: by itself in a Sequential, from a forward hook elsewhere, before the hooks
+    that are there. Copying, pickling, compiling, tracing, converting, fusing and exporting the network carry it along.
     """
     parent_path, _, name = site.path.rpartition(".")
     if site.empty:
         setattr(model.get_submodule(parent_path), name, nn.Sequential(OrderedDict({CHILD: attention})))
         return
-    target, host = model.get_submodule(site.path), model.get_submodule(site.host or site.path)
-    host.add_module(CHILD, attention)
-    if type(target).forward is not nn.Sequential.forward:  # a Sequential runs its new last child by itself
-        target.register_forward_hook(partial(_attend, site.attention.removeprefix(site.path + ".")))
+    target = model.get_submodule(site.path)
+    if site.host:
+        host = model.get_submodule(site.host)
+        _replace(model, host, Beside(host, attention))
+    elif _is_layer(target) or hasattr(target, "fuse"):
+        _replace(model, target, Followed(target, attention))
+        return
+    else:
+        target.add_module(CHILD, attention)
+        if type(target).forward is nn.Sequential.forward:  # it runs its new last child by itself
+            return
+    target.register_forward_hook(partial(_attend, site.attention.removeprefix(site.path + ".")), prepend=True)
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Whether nothing below a module has weights, as in a convolution, or in a BatchNorm that holds its activation."""
+    inner = (child for child in module.modules() if child is not module)
+    return isinstance(module, nn.modules.batchnorm._NormBase) or not any(
+        child._parameters or child._buffers for child in inner
+    )
+
+
+def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put a module in another's place, under every name that it has."""
+    for parent in [module for module in model.modules() if old in module.children()]:
+        for name, child in list(parent.named_children()):
+            if child is old:
+                setattr(parent, name, new)
 
 
 def _attend(child: str, module: nn.Module, args: Any, output: Tensor) -> Tensor:
