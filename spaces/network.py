@@ -212,7 +212,7 @@ def insert_attention(
             if takes_native_out(native, slot, placement):
                 clear(model, slot.path)
         if not placement.is_none:
-            for site in stage.sites[placement.site or ""]:
+            for site in stage.at(placement.site):
                 attention = create_attention(
                     placement.type, site.channels, **placement.genes, identity_start=identity_start
                 )

@@ -52,7 +52,7 @@ def build_lines(subject: Subject, sources: Sources) -> list[str]:
         sources.add(insertion, "attach")
         sources.add(structure, "Site")
         lines.append(f"# Stage {number}: {placement}")
-        sites = stage.sites[placement.site or ""]
+        sites = stage.at(placement.site)
         made = {
             channels: _attention(placement, channels, subject.network.identity_start, sources)
             for channels in dict.fromkeys(site.channels for site in sites)
