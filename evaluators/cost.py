@@ -24,7 +24,7 @@ import torch
 from evaluators import counting
 from evaluators.counting import METRICS, Counts, count_module
 from spaces.attention import attention_type, create_attention
-from spaces.backbone import describe_backbone, site_shapes
+from spaces.backbone import describe_backbone
 from spaces.backbones import zoo
 from spaces.catalogue import cache_folder
 from spaces.network import Native, NetworkSpec, takes_native_out
@@ -126,7 +126,7 @@ class CostTable:
         self.backbone = backbone
         self.native = network.native
         self._stages = describe_backbone(backbone).stages
-        self._shapes = site_shapes(backbone, size=network.size, in_chans=network.in_chans)
+        self._shapes = network.site_shapes(backbone)
         self._cache = _cache()
         key = f"{backbone} {network}"
         outside = zoo.is_outside(backbone)

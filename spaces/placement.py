@@ -23,7 +23,8 @@ from spaces.errors import UsageError, unknown
 SITES = ("slot", "block", "stage")
 _EVERY = re.compile(r"block/([1-9][0-9]*)")  # after every N-th block
 
-_GRAMMAR = f"none or TYPE{''.join(f'[-{gene.grammar}]' for gene in GENES)}[{'|'.join('@' + site for site in (*SITES, 'block/N'))}]"
+_WRITTEN = (*SITES, "block/N")
+_GRAMMAR = f"none or TYPE{''.join(f'[-{gene.grammar}]' for gene in GENES)}[{'|'.join('@' + site for site in _WRITTEN)}]"
 # Stored identities hash the repr of placements: it names these genes always, and one that came later where it has a value.
 _ALWAYS_NAMED = ("reduction", "kernel", "groups", "arrangement")
 
@@ -101,7 +102,7 @@ class Placement:
         """Read one placement; raises UsageError with the valid choices."""
         body, at, site = text.strip().partition("@")
         if at and not site:
-            raise UsageError(f"placement {text!r}: '@' needs a site; valid: {', '.join((*SITES, 'block/N'))}")
+            raise UsageError(f"placement {text!r}: '@' needs a site; valid: {', '.join(_WRITTEN)}")
         type_, *words = body.split("-")
         if not type_:
             raise UsageError(f"empty placement {text!r}; expected {_GRAMMAR}")

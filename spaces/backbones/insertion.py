@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.backbones.structure import CHILD, Site
+from spaces.errors import UsageError
 
 INNER = "plain"  # the name of a layer inside of the `Followed` that stands in its place
 
@@ -114,6 +118,49 @@ def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
         for name, child in list(parent.named_children()):
             if child is old:
                 setattr(parent, name, new)
+
+
+class Probe(nn.Module):
+    """Notes that it was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called = False
+
+    def forward(self, x: Any) -> Any:
+        """The same."""
+        self.called = True
+        return x
+
+
+def never_called(model: nn.Module, sites: Sequence[Site], shapes: Sequence[tuple[int, ...]]) -> list[str]:
+    """Where a forward pass would not call what is attached at the sites; shapes: (C, H, W) of an input, tried in turn.
+
+    The pass is one of a copy on the meta device: no weight is copied, nothing is computed, and the network stays as it is.
+    Raises UsageError for a network that takes none of these inputs there.
+    """
+    tensors = itertools.chain(model.parameters(), model.buffers())
+    copied = copy.deepcopy(model, {id(tensor): _meta(tensor) for tensor in tensors}).eval()
+    probes = {site.attention: Probe() for site in sites}
+    for site in sites:
+        attach(copied, site, probes[site.attention])
+    for shape in shapes:
+        try:
+            with torch.no_grad(), torch.device("meta"):
+                copied(torch.empty(1, *shape))
+        except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError) as error:
+            refusal = error
+            continue
+        return [path for path, probe in probes.items() if not probe.called]
+    raise UsageError(
+        f"this {type(model).__name__} cannot be tried on an input of shape {shapes[-1]}, so nothing tells whether it calls "
+        f"attention: {' '.join(str(refusal).split())}"
+    )
+
+
+def _meta(tensor: Tensor) -> Tensor:
+    empty = torch.empty_like(tensor, device="meta")
+    return nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
 def _attend(child: str, module: nn.Module, args: Any, output: Tensor) -> Tensor:

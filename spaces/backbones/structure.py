@@ -359,7 +359,10 @@ def _inside(trace: Trace, block: Call) -> list[Call]:
     calls = [
         call
         for call in trace.calls
-        if call.path != block.path and call.path.startswith(prefix) and block.start <= call.start and call.end <= block.end
+        if call.path != block.path
+        and call.path.startswith(prefix)
+        and block.start <= call.start
+        and call.end <= block.end
     ]
     counts = Counter(call.path for call in calls)
     return [call for call in calls if counts[call.path] == 1 and call.output >= 0]
