@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -118,6 +118,37 @@ def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
         for name, child in list(parent.named_children()):
             if child is old:
                 setattr(parent, name, new)
+
+
+class Whole(nn.Module):
+    """The features that timm's `features_only` leaves of a network, under the names of the whole network.
+
+    ``names``: the whole network's module names. What was left out is an empty module: attention that goes there goes nowhere.
+    """
+
+    def __init__(self, features: nn.Module, names: Collection[str]) -> None:
+        super().__init__()
+        self.homes: dict[str, tuple[nn.Module, str]] = {}  # by path, where timm keeps a module that it renamed
+        kept = features.get_submodule("model") if "model" in features._modules else features
+        for name, child in kept.named_children():
+            joined = (f"{name[:i]}.{name[i + 1 :]}" for i, letter in enumerate(name) if letter == "_")
+            path = name if name in names else next((one for one in joined if one in names), name)
+            parent, _, last = path.rpartition(".")
+            if parent and parent not in self._modules:
+                self.add_module(parent, nn.Module())
+            super().get_submodule(parent).add_module(last, child)
+            self.homes[path] = (kept, name)
+
+    def get_submodule(self, target: str) -> nn.Module:
+        try:
+            return super().get_submodule(target)
+        except AttributeError:
+            return nn.Module()
+
+    def put_back(self) -> None:
+        """Give the features what took the place of their own modules."""
+        for path, (home, name) in self.homes.items():
+            home._modules[name] = super().get_submodule(path)
 
 
 class Probe(nn.Module):
