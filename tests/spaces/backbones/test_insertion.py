@@ -155,7 +155,7 @@ def test_attention_that_is_never_called_is_refused_before_anything_changes() -> 
     keys = list(body.state_dict())
     with pytest.raises(UsageError, match=r"never calls attention at 16 of 16 sites of 'resnet50', first 'layer1.0.se"):
         insert_attention(body, Architecture.parse("resnet50:se,se,se,se"))
-    with pytest.raises(UsageError, match="has no module 'blocks.0.0'"):
+    with pytest.raises(UsageError, match=r"has no module 'blocks\.0\.0'"):
         insert_attention(body, Architecture.parse("mobilenetv2_035:se,none,none,none,none"))
     assert list(body.state_dict()) == keys
     insert_attention(body, Architecture.parse("resnet50:se@block,none,none,se@stage"))
