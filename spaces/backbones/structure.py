@@ -12,10 +12,10 @@ branches off to heads and decoders is no part of it. Parallel branches (HRNet) a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -48,6 +48,9 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _CONVOLUTIONS = ("convolution", "_convolution")
 _WEIGHTED = (*_CONVOLUTIONS, "addmm", "mm", "bmm", "linear")
 _ADDITIONS = ("add", "add_")
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,14 @@ class Stage:
 
     def at(self, site: str | None) -> tuple[Site, ...]:
         """The sites of a kind; ``block/N``: after every N-th block. Empty for None and for what the stage does not offer."""
-        kind, _, every = (site or "").partition("/")
-        return self.sites.get(kind, ())[int(every) - 1 :: int(every)] if every else self.sites.get(kind, ())
+        return tuple(chosen(self.sites, site))
+
+
+def chosen(by_kind: Mapping[str, Sequence[T]], site: str | None) -> Sequence[T]:
+    """Of what there is at each kind of site, that of one kind, or of every N-th block for ``block/N``."""
+    kind, _, every = (site or "").partition("/")
+    found = by_kind.get(kind, ())
+    return found[int(every) - 1 :: int(every)] if every else found
 
 
 def find_stem(trace: Trace) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from evaluators import count_cost
 from evaluators.cost import CostTable
+from evaluators.supernet.network import Supernet
 from spaces.backbone import describe_backbone
 from spaces.errors import UsageError
 from spaces.network import NetworkSpec, build_model
@@ -123,3 +124,10 @@ def test_every_second_block() -> None:
     ):
         with pytest.raises(UsageError, match=words):
             Architecture.parse(f"resnet50:se@{wrong},none,none,none")
+
+
+def test_a_supernet_has_every_second_block_too() -> None:
+    net = Supernet("resnet34", NetworkSpec.classifier(32, 3))
+    arch = Architecture.parse("resnet34:none,se@block/2,none,none")
+    assert net.select(arch)
+    assert set(net.weights(arch)) == set(build_model(arch, 3, image_size=32).state_dict())
