@@ -6,7 +6,7 @@ export) takes these two values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,7 +31,7 @@ Stem = Literal["auto", "keep"]
 STEM: tuple[Stem, ...] = get_args(Stem)
 
 
-class Head(Protocol):
+class Head(Hashable, Protocol):
     """What a network puts out: it makes the plain network, backbone and last layers, which attention then goes into."""
 
     def plain(self, backbone: str, in_chans: int, *, pretrained: bool) -> nn.Module:

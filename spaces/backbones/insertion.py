@@ -115,7 +115,7 @@ def _is_layer(module: nn.Module) -> bool:
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Put a module in another's place, under every name that it has."""
     for parent in [module for module in model.modules() if old in module.children()]:
-        for name, child in list(parent.named_children()):
+        for name, child in list(parent._modules.items()):  # `named_children` leaves out a second name
             if child is old:
                 setattr(parent, name, new)
 

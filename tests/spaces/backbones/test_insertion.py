@@ -41,6 +41,14 @@ def tv_resnet18(num_classes: int, in_chans: int) -> nn.Module:
     return torchvision.models.resnet18(num_classes=num_classes)
 
 
+def dense(num_classes: int, in_chans: int) -> nn.Module:
+    return torchvision.models.densenet.DenseNet(4, (2, 2, 2), 8, num_classes=num_classes)
+
+
+def repvit(num_classes: int, in_chans: int) -> nn.Module:
+    return timm.models.repvit.RepVit(embed_dim=(8, 16, 24), depth=(2, 2, 2), mlp_ratio=2, num_classes=num_classes)
+
+
 def layers(num_classes: int, in_chans: int) -> nn.Module:
     """Nothing but layers, as in VGG."""
     maps = [in_chans, 8, 8, 16, 16]
@@ -82,10 +90,9 @@ NETWORKS = {  # name: a layer that holds each slot, in the plain network
     "resnetv2_18": "a convolution",
     "convnext_atto": "an Identity",
     "repvgg_a0": "an empty slot",
-    "densenet121": "none: blocks that are dictionaries",
+    f"module:{__name__}:dense": "none: blocks that are dictionaries",
     f"module:{__name__}:layers": "none: blocks that are layers",
-    "repvit_m1": "a module that knows how to fuse itself",
-    "mobilenetv2_035": "an empty slot after a depthwise convolution",
+    f"module:{__name__}:repvit": "a module that knows how to fuse itself",
 }
 
 
