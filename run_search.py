@@ -250,9 +250,10 @@ def space(
     from search.objectives import OBJECTIVES
 
     settings = load_config(config, overrides or [])
-    problem = create_problem(settings, create_evaluator(settings))
+    evaluator = create_evaluator(settings)
+    problem = create_problem(settings, evaluator)
     if as_json:
-        print(json.dumps(problem.to_dict()))
+        print(json.dumps(problem.to_dict() | {"stem": evaluator.network.describe_stem(problem.space.backbone)}))
         return
     table = Table(title=f"{problem.space.backbone} in {config}", title_justify="left")
     for column in ("stage", "choices", "placements"):
@@ -260,6 +261,7 @@ def space(
     for number, placements in enumerate(problem.space.choices, start=1):
         table.add_row(str(number), str(len(placements)), ", ".join(map(str, placements)))
     Console().print(table)
+    print(evaluator.network.describe_stem(problem.space.backbone))
     print(f"architectures {problem.space.size:,}, inside the budget {problem.feasible.count:,}")
     for name, costs in problem.ranges().items():
         show = OBJECTIVES[name].unit.show if name in OBJECTIVES else str

@@ -13,7 +13,7 @@ from evaluators.outcomes import Metrics, Report
 from evaluators.recipe import Recipe
 from evaluators.sections import Named
 from evaluators.tasks.base import Metric, Task
-from spaces.network import Native, NetworkSpec
+from spaces.network import Native, NetworkSpec, Stem
 from spaces.placement import Architecture
 from spaces.plugins import Registry
 from spaces.space import SearchSpace
@@ -113,6 +113,7 @@ class Setting:
     identity_start: bool = True
     native: Native = "keep"
     memory: int | None = None
+    stem: Stem = "auto"
 
 
 class EvaluatorConfig(Named):

@@ -24,7 +24,7 @@ import torch
 from evaluators import counting
 from evaluators.counting import METRICS, Counts, count_module
 from spaces.attention import attention_type, create_attention
-from spaces.backbone import describe_backbone, site_shapes
+from spaces.backbone import describe_backbone
 from spaces.backbones import zoo
 from spaces.catalogue import cache_folder
 from spaces.network import Native, NetworkSpec, takes_native_out
@@ -96,7 +96,7 @@ def _count(arch: Architecture, network: NetworkSpec) -> Cost:
     stages = []
     for stage, placement in zip(describe_backbone(arch.backbone).stages, arch.placements, strict=True):
         added = np.zeros(len(METRICS), dtype=np.int64)
-        for site in () if placement.is_none else stage.sites[placement.site or ""]:
+        for site in () if placement.is_none else stage.at(placement.site):
             added += counts.by_module[site.attention]
         for slot in stage.sites.get("slot", ()):
             if native == "replace" and takes_native_out(native, slot, placement):
@@ -126,7 +126,7 @@ class CostTable:
         self.backbone = backbone
         self.native = network.native
         self._stages = describe_backbone(backbone).stages
-        self._shapes = site_shapes(backbone, size=network.size, in_chans=network.in_chans)
+        self._shapes = network.site_shapes(backbone)
         self._cache = _cache()
         key = f"{backbone} {network}"
         outside = zoo.is_outside(backbone)
@@ -150,7 +150,7 @@ class CostTable:
             (self._shapes[site], _content(placement, site.channels)): placement
             for placement in missing
             if not placement.is_none
-            for site in self._stages[stage].sites[placement.site or ""]
+            for site in self._stages[stage].at(placement.site)
         }
         keys = {_text(shape, content): (shape, placement) for (shape, content), placement in wanted.items()}
         counts = {k: self._cache.get(k) for k, (_, placement) in keys.items() if not _is_outside(placement)}
@@ -163,9 +163,9 @@ class CostTable:
 
     def _sum(self, stage: int, placement: Placement, counts: Mapping[str, Any]) -> np.ndarray:
         total = np.zeros(len(METRICS), dtype=np.int64)
-        for site in () if placement.is_none else self._stages[stage].sites[placement.site or ""]:
+        for site in () if placement.is_none else self._stages[stage].at(placement.site):
             found = counts[_text(self._shapes[site], _content(placement, site.channels))]
-            total += np.array(found["total"], dtype=np.int64)
+            total += _called(found["total"], site.calls)
             self._uncounted |= set(found["uncounted"])
         for slot in self._stages[stage].sites.get("slot", ()):
             if self.native == "replace" and takes_native_out(self.native, slot, placement):
@@ -198,6 +198,11 @@ class CostTable:
         total = self.base + np.sum(added, axis=0)
         stages = tuple(StageCost(str(p), **_named(row)) for p, row in zip(arch.placements, added, strict=True))
         return Cost(str(arch), **_named(total), uncounted_ops=tuple(sorted(self._uncounted)), stages=stages)
+
+
+def _called(counts: Sequence[int], times: int) -> np.ndarray:
+    """What a module costs that one pass runs several times; its parameters are there once."""
+    return np.array(counts, dtype=np.int64) * np.where(np.array(METRICS) == "params", 1, times)
 
 
 def _named(vector: np.ndarray) -> dict[str, int]:

@@ -31,6 +31,7 @@ from search.schedulers.base import SCHEDULERS, BroughtScheduler, NoStopping, Sch
 from spaces import SearchSpace
 from spaces.attention.genes import GENES
 from spaces.errors import UsageError, unknown
+from spaces.placement import check_site
 from spaces.plugins import is_brought, load_plugins
 
 
@@ -55,10 +56,16 @@ else:  # a list of values for each gene of the table, None being the published d
 class SpaceConfig(_TypesAndGenes):
     """What can be built; see ``SearchSpace.build``."""
 
-    sites: tuple[Literal["slot", "block", "stage"], ...] = ("slot",)
+    sites: tuple[str, ...] = ("slot",)
     stages: dict[int, tuple[str, ...]] = Field(default_factory=dict)
     identity_start: bool = True
     native: Literal["keep", "replace", "remove"] = "keep"
+    stem: Literal["auto", "keep"] = Field(default="auto", description="keep: as it is, also at 64 pixels and less")
+
+    @field_validator("sites")
+    @classmethod
+    def _readable(cls, sites: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(check_site, sites))
 
     def build(self) -> SearchSpace:
         return SearchSpace.build(

@@ -84,7 +84,8 @@ class Results:
     def network(self) -> NetworkSpec:
         """What surrounds an architecture in this run."""
         space = self.config.space
-        return NetworkSpec.from_dict({**self.data, "native": space.native, "identity_start": space.identity_start})
+        own = {"native": space.native, "identity_start": space.identity_start, "stem": space.stem}
+        return NetworkSpec.from_dict({**self.data, **own})
 
     @property
     def front(self) -> pd.DataFrame:

@@ -38,7 +38,18 @@ def build_lines(subject: Subject, sources: Sources) -> list[str]:
     """The body of `create`: the plain network, then every change that `build_model` makes to it."""
     arch = subject.arch
     backbone = describe_backbone(arch.backbone)
-    lines = [f"model: nn.Module = {_create_plain(arch.backbone, sources)}"]
+    sources.add(insertion, "Whole")
+    plain = _create_plain(arch.backbone, sources)
+    lines = [
+        f"network: nn.Module = {plain}",
+        "model = network",
+        'if kwargs.get("features_only"):  # timm then renames and leaves out modules',
+        "    whole = {key: value for key, value in kwargs.items() if key not in FEATURES}",
+        '    with torch.device("meta"):',
+        f"        names = dict({plain.replace('**kwargs', '**whole')}.named_modules())",
+        "    model = Whole(network, names)",
+    ]
+    sources.need("torch")
     if subject.network.rewrites_stem and backbone.stem:
         sources.add(insertion, "shrink_stem")
         lines.append(f"shrink_stem(model, {literal(backbone.stem)}, rescale=True)")
@@ -52,7 +63,7 @@ def build_lines(subject: Subject, sources: Sources) -> list[str]:
         sources.add(insertion, "attach")
         sources.add(structure, "Site")
         lines.append(f"# Stage {number}: {placement}")
-        sites = stage.sites[placement.site or ""]
+        sites = stage.at(placement.site)
         made = {
             channels: _attention(placement, channels, subject.network.identity_start, sources)
             for channels in dict.fromkeys(site.channels for site in sites)
@@ -75,13 +86,13 @@ def _create_plain(name: str, sources: Sources) -> str:
     package = module.partition(".")[0]
     if package == "timm":
         sources.need("timm", "create_model")
-        return f'create_model("{name}", num_classes=num_classes, in_chans=in_chans)'
+        return f'create_model("{name}", num_classes=num_classes, in_chans=in_chans, **kwargs)'
     function = name.split(":")[2] if is_brought(name) else str(timm.model_entrypoint(name).__name__)
     if package == HOME:
         sources.add(sys.modules[module], function)
     else:
         sources.need(module, function)  # a user's own network is not copied
-    return f"{function}(num_classes=num_classes, in_chans=in_chans)"
+    return f"{function}(num_classes=num_classes, in_chans=in_chans, **kwargs)"
 
 
 def _site(site: structure.Site) -> str:
