@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from spaces.attention import IdentityStart, attention_type, create_attention, list_attentions
-from spaces.attention.pairwise import at_positions, attended, positions
-from spaces.attention.parts import mean, mean_along
+from spaces.attention.pairwise import attended
+from spaces.attention.parts import MapConv2d, PositionConv2d, mean, mean_along
 
 C = 32
 NAMES = list_attentions()
@@ -189,26 +189,23 @@ def test_attention_is_the_same_in_both_forms(count: int) -> None:
 
 
 def test_a_product_for_each_image_is_the_1x1_convolution() -> None:
-    layer = nn.Conv2d(C, 7, 1)
+    plain, layers = nn.Conv2d(C, 7, 1), (PositionConv2d(C, 7, 1), MapConv2d(C, 7, 1))
     outputs, gradients = [], []
-    for run in (
-        lambda x: layer(x).flatten(2).transpose(1, 2),
-        lambda x: at_positions(layer, positions(x)),
-        lambda x: at_positions(layer, positions(x), by_image=True),
-    ):
+    for layer, *options in ((plain,), *((layer, flag) for layer in layers for flag in (False, True))):
+        layer.load_state_dict(plain.state_dict())
         x = image().requires_grad_()
-        y_BPo = run(x)
-        outputs.append(y_BPo)
-        gradients.append(torch.autograd.grad(y_BPo.square().sum(), (x, layer.weight, layer.bias)))
-    for y_BPo, gradient in zip(outputs[1:], gradients[1:], strict=True):
-        torch.testing.assert_close(y_BPo, outputs[0], rtol=1e-5, atol=1e-5)
+        y_BoHW = layer(x, *options)
+        outputs.append(y_BoHW)
+        gradients.append(torch.autograd.grad(y_BoHW.square().sum(), (x, layer.weight, layer.bias)))
+    for y_BoHW, gradient in zip(outputs[1:], gradients[1:], strict=True):
+        torch.testing.assert_close(y_BoHW, outputs[0], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(gradient, gradients[0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("axis", [2, 3])
 def test_the_mean_along_an_axis_in_half_precision_has_a_written_gradient(axis: int) -> None:
     x = image().bfloat16().requires_grad_()
-    along, plain = mean_along(x, axis), mean(x, axis)
+    along, plain = mean_along(x, axis), mean(x, [axis])
     assert torch.equal(along, plain)
     given = torch.randn(along.shape, generator=torch.Generator().manual_seed(1)).bfloat16()
     (written,), (view,) = torch.autograd.grad(along, x, given), torch.autograd.grad(plain, x, given)
