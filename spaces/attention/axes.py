@@ -65,7 +65,7 @@ class PlaneConv(nn.Conv2d):
         self.longest = FOLDED * kernel
 
     def forward(self, input: Tensor) -> Tensor:
-        if not torch.jit.is_scripting():
+        if not torch.jit.is_scripting():  # noqa: SIM102
             if isinstance(input, Proxy):
                 return recorded(self, input)  # type: ignore[no-any-return]
         weight_12kk = self.weight.transpose(2, 3) if self.turned else self.weight

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import handle_torch_function, has_torch_function
 
-from spaces.attention.parts import BatchNorm, Gate, conv, gram, like, mean, peak, slow_half, space, wide
+from spaces.attention.parts import BatchNorm, Gate, autocast, conv, gram, like, mean, peak, space, wide
 from spaces.attention.registry import register
 from spaces.attention.types import AttentionType, Sizes, part
 
@@ -141,9 +141,10 @@ def transformed(x_BCHW: Tensor, frequencies_2C: Tensor) -> Tensor:
     kind = torch.float64 if x_BCHW.dtype == torch.float64 else torch.float32
     rows_CH = cosines(frequencies_2C[0], x_BCHW.shape[2]).to(kind)
     columns_CW = cosines(frequencies_2C[1], x_BCHW.shape[3]).to(kind)
-    basis_CHW = (rows_CH[:, :, None] * columns_CW[:, None]).to(x_BCHW.dtype)
-    if slow_half(x_BCHW):
-        return (x_BCHW * basis_CHW).sum((2, 3))
+    basis_CHW = rows_CH[:, :, None] * columns_CW[:, None]
+    if x_BCHW.dtype == torch.float16 or x_BCHW.dtype == torch.bfloat16 or autocast(x_BCHW):
+        # One after the other in float32: a wave that half precision has rounded does not cancel what the map has in common.
+        return (wide(x_BCHW) * basis_CHW).sum((2, 3)).to(x_BCHW.dtype)
     return torch.einsum("bchw,chw->bc", [x_BCHW, basis_CHW])
 
 

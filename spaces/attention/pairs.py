@@ -19,7 +19,7 @@ class SumLinear(nn.Linear):
     """A linear layer of two inputs, its outputs summed: W (a + b) + 2 b, one product for both."""
 
     def forward(self, input: Tensor, other: Tensor) -> Tensor:
-        if not torch.jit.is_scripting():
+        if not torch.jit.is_scripting():  # noqa: SIM102
             if isinstance(input, Proxy):
                 return recorded(self, input, other)  # type: ignore[no-any-return]
         return F.linear(input + other, self.weight, 2 * self.bias)

@@ -20,7 +20,11 @@ from torch.overrides import handle_torch_function, has_torch_function, has_torch
 
 
 def recorded(layer: nn.Module, x: Proxy, *options: Any) -> Any:
-    """The call of a layer, as torch.fx records that of a layer of torch.nn: what goes on inside is not traced."""
+    """The call of a layer, as torch.fx records that of a layer of torch.nn: what goes on inside is not traced.
+
+    Asked for inside of `if not torch.jit.is_scripting()` and not beside it: that is the one form of the condition whose
+    body TorchScript does not compile.
+    """
     return x.tracer.create_proxy("call_module", x.tracer.path_of_module(layer), (x, *options), {})  # type: ignore[attr-defined]
 
 
@@ -45,7 +49,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
             raise ValueError(f"expected at least 2 axes, got {input.dim()}")
 
     def forward(self, input: Tensor) -> Tensor:
-        if not torch.jit.is_scripting():
+        if not torch.jit.is_scripting():  # noqa: SIM102
             if isinstance(input, Proxy):
                 return recorded(self, input)  # type: ignore[no-any-return]
         # As in torch's own, written out because TorchScript has no `super`.
@@ -66,7 +70,7 @@ class GroupNorm(nn.GroupNorm):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if not torch.jit.is_scripting():
+        if not torch.jit.is_scripting():  # noqa: SIM102
             if isinstance(input, Proxy):
                 return recorded(self, input)  # type: ignore[no-any-return]
         return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
@@ -110,6 +114,14 @@ def wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype == torch.float16 or x.dtype == torch.bfloat16 else x
 
 
+def autocast(x: Tensor) -> bool:
+    """Whether products of x are computed in another dtype than its own; no in TorchScript, which has its own ways."""
+    if torch.jit.is_scripting():
+        return False
+    else:  # noqa: RET505
+        return torch.is_autocast_enabled(x.device.type)
+
+
 def gram(x_BCP: Tensor) -> Tensor:
     """X X^T (B, C, C), in float32 also where x is in half precision or autocast would make it so.
 
@@ -118,8 +130,8 @@ def gram(x_BCP: Tensor) -> Tensor:
     if has_torch_function_unary(x_BCP):
         return handle_torch_function(gram, (x_BCP,), x_BCP)  # type: ignore[no-any-return]
     x_BCP = wide(x_BCP)
-    if not torch.jit.is_scripting():
-        if torch.is_autocast_enabled(x_BCP.device.type):
+    if not torch.jit.is_scripting():  # noqa: SIM102
+        if autocast(x_BCP):
             with torch.autocast(x_BCP.device.type, enabled=False):
                 return x_BCP @ x_BCP.transpose(1, 2)
     return x_BCP @ x_BCP.transpose(1, 2)
@@ -164,7 +176,7 @@ class PositionConv2d(nn.Conv2d):
     """
 
     def forward(self, input: Tensor, by_image: bool = False) -> Tensor:
-        if not torch.jit.is_scripting():
+        if not torch.jit.is_scripting():  # noqa: SIM102
             if isinstance(input, Proxy):
                 return recorded(self, input, by_image)  # type: ignore[no-any-return]
         return to_map(product_of_rows(positions(input), self.weight, self.bias, by_image), input)
@@ -174,7 +186,7 @@ class PositionConv3d(nn.Conv3d):
     """The same for volumes, (B, C, D, H, W) -> (B, O, D, H, W)."""
 
     def forward(self, input: Tensor, by_image: bool = False) -> Tensor:
-        if not torch.jit.is_scripting():
+        if not torch.jit.is_scripting():  # noqa: SIM102
             if isinstance(input, Proxy):
                 return recorded(self, input, by_image)  # type: ignore[no-any-return]
         return to_map(product_of_rows(positions(input), self.weight, self.bias, by_image), input)
@@ -184,7 +196,7 @@ class MapConv2d(nn.Conv2d):
     """A 1x1 convolution, (B, C, H, W) -> (B, O, H, W), with `as_product` as one matrix product for each image."""
 
     def forward(self, input: Tensor, as_product: bool = False) -> Tensor:
-        if not torch.jit.is_scripting():
+        if not torch.jit.is_scripting():  # noqa: SIM102
             if isinstance(input, Proxy):
                 return recorded(self, input, as_product)  # type: ignore[no-any-return]
         if as_product:
@@ -196,7 +208,7 @@ class MapConv3d(nn.Conv3d):
     """The same for volumes, (B, C, D, H, W) -> (B, O, D, H, W)."""
 
     def forward(self, input: Tensor, as_product: bool = False) -> Tensor:
-        if not torch.jit.is_scripting():
+        if not torch.jit.is_scripting():  # noqa: SIM102
             if isinstance(input, Proxy):
                 return recorded(self, input, as_product)  # type: ignore[no-any-return]
         if as_product:

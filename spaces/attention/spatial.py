@@ -118,10 +118,13 @@ class GatherExcite(Gate):
 
 
 def spread(gate_BChw: Tensor, x_BCHW: Tensor) -> Tensor:
-    """A gate of windows, spread to the map by nearest neighbours; one number for all positions is left as it is."""
+    """A gate of windows, spread to the map by nearest neighbours; one number for all positions is left as it is.
+
+    Where a network is exported for any size, whether it is one number is not known, and that is spread too.
+    """
     if has_torch_function((gate_BChw, x_BCHW)):
         return handle_torch_function(spread, (gate_BChw, x_BCHW), gate_BChw, x_BCHW)  # type: ignore[no-any-return]
-    if gate_BChw.shape[2] == 1 and gate_BChw.shape[3] == 1:
+    if isinstance(x_BCHW.shape[2], int) and gate_BChw.shape[2] == 1 and gate_BChw.shape[3] == 1:
         return gate_BChw
     return F.interpolate(gate_BChw, size=x_BCHW.shape[2:], mode="nearest")
 

@@ -6,7 +6,7 @@ Shapes as in parts.py.
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import handle_torch_function, has_torch_function
+from torch.overrides import handle_torch_function, has_torch_function, has_torch_function_unary
 
 from spaces.attention.parts import BatchNorm, Gate, conv, keep_format, wide
 from spaces.attention.registry import register
@@ -33,9 +33,30 @@ class SpatialTransformer(nn.Module):
             self.theta.bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        pooled_Bh44 = F.adaptive_avg_pool2d(torch.relu(self.reduce(x_BCHW)), self.pooled)
+        pooled_Bh44 = pooled(torch.relu(self.reduce(x_BCHW)), self.pooled)
         theta_B23 = self.theta(pooled_Bh44.flatten(1)).unflatten(1, (2, 3))
         return keep_format(sampled(x_BCHW, theta_B23), x_BCHW)
+
+
+def pooled(x_BCHW: Tensor, side: int) -> Tensor:
+    """Means over a grid of side x side, (B, C, side, side), by products where a network is exported for any size.
+
+    ONNX has no operator for windows that depend on the size.
+    """
+    if has_torch_function_unary(x_BCHW):
+        return handle_torch_function(pooled, (x_BCHW,), x_BCHW, side)  # type: ignore[no-any-return]
+    if isinstance(x_BCHW.shape[2], int) and isinstance(x_BCHW.shape[3], int):
+        return F.adaptive_avg_pool2d(x_BCHW, side)
+    return windows(x_BCHW.shape[2], side, x_BCHW) @ x_BCHW @ windows(x_BCHW.shape[3], side, x_BCHW).t()
+
+
+def windows(size: int, count: int, like: Tensor) -> Tensor:
+    """The (count, size) weights of adaptive pooling along one side: window i is [floor(i n / k), ceil((i + 1) n / k))."""
+    number_k = torch.arange(count, device=like.device)
+    place_n = torch.arange(size, device=like.device)
+    start_k, end_k = number_k * size // count, ((number_k + 1) * size + count - 1) // count
+    inside_kn = (place_n >= start_k[:, None]) & (place_n < end_k[:, None])
+    return inside_kn.to(like.dtype) / (end_k - start_k)[:, None].to(like.dtype)
 
 
 def centres(size: int, like: Tensor) -> Tensor:
