@@ -68,7 +68,8 @@ class SpatialGroupEnhance(Gate):
 
     def _group_logits(self, x_BCHW: Tensor) -> Tensor:
         """(B, g, H, W): one map for each group."""
-        x_BgqP = x_BCHW.flatten(2).unflatten(1, (self.groups, -1))
+        x_BCP = x_BCHW.flatten(2)
+        x_BgqP = x_BCP.reshape(x_BCP.shape[0], self.groups, x_BCP.shape[1] // self.groups, x_BCP.shape[2])
         # One name, and the deviation of what is centred already: no map is kept that the gradient does not need.
         t_BgP = similarity(x_BgqP)
         t_BgP = t_BgP - t_BgP.mean(2, keepdim=True)

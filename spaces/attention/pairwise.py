@@ -67,6 +67,11 @@ def attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if has_torch_function((q, k, v)):
         return handle_torch_function(attended, (q, k, v), q, k, v)  # type: ignore[no-any-return]
     count, depth = q.shape[2], q.shape[3]
+    if not torch.jit.is_scripting():  # noqa: SIM102
+        if (
+            torch.onnx.is_in_onnx_export()
+        ):  # the exporter of old opsets knows the fused form late, and for one size only
+            return weighted(q, k, v, depth**-0.5)
     learning = q.device.type == "cpu" and q.requires_grad
     if (learning and count <= depth) or (slow_half(q) and count <= 4 * depth):
         return weighted(q, k, v, depth**-0.5)

@@ -223,7 +223,10 @@ def positions(x_BCHW: Tensor) -> Tensor:
 
 def to_map(y_BPC: Tensor, x_BCHW: Tensor) -> Tensor:
     """Positions back in place, (B, C, H, W), as a view."""
-    return y_BPC.transpose(1, 2).unflatten(2, x_BCHW.shape[2:])
+    if has_torch_function((y_BPC, x_BCHW)):
+        return handle_torch_function(to_map, (y_BPC, x_BCHW), y_BPC, x_BCHW)  # type: ignore[no-any-return]
+    # Not by `unflatten`: the exporter of old opsets takes the sizes of what comes from it for constants.
+    return y_BPC.transpose(1, 2).reshape([y_BPC.shape[0], y_BPC.shape[2]] + list(x_BCHW.shape[2:]))  # noqa: RUF005
 
 
 def product_of_rows(x_BPC: Tensor, weight: Tensor, bias: Tensor | None, by_image: bool) -> Tensor:
