@@ -73,8 +73,8 @@ def export(
     else the knee of the front is taken; or an architecture as text, which gets fresh weights. The weights are those of its
     best seed, or newly trained for ``epochs`` (the run's full fidelity unless given) with ``retrain``.
     ``options``: choices of the formats by name, as ``{"opset": 13, "dynamic": "size"}`` of onnx.
-    Raises UsageError for an unknown format, an option that none of the formats takes, a run without a fitting architecture, or weights that were not kept;
-    ExportError where what was written is not the model.
+    Raises UsageError for an unknown format, an option that none of the formats takes, a run without a fitting architecture,
+    or weights that were not kept; ExportError where what was written is not the model.
     """
     folder = Path(to)
     if folder.exists() and not folder.is_dir():

@@ -153,7 +153,8 @@ class SelfAttention(nn.Module):
         Apart, as it lets go of the projections when it returns: of several heads, products hold copies.
         """
         qkv_BP3h = positions(self.conv_qkv(x_BCHW))
-        q, k, v = qkv_BP3h.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        qkv_BP3nd = qkv_BP3h.reshape(qkv_BP3h.shape[0], qkv_BP3h.shape[1], 3, self.heads, -1)
+        q, k, v = qkv_BP3nd.permute(2, 0, 3, 1, 4).unbind()
         z_BPnd = attended(q, k, v).transpose(1, 2)
         if self.local is not None:
             values_BhHW = to_map(qkv_BP3h.chunk(3, 2)[2], x_BCHW).to(x_BCHW.dtype)
