@@ -43,6 +43,12 @@ Plugins = Annotated[
 Run = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]
 
 
+class Dynamic(StrEnum):
+    """What an exported file leaves open beside the number of images."""
+
+    size = "size"
+
+
 class Native(Enum):
     """What becomes of a backbone's built-in attention."""
 
@@ -177,6 +183,10 @@ def export(
             metavar="FORMAT",
         ),
     ] = None,
+    opset: Annotated[int | None, typer.Option(help="ONNX operators of this version, 13 or more.")] = None,
+    dynamic: Annotated[
+        Dynamic | None, typer.Option(help="What the file leaves open beside the batch: height and width (onnx).")
+    ] = None,
     retrain: Annotated[bool, typer.Option("--retrain", help="Train the weights anew at full fidelity.")] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Train the weights anew for so many epochs.")] = None,
     as_json: Json = False,
@@ -184,8 +194,16 @@ def export(
     """Write the best architecture under a budget with its trained weights, and prove that it loads without Attune."""
     from search.export import export as write_export
 
+    given = {"opset": opset, "dynamic": dynamic.value if dynamic else None}
     result = write_export(
-        source, to=to, limits=read_limits(limits), pick=pick, formats=formats, retrain=retrain, epochs=epochs
+        source,
+        to=to,
+        limits=read_limits(limits),
+        pick=pick,
+        formats=formats,
+        options={name: value for name, value in given.items() if value is not None},
+        retrain=retrain,
+        epochs=epochs,
     )
     if as_json:
         print(json.dumps(result.to_dict()))

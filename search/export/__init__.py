@@ -12,7 +12,7 @@ from evaluators.tasks.base import Metric
 from search.build import create_trainer
 from search.export.card import write_card
 from search.export.check import Check, ExportError, check
-from search.export.format import Format, find_format, known_formats, register_format, write_formats
+from search.export.format import Format, check_options, find_format, known_formats, register_format, write_formats
 from search.export.formats import list_formats
 from search.export.reading import load_exported
 from search.export.subject import Subject, Weights, make_spec
@@ -63,6 +63,7 @@ def export(
     limits: Mapping[str, Any] | None = None,
     pick: str | None = None,
     formats: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
     retrain: bool = False,
     epochs: int | None = None,
 ) -> Exported:
@@ -71,8 +72,9 @@ def export(
     ``source`` is a run directory, from which the most accurate architecture within ``limits``, the one named by ``pick``, or
     else the knee of the front is taken; or an architecture as text, which gets fresh weights. The weights are those of its
     best seed, or newly trained for ``epochs`` (the run's full fidelity unless given) with ``retrain``.
-    Raises UsageError for an unknown format, a run without a fitting architecture, or weights that were not kept;
-    ExportError where what was written is not the model.
+    ``options``: choices of the formats by name, as ``{"opset": 13, "dynamic": "size"}`` of onnx.
+    Raises UsageError for an unknown format, an option that none of the formats takes, a run without a fitting architecture,
+    or weights that were not kept; ExportError where what was written is not the model.
     """
     folder = Path(to)
     if folder.exists() and not folder.is_dir():
@@ -81,13 +83,14 @@ def export(
     wanted = list(dict.fromkeys(formats or (one.name for one in known_formats() if one.default)))
     for name in wanted:
         find_format(name)
+    check_options(wanted, options or {})
     if retrain or epochs:
         subject = _retrained(subject, epochs)
     elif subject.results is not None:
         subject = replace(subject, weights=_best_weights(subject.results, subject.arch))
     folder.mkdir(parents=True, exist_ok=True)
     model = subject.model()
-    written = write_formats(subject, model, folder, wanted)
+    written = write_formats(subject, model, folder, wanted, options)
     files = [path for paths in written.files.values() for path in paths]
     files.append(write_card(subject, folder))
     checks = check([written])[0]
