@@ -88,9 +88,9 @@ def search(
     from search.runner import new_run_folder, resume_search, run_search
 
     if resume:
-        if overrides or run:
-            raise UsageError("--resume goes on with a run as it was configured; it takes neither --set nor --run")
-        outcome = resume_search(resume)
+        if run:
+            raise UsageError("--resume goes on in the run's own folder; it takes no --run")
+        outcome = resume_search(resume, overrides or [])
         folder = outcome.folder if "://" in resume else Path(resume)
     else:
         settings = load_config(config, overrides or [])

@@ -230,8 +230,8 @@ def validate(raw: dict[str, Any], source: str) -> Config:
 
 
 def dump_config(config: Config) -> str:
-    """The resolved configuration as YAML: every default spelled out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """The resolved configuration as YAML: every default spelled out, and an end by which a file that was cut is known."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, explicit_end=True)
 
 
 def load_run_config(folder: str | Path) -> Config:
@@ -240,7 +240,50 @@ def load_run_config(folder: str | Path) -> Config:
     if not path.exists():
         runs = sorted(str(found.parent) for found in Path("runs").glob("*/config.yaml"))
         raise UsageError(f"{str(folder)!r} is not a run directory; runs here: {', '.join(runs) or 'none'}")
+    _refuse_cut(path)
     return load_config(path, former=True)
+
+
+# What every run's configuration spelled out, whatever version wrote it; later ones end with YAML's "...".
+_ALWAYS = ("name", "data", "seed", "space", "training", "search", "resources")
+
+
+def _refuse_cut(path: Path) -> None:
+    """Raise UsageError for the half of a file: what is missing would be taken for defaults."""
+    try:
+        text = path.read_text()
+        keys = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}; {_OLDER}") from None
+    ended = text.endswith("\n...\n")
+    run = path.parent / "run.json"
+    former = not run.exists() or '"meaning"' not in run.read_text(errors="replace")  # a run of an earlier version
+    missing = [key for key in _ALWAYS if not isinstance(keys, dict) or key not in keys]
+    if missing or not (ended or (former and text.endswith("\n"))):
+        lacks = f"lacks {', '.join(missing)}" if missing else "lacks its end"
+        raise UsageError(f"{path} is cut off or damaged: it {lacks}; {_OLDER}")
+
+
+_OLDER = "put back an older config.yaml.1, or start a new run"
+
+MAY_CHANGE = ("search.trials", "loggers", "resources.", "ray.")
+
+
+def changed(config: Config, overrides: Sequence[str]) -> Config:
+    """A run's configuration with overrides that leave its meaning alone; raises UsageError for any other key."""
+    raw = config.model_dump(mode="json")
+    for override in overrides:
+        key = override.partition("=")[0]
+        if not any(key == one or (one.endswith(".") and key.startswith(one)) for one in MAY_CHANGE):
+            sections = {"resources": ResourceConfig, "ray": RayConfig}
+            inside = [f"{name}.{field}" for name, section in sections.items() for field in section.model_fields]
+            valid = ", ".join(["search.trials", "loggers", *inside])
+            raise UsageError(
+                f"--set {override!r}: a run that goes on keeps its meaning; valid keys: {valid}; "
+                "for anything else start a new run (reuse: takes over what still compares)"
+            )
+        _apply(raw, override)
+    return validate(raw, "--set")
 
 
 # What sections of runs of earlier versions held, whatever they were the sections of: key -> the value that meant nothing.

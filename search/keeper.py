@@ -9,6 +9,7 @@ from typing import Any
 
 from evaluators.tasks.base import Metric
 from search.config import Config
+from search.files import write_whole
 from search.front import RunningFront, by_architecture, mean_of
 from search.mirror import Mirror
 from search.objectives import OBJECTIVES
@@ -80,17 +81,14 @@ class Keeper:
     def write_front(self) -> None:
         """front.csv, replaced atomically."""
         with self.store.refusing():
-            self.front.frame.to_csv(self.folder / ".front.csv", index=False)
-            (self.folder / ".front.csv").replace(self.folder / "front.csv")
+            write_whole(self.folder / "front.csv", self.front.frame.to_csv(index=False))
 
     def _write_weights(self, arch: Architecture, content: bytes) -> None:
         """Weights that came from another machine."""
         path = weights_path(self.weights, arch)
         assert path is not None
         with self.store.refusing():
-            partial = path.with_name(f"{path.name}.partial")
-            partial.write_bytes(content)
-            partial.replace(path)
+            write_whole(path, content)
 
     def _update(self, *seeds: Evaluation) -> None:
         before = self._on_fronts()

@@ -6,11 +6,12 @@ import json
 import logging
 import os
 import signal
+import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -30,14 +31,17 @@ import numpy as np
 import optuna
 import ray
 from ray import tune
+from sqlalchemy.exc import SQLAlchemyError
 
 from evaluators.base import Evaluator, Preparing
 from search.build import create_evaluator, create_problem, describe_data, describe_run, table_path
 from search.cluster import actor_here, on_cluster, ray_session, trial_resources
-from search.config import Config, dump_config, load_run_config
+from search.config import Config, changed, dump_config, load_run_config
+from search.files import free_name, sqlite_url, write_whole
 from search.front import by_architecture
 from search.keeper import Keeper
 from search.loggers import create_loggers
+from search.meaning import check_meaning, describe_meaning
 from search.mirror import fetch, open_url
 from search.problem import Problem
 from search.progress import Progress
@@ -89,27 +93,43 @@ def run_search(config: Config, folder: str | Path, *, resume: bool = False) -> O
     config.search.scheduler.check(config.fidelity)  # refuses what does not fit together before anything is written
     if config.ray.storage:
         open_url(config.ray.storage)
-    with Store(folder, metric=evaluator.metric.name) as store:
-        (folder / "config.yaml").write_text(dump_config(config))
-        (folder / "data.json").write_text(json.dumps(describe_data(evaluator)))
-        (folder / "run.json").write_text(json.dumps(describe_run(evaluator)))
-        for name, measured in problem.kept.items():  # a run that goes on has to see the same costs
-            table_path(folder, name).write_text(json.dumps(measured, indent=1))
+    if resume and (said := check_meaning(folder, config, problem, evaluator)):
+        log.warning(said)
+    with Store(folder, metric=evaluator.metric.name, identity=evaluator.identity) as store:
+        if store.others:
+            log.warning("%d evaluations of other data or recipes in %s are left out of it", store.others, folder)
+        with store.refusing():
+            _describe(config, problem, evaluator, folder)
         if isinstance(evaluator, Preparing):
             evaluator.prepare(folder, fidelity=config.fidelity, seeds=config.seeds)
         return _search(config, problem, evaluator, store)
 
 
-def resume_search(folder: str | Path) -> Outcome:
+def _describe(config: Config, problem: Problem, evaluator: Evaluator, folder: Path) -> None:
+    """Write what the run is; a configuration that it replaces is kept as ``config.yaml.1``, ``.2`` ..."""
+    for name, measured in problem.kept.items():  # a run that goes on has to see the same costs
+        write_whole(table_path(folder, name), json.dumps(measured, indent=1))
+    write_whole(folder / "data.json", json.dumps(describe_data(evaluator)))
+    meaning = describe_meaning(config, problem, evaluator)
+    write_whole(folder / "run.json", json.dumps({**describe_run(evaluator), "meaning": meaning}))
+    path, text = folder / "config.yaml", dump_config(config)
+    if path.exists() and path.read_text() != text:
+        write_whole(free_name(path), path.read_bytes())
+    write_whole(path, text)  # last: with it the folder is a run
+
+
+def resume_search(folder: str | Path, overrides: Sequence[str] = ()) -> Outcome:
     """Go on with a run that was killed or interrupted; nothing that was finished is repeated.
 
-    A URL is that of a run's copy (`ray.storage`), which is fetched into `runs` first.
+    A URL is that of a run's copy (`ray.storage`), which is fetched into `runs` first. ``overrides``: ``key=value`` of what
+    does not change the meaning of a run, see ``search.config.changed``.
     """
     if "://" in str(folder):
         url = str(folder).rstrip("/")
         folder = Path("runs") / url.rpartition("/")[2]
         fetch(url, folder)
-    return run_search(load_run_config(folder), folder, resume=True)
+    config = load_run_config(folder)
+    return run_search(changed(config, overrides) if overrides else config, folder, resume=True)
 
 
 def _search(config: Config, problem: Problem, evaluator: Evaluator, store: Store) -> Outcome:
@@ -220,7 +240,7 @@ def _searcher(
     return PlacementSearch(
         problem,
         sampler,
-        optuna.storages.RDBStorage(f"sqlite:///{store.folder / 'study.db'}"),
+        open_study(store.folder / "study.db"),
         store,
         trials=missing,
         seed=seed,
@@ -228,6 +248,33 @@ def _searcher(
         metric=evaluator.metric,
         expected=stopping.expected if stopping else None,
     )
+
+
+def open_study(path: Path) -> optuna.storages.RDBStorage:
+    """Optuna's storage; a file that is damaged is moved aside and said, and the searcher fills a new one from the journal."""
+    try:
+        return _opened(path)
+    except (SQLAlchemyError, sqlite3.DatabaseError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
+        if any(words in str(error) for words in ("disk is full", "readonly", "unable to open")):
+            raise StoreError(f"cannot write to {path}: {str(error).splitlines()[0]}") from error
+        aside = free_name(path, ".broken")
+        os.replace(path, aside)
+        for suffix in ("-journal", "-wal", "-shm"):  # they belong to the one that was moved, and would damage a new one
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        log.warning("%s is damaged, and lies in %s now; a new one is made from the journal", path, aside.name)
+        return _opened(path)
+
+
+def _opened(path: Path) -> optuna.storages.RDBStorage:
+    if path.exists():
+        with closing(sqlite3.connect(path)) as database:
+            answer = database.execute("PRAGMA quick_check").fetchone()
+        if answer != ("ok",):
+            raise sqlite3.DatabaseError(f"it does not hold together: {answer}")
+    storage = optuna.storages.RDBStorage(sqlite_url(path))
+    for study in storage.get_all_studies():
+        storage.get_all_trials(study._study_id, deepcopy=False)
+    return storage
 
 
 class _Recorder(tune.Callback):
