@@ -81,6 +81,9 @@ class SearchConfig(Section):
     costs: tuple[str, ...] = Field(default=("flops",), min_length=1, description="objectives besides the task's metric")
     budget: dict[str, int | float | str] = Field(default_factory=dict, description="upper limits on objectives")
     latency: LatencySection = Field(default_factory=LatencySection)
+    deterministic: bool = Field(
+        default=False, description="results are used in the order of their proposals; workers may wait for each other"
+    )
     keep_weights: Literal["front", "all", "none"] = "front"
 
     @field_validator("costs")
@@ -190,6 +193,11 @@ class Config(Section):
             raise UsageError(
                 f"search.scheduler {self.search.scheduler.name!r} stops trainings of one seed early; "
                 f"with evaluator.name {self.evaluator.name!r} and evaluator.seeds {self.evaluator.seeds} set it to 'none'"
+            )
+        if self.search.deterministic and self.search.scheduler.stops:
+            raise UsageError(
+                f"search.deterministic with search.scheduler {self.search.scheduler.name!r}, which decides by who comes first; "
+                "set it to 'none'"
             )
         if self.space.native != "keep" and self.evaluator.keeps_native:
             raise UsageError(f"space.native {self.space.native!r}: a supernet keeps the backbone's own; valid: keep")

@@ -14,7 +14,7 @@ from search.front import RunningFront, by_architecture, mean_of
 from search.mirror import Mirror
 from search.objectives import OBJECTIVES
 from search.store import Evaluation, Store
-from search.trainable import TrialResult, weights_path
+from search.trainable import TrialResult, note_path, weights_path
 from spaces import Architecture
 
 
@@ -25,6 +25,7 @@ class Keeper:
         self.config, self.folder, self.store = config, store.folder, store
         self.identity, self.metric = identity, metric
         self.weights: Path | None = self.folder / "weights" if config.search.keep_weights != "none" else None
+        self.seed_notes: Path | None = self.folder / "checkpoints" if len(config.seeds) > 1 else None
         self.front = RunningFront(config.search.costs, metric)
         # What `export` may be asked for: the fronts of each single counted cost, besides that of the search.
         counted = (name for name, objective in OBJECTIVES.items() if objective.counted)
@@ -65,6 +66,10 @@ class Keeper:
             self._write_weights(Architecture.parse(candidate["architecture"]), result.weights)
         for evaluation in new:
             self.store.add(evaluation)
+        for seed in self.config.seeds:  # the journal has them now
+            note = note_path(self.seed_notes, Architecture.parse(candidate["architecture"]), seed)
+            if note:
+                note.unlink(missing_ok=True)
         if new:
             self._update(*evaluations)
             if self.mirror:

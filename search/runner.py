@@ -50,7 +50,7 @@ from search.samplers import create_sampler
 from search.schedulers import Stopping, Trials
 from search.searcher import PlacementSearch
 from search.store import FAILED, STOPPED, Store, StoreError
-from search.trainable import EvaluationTrial, Overdue, TrialPlan, TrialResult
+from search.trainable import EvaluationTrial, Notes, Overdue, TrialPlan, TrialResult, full_disk
 from spaces.errors import UsageError
 
 log = logging.getLogger(__name__)
@@ -172,9 +172,10 @@ def _fit(config: Config, problem: Problem, evaluator: Evaluator, keeper: Keeper,
     folder = keeper.folder
     trials = Trials(config.fidelity, evaluator.metric, config.search.costs, folder)
     stopping = config.search.scheduler.build(trials)
-    searcher = _searcher(config, problem, evaluator, keeper.store, stopping, missing)
-    with ray_session(config), Progress(planned, keeper.store, keeper.front) as progress:
+    with ray_session(config, folder), Progress(planned, keeper.store, keeper.front) as progress:
         resources, concurrency = trial_resources(config)
+        in_order = concurrency if config.search.deterministic else None
+        searcher = _searcher(config, problem, evaluator, keeper.store, stopping, missing, in_order)
         progress.note(f"{concurrency} trials at once, each with {_words(resources)}")
         limit = config.resources.time_limit
         overdue = actor_here(Overdue) if limit else None
@@ -189,8 +190,12 @@ def _fit(config: Config, problem: Problem, evaluator: Evaluator, keeper: Keeper,
             time_limit=limit,
             overdue=overdue,
             plugins=config.plugins,
+            seed_notes=keeper.seed_notes,
+            notes=actor_here(Notes) if keeper.seed_notes and on_cluster(config) else None,
         )
-        recorder = _Recorder(keeper, searcher, progress, retries=config.resources.retries, overdue=overdue)
+        recorder = _Recorder(
+            keeper, searcher, progress, retries=config.resources.retries, overdue=overdue, at_once=concurrency
+        )
         trainable = tune.with_parameters(EvaluationTrial, evaluator=evaluator, plan=plan)
         tuner = tune.Tuner(
             tune.with_resources(trainable, resources),
@@ -208,20 +213,30 @@ def _fit(config: Config, problem: Problem, evaluator: Evaluator, keeper: Keeper,
                 verbose=0,
                 callbacks=[recorder, *create_loggers(config.loggers, folder, config.name)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=config.resources.retries),
+                failure_config=tune.FailureConfig(max_failures=0),  # the recorder decides who is tried again
             ),
         )
         with _two_step_interrupt(searcher, progress):
             try:
                 tuner.fit()
-            except tune.TuneError:
+            except (tune.TuneError, ray.exceptions.RayError, SQLAlchemyError, OSError) as error:
                 if recorder.refused is not None:  # Ray wraps it into pages of its own
                     raise recorder.refused from None
+                if full := full_disk(error, [folder]):
+                    raise StoreError(f"{full}; {len(keeper.store)} finished evaluations are kept") from error
+                if isinstance(error, ray.exceptions.RayError):
+                    raise StoreError(f"Ray failed: {str(error).strip().splitlines()[0]}") from error
                 raise
 
 
 def _searcher(
-    config: Config, problem: Problem, evaluator: Evaluator, store: Store, stopping: Stopping | None, missing: int
+    config: Config,
+    problem: Problem,
+    evaluator: Evaluator,
+    store: Store,
+    stopping: Stopping | None,
+    missing: int,
+    in_order: int | None,
 ) -> PlacementSearch:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = problem.space
@@ -247,6 +262,7 @@ def _searcher(
         name=config.name,
         metric=evaluator.metric,
         expected=stopping.expected if stopping else None,
+        in_order=in_order,
     )
 
 
@@ -281,11 +297,12 @@ class _Recorder(tune.Callback):
     """Ray Tune's news, passed to the store and to the screen."""
 
     def __init__(
-        self, keeper: Keeper, searcher: PlacementSearch, progress: Progress, *, retries: int, overdue: Any
+        self, keeper: Keeper, searcher: PlacementSearch, progress: Progress, *, retries: int, overdue: Any, at_once: int
     ) -> None:
         self._keeper, self._searcher, self._progress = keeper, searcher, progress
         self._retries, self._overdue = retries, overdue
         self._deaths: Counter[str] = Counter()
+        self._at_once = at_once
         self.refused: StoreError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -297,26 +314,47 @@ class _Recorder(tune.Callback):
             self._keep(trial, TrialResult.from_ray(result))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """The worker died, was killed for its memory, or could not start, and Ray tried again as often as it may.
-
-        Ray does not try again where a worker dies while it is handed a trial: then the searcher hands it out anew.
-        """
+        """The worker died, was killed for its memory or its time, or could not start; the searcher may hand it out anew."""
         overdue, text = self._overdue, trial.config["architecture"]
         reason = ray.get(overdue.reason.remote(text)) if overdue is not None else None
-        self._deaths[text] += trial.run_metadata.num_failures
+        error = trial.get_error()
+        short = not reason and out_of_memory(error)
+        if short and self._at_once > 1:
+            self._at_once -= 1
+            self._searcher.at_once = self._at_once
+            self._progress.note(
+                f"the machine ran out of memory, and Ray's monitor ended an evaluation of {text}: it is tried again, "
+                f"with {self._at_once} at once from now on (resources.concurrency)"
+            )
+            self._searcher.again(text)
+            return
+        self._deaths[text] += 1
         if not reason and self._deaths[text] <= self._retries:
             self._searcher.again(text)
             return
-        lines = str(reason or trial.get_error() or "the worker died").strip().splitlines()
+        lines = str(reason or error or "the worker died").strip().splitlines()
+        if short:
+            lines = ["Ray's memory monitor ended it, although it ran alone: the machine has too little memory for it"]
         self._keep(trial, TrialResult.failure(lines[-1]))
 
     def _keep(self, trial: Any, result: TrialResult) -> None:
         try:
+            if result.fault:
+                kept = len(self._keeper.store)
+                raise StoreError(f"{result.reason}; no candidate is to blame, {kept} finished evaluations are kept")
             evaluation = self._keeper.record(trial.config, result)
         except StoreError as error:
             self.refused = error
             raise
         self._progress.finished(evaluation)
+
+
+def out_of_memory(error: object) -> bool:
+    """Whether a worker was ended by Ray's memory monitor, as the error of its task or its actor says."""
+    words = str(error).lower()
+    told = ("running low on memory", "memory monitor", "due to memory pressure", "outofmemoryerror", "oom")
+    ended = isinstance(error, ray.exceptions.OutOfMemoryError | ray.exceptions.RayActorError) or "actor" in words
+    return isinstance(error, ray.exceptions.OutOfMemoryError) or (ended and any(one in words for one in told))
 
 
 def _words(resources: dict[str, float]) -> str:
@@ -325,20 +363,25 @@ def _words(resources: dict[str, float]) -> str:
 
 @contextmanager
 def _two_step_interrupt(searcher: PlacementSearch, progress: Progress) -> Iterator[None]:
-    """Ctrl-C once: running trials finish, no new ones start. Twice: stop now."""
+    """Ctrl-C or SIGTERM once: running trials finish, no new ones start. Twice: stop now."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        for one in STOPS:
+            signal.signal(one, signal.default_int_handler)
         searcher.stop_suggesting()
         progress.note("interrupted: running trials finish, no new ones start; press Ctrl-C again to stop now")
 
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    before = {one: signal.signal(one, on_signal) for one in STOPS}
     try:
         yield
     except KeyboardInterrupt:
         progress.note("stopped")
     finally:
-        signal.signal(signal.SIGINT, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+STOPS = (signal.SIGINT, signal.SIGTERM)  # Slurm and Kubernetes send the second

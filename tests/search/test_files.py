@@ -59,7 +59,7 @@ def test_a_cut_configuration_is_refused_wherever_it_was_cut(tmp_path: Path) -> N
     path.write_text(text.removesuffix("...\n"))  # as earlier versions wrote it
     assert load_run_config(tmp_path) == config
     path.write_text(text[: len(text) // 2])
-    with pytest.raises(UsageError, match="cut off or damaged: it lacks"):
+    with pytest.raises(UsageError, match=r"cannot be read|cut off or damaged: it lacks"):
         load_run_config(tmp_path)
 
 
@@ -98,7 +98,7 @@ def test_a_full_disk_leaves_no_half_line(run: Path, monkeypatch: pytest.MonkeyPa
     whole = (run / "evaluations.jsonl").read_bytes()
     with monkeypatch.context() as full, Store(run) as store:
         full.setattr(os, "fsync", no_space)
-        with pytest.raises(StoreError, match="the disk is full; 3 finished evaluations are kept|the disk is full"):
+        with pytest.raises(StoreError, match="the disk is full; 3 finished evaluations are kept"):
             store.add(evaluation(3))
     assert (run / "evaluations.jsonl").read_bytes() == whole
 

@@ -1,5 +1,6 @@
-"""A run belongs to its task: what changes its meaning is refused, what does not is taken, and nothing of another one is counted."""
+"""A run belongs to its task: what changes its meaning is refused, what does not is taken, others are not counted."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def test_a_run_of_other_labels_is_refused_before_anything_is_written(tmp_path: P
     problem = create_problem(run, evaluator)
     assert "earlier version" in (check_meaning(tmp_path, run, problem, evaluator) or "")
     meaning = describe_meaning(run, problem, evaluator)
-    (tmp_path / "run.json").write_text(__import__("json").dumps({"meaning": meaning}))
+    (tmp_path / "run.json").write_text(json.dumps({"meaning": meaning}))
     assert check_meaning(tmp_path, run, problem, evaluator) is None
     (tmp_path / "config.yaml").write_text(dump_config(run))
     with pytest.raises(UsageError, match=r"since recipe changed .* or start a new run \(reuse") as refusal:
