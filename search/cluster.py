@@ -20,8 +20,8 @@ from typing import Any
 import ray
 from filelock import FileLock, Timeout
 from ray._private import ray_constants, services, worker
-from ray._raylet import AuthenticationTokenLoader
-from ray._raylet import Config as RayConfig
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+from ray._raylet import Config as RayConfig  # type: ignore[attr-defined]
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.config import Config
@@ -137,7 +137,8 @@ def ray_address() -> str | None:
 
 def _ask_head(address: str, seconds: float) -> None:
     """Ask in a process of its own, since Ray's client cannot be told to give up; raises UsageError or OSError."""
-    code = "import sys; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1]).internal_kv_keys(b'session_name', b'session')"
+    ask = "GcsClient(address=sys.argv[1]).internal_kv_keys(b'session_name', b'session')"
+    code = f"import sys; from ray._raylet import GcsClient; {ask}"
     try:
         command = [sys.executable, "-c", code, address]
         done = subprocess.run(command, capture_output=True, text=True, timeout=2 * seconds, check=False)

@@ -283,7 +283,7 @@ def changed(config: Config, overrides: Sequence[str]) -> Config:
     for override in overrides:
         key = override.partition("=")[0]
         if not any(key == one or (one.endswith(".") and key.startswith(one)) for one in MAY_CHANGE):
-            sections = {"resources": ResourceConfig, "ray": RayConfig}
+            sections: dict[str, type[Section]] = {"resources": ResourceConfig, "ray": RayConfig}
             inside = [f"{name}.{field}" for name, section in sections.items() for field in section.model_fields]
             valid = ", ".join(["search.trials", "loggers", *inside])
             raise UsageError(

@@ -24,8 +24,12 @@ from spaces.plugins import source_of
 
 ROOT = Path(__file__).parents[1]
 # The code whose change gives an architecture another network or another training.
-TRAINS = ("spaces/attention", "spaces/backbones", "spaces/backbone.py", "spaces/network.py", "evaluators/tasks")
-TRAINS += (
+TRAINS: tuple[str, ...] = (
+    "spaces/attention",
+    "spaces/backbones",
+    "spaces/backbone.py",
+    "spaces/network.py",
+    "evaluators/tasks",
     "evaluators/data",
     "evaluators/training",
     "evaluators/supernet",

@@ -32,7 +32,9 @@ class PlacementSearch(OptunaSearch):
     refused is told to Optuna as failed and drawn again, and after some refusals an allowed architecture is enqueued.
     What was stopped early is told as failed too, so that it is on no front, with the score that ``expected`` (epochs, score
     then) gives for its end. With ``in_order`` = n the sampler proposes the i-th architecture when it knows the results of the
-    first i - n, and of no others, whenever they came: then a search depends on its seed alone. It ends the search itself, once ``trials`` architectures were handed out and came back.
+    first i - n, and of no others, whenever they came: then a search depends on its seed alone.
+
+    It ends the search itself, once ``trials`` architectures were handed out and came back.
     """
 
     def __init__(

@@ -320,9 +320,11 @@ class EvaluationTrial(Trainable):
     def _note(self, arch: Architecture, seed: int, one: SeedResult) -> None:
         path = note_path(self._plan.seed_notes, arch, seed)
         if path is not None:
-            notes = self._plan.notes
             content = pickle.dumps(one)
-            _ = ray.get(notes.put.remote(path, content)) if notes is not None else Notes().put(path, content)
+            if self._plan.notes is None:
+                Notes().put(path, content)
+            else:
+                ray.get(self._plan.notes.put.remote(path, content))
 
 
 @dataclass(frozen=True)
