@@ -5,9 +5,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum, StrEnum
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -90,18 +96,22 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Search for the best placements and print their Pareto front."""
-    from search.config import load_config
-    from search.runner import new_run_folder, resume_search, run_search
+    folder: Path | None = Path(resume) if resume and "://" not in resume else run
+    with leaving_at_once(lambda: folder):
+        from search.config import load_config
+        from search.runner import new_run_folder, resume_search, run_search
 
-    if resume:
-        if overrides or run:
-            raise UsageError("--resume goes on with a run as it was configured; it takes neither --set nor --run")
-        outcome = resume_search(resume)
-        folder = outcome.folder if "://" in resume else Path(resume)
-    else:
-        settings = load_config(config, overrides or [])
-        folder = run or new_run_folder(settings.name)
-        outcome = run_search(settings, folder)
+        if resume:
+            if run:
+                raise UsageError("--resume goes on in the run's own folder; it takes no --run")
+        else:
+            settings = load_config(config, overrides or [])
+            folder = folder or new_run_folder(settings.name)
+        try:
+            outcome = resume_search(resume, overrides or []) if resume else run_search(settings, folder or Path())
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}{way_on(folder)}") from error
+    folder = folder or outcome.folder
     front, metric = read_front(folder)
     if as_json:
         print(json.dumps({"run": str(folder), "front": front}))
@@ -314,6 +324,34 @@ def list_(what: Listed, plugins: Plugins = None, as_json: Json = False) -> None:
         cells = (", ".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for v in row.values())
         table.add_row(*map(escape, cells))
     Console().print(table)
+
+
+def way_on(folder: Path | None) -> str:
+    """How a run goes on, where there is one in the folder."""
+    there = folder is not None and (folder / "config.yaml").exists()
+    return f"; go on with python run_search.py search --resume {folder}" if there else ""
+
+
+@contextmanager
+def leaving_at_once(folder: Callable[[], Path | None]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the process with one line, wherever it is; a running search has its own way, see its runner.
+
+    An exception would come up in the middle of other people's imports and callbacks, which may swallow it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        os.write(2, f"interrupted{way_on(folder())}\n".encode())
+        os._exit(130)
+
+    before = {one: signal.signal(one, leave) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 # --- what the verbs share --------------------------------------------------------------------------------------------

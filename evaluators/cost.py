@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -29,6 +31,8 @@ from spaces.backbones import zoo
 from spaces.catalogue import cache_folder
 from spaces.network import Native, NetworkSpec, takes_native_out
 from spaces.placement import Architecture, Placement
+
+log = logging.getLogger(__name__)
 
 __all__ = ["METRICS", "Cost", "CostTable", "StageCost", "count_cost", "count_network"]
 
@@ -238,7 +242,8 @@ class _Cache:
         self.counts: dict[str, dict[str, Any]] = {}
         if path.exists():
             for line in path.read_text().split("\n")[:-1]:  # the last piece is empty, or a line being written
-                self.counts |= json.loads(line)
+                with suppress(ValueError):  # what a full disk or a lost machine cut is counted anew
+                    self.counts |= json.loads(line)
 
     def get(self, key: str) -> Any:
         return self.counts.get(key)
@@ -246,9 +251,14 @@ class _Cache:
     def put(self, counts: dict[str, Any]) -> None:
         if counts:
             self.counts |= counts
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "ab", buffering=0) as file:
-                file.write((json.dumps(counts) + "\n").encode())  # one append: lines of several processes do not mix
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with open(self.path, "ab", buffering=0) as file:
+                    file.write(
+                        (json.dumps(counts) + "\n").encode()
+                    )  # one append: lines of several processes do not mix
+            except OSError as error:  # a home that is read-only or missing, a full disk: counted anew next time
+                log.info("counts are not kept in %s: %s", self.path, error)
 
 
 def _cache() -> _Cache:

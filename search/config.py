@@ -88,6 +88,9 @@ class SearchConfig(Section):
     costs: tuple[str, ...] = Field(default=("flops",), min_length=1, description="objectives besides the task's metric")
     budget: dict[str, int | float | str] = Field(default_factory=dict, description="upper limits on objectives")
     latency: LatencySection = Field(default_factory=LatencySection)
+    deterministic: bool = Field(
+        default=False, description="results are used in the order of their proposals; workers may wait for each other"
+    )
     keep_weights: Literal["front", "all", "none"] = "front"
 
     @field_validator("costs")
@@ -198,6 +201,11 @@ class Config(Section):
                 f"search.scheduler {self.search.scheduler.name!r} stops trainings of one seed early; "
                 f"with evaluator.name {self.evaluator.name!r} and evaluator.seeds {self.evaluator.seeds} set it to 'none'"
             )
+        if self.search.deterministic and self.search.scheduler.stops:
+            raise UsageError(
+                f"search.deterministic with search.scheduler {self.search.scheduler.name!r}, which decides by who comes first; "
+                "set it to 'none'"
+            )
         if self.space.native != "keep" and self.evaluator.keeps_native:
             raise UsageError(f"space.native {self.space.native!r}: a supernet keeps the backbone's own; valid: keep")
         return self
@@ -237,8 +245,8 @@ def validate(raw: dict[str, Any], source: str) -> Config:
 
 
 def dump_config(config: Config) -> str:
-    """The resolved configuration as YAML: every default spelled out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """The resolved configuration as YAML: every default spelled out, and an end by which a file that was cut is known."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, explicit_end=True)
 
 
 def load_run_config(folder: str | Path) -> Config:
@@ -247,7 +255,50 @@ def load_run_config(folder: str | Path) -> Config:
     if not path.exists():
         runs = sorted(str(found.parent) for found in Path("runs").glob("*/config.yaml"))
         raise UsageError(f"{str(folder)!r} is not a run directory; runs here: {', '.join(runs) or 'none'}")
+    _refuse_cut(path)
     return load_config(path, former=True)
+
+
+# What every run's configuration spelled out, whatever version wrote it; later ones end with YAML's "...".
+_ALWAYS = ("name", "data", "seed", "space", "training", "search", "resources")
+
+
+def _refuse_cut(path: Path) -> None:
+    """Raise UsageError for the half of a file: what is missing would be taken for defaults."""
+    try:
+        text = path.read_text()
+        keys = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}; {_OLDER}") from None
+    ended = text.endswith("\n...\n")
+    run = path.parent / "run.json"
+    former = not run.exists() or '"meaning"' not in run.read_text(errors="replace")  # a run of an earlier version
+    missing = [key for key in _ALWAYS if not isinstance(keys, dict) or key not in keys]
+    if missing or not (ended or (former and text.endswith("\n"))):
+        lacks = f"lacks {', '.join(missing)}" if missing else "lacks its end"
+        raise UsageError(f"{path} is cut off or damaged: it {lacks}; {_OLDER}")
+
+
+_OLDER = "put back an older config.yaml.1, or start a new run"
+
+MAY_CHANGE = ("search.trials", "loggers", "resources.", "ray.")
+
+
+def changed(config: Config, overrides: Sequence[str]) -> Config:
+    """A run's configuration with overrides that leave its meaning alone; raises UsageError for any other key."""
+    raw = config.model_dump(mode="json")
+    for override in overrides:
+        key = override.partition("=")[0]
+        if not any(key == one or (one.endswith(".") and key.startswith(one)) for one in MAY_CHANGE):
+            sections: dict[str, type[Section]] = {"resources": ResourceConfig, "ray": RayConfig}
+            inside = [f"{name}.{field}" for name, section in sections.items() for field in section.model_fields]
+            valid = ", ".join(["search.trials", "loggers", *inside])
+            raise UsageError(
+                f"--set {override!r}: a run that goes on keeps its meaning; valid keys: {valid}; "
+                "for anything else start a new run (reuse: takes over what still compares)"
+            )
+        _apply(raw, override)
+    return validate(raw, "--set")
 
 
 # What sections of runs of earlier versions held, whatever they were the sections of: key -> the value that meant nothing.
