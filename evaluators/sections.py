@@ -7,18 +7,32 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from spaces.errors import UsageError, unknown
+from spaces.errors import UsageError, cut, shortened, unknown
 from spaces.plugins import Registry, is_brought
+
+T = TypeVar("T")
 
 
 class Section(BaseModel):
     """Part of a configuration: unknown keys are refused, values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, values: Any) -> Any:
+        """Refuse true and false where numbers or words are asked for: pydantic would take them for 1 and 0."""
+        if isinstance(values, Mapping):
+            for name, field in cls.model_fields.items():
+                if name in values and not _may_be_truth(field.annotation) and _holds_truth(values[name]):
+                    raise UsageError(
+                        f"{name} = {shortened(values[name])}: true or false stands where none is asked for"
+                    )
+        return values
 
 
 class Named(Section):
@@ -40,6 +54,50 @@ class Brought(Named):
                 raise unknown(f"option of {self.name!r}", option, free)
 
 
+def _may_be_truth(annotation: Any) -> bool:
+    """Whether a value of this type may be true or false, or be another section, which looks after itself."""
+    if annotation in (bool, Any) or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return True
+    if get_origin(annotation) is Literal:
+        return any(isinstance(one, bool) for one in get_args(annotation))
+    return any(map(_may_be_truth, get_args(annotation)))
+
+
+def _holds_truth(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_truth, [*value, *value.values()]))
+    return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(_holds_truth, value)))
+
+
+def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    """A pydantic validator: the same values; raises UsageError where one is there twice."""
+    for value in values:
+        if values.count(value) > 1:
+            raise UsageError(f"{shortened(value)} is given twice")
+    return values
+
+
+def check_types(function: Callable[..., Any], options: Mapping[str, Any], where: str) -> None:
+    """Raise UsageError for a keyword whose value is not of the type that the function's annotations ask for.
+
+    ``where`` begins the message. Numbers have to be finite. Nothing is converted, so that identities keep what was written.
+    """
+    for name, annotation in get_type_hints(function).items():
+        if name not in options or annotation is Any:
+            continue
+        value = options[name]
+        try:
+            if not _may_be_truth(annotation) and _holds_truth(value):
+                raise UsageError(f"{where}.{name} = {shortened(value)}: true or false stands where none is asked for")
+            TypeAdapter(annotation, config=_FINITE).validate_python(value)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise UsageError(f"{where}.{name} = {shortened(value)}: {reason[:1].lower()}{reason[1:]}") from None
+
+
+_FINITE = ConfigDict(allow_inf_nan=False, arbitrary_types_allowed=True)
+
+
 def keywords(function: Callable[..., Any]) -> list[str]:
     """The names of the keywords that a function or a class takes."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -58,10 +116,17 @@ def taken(function: Callable[..., Any], names: Sequence[str]) -> tuple[str, ...]
     return tuple(name for name in names if name in own or takes_any(function))
 
 
-def one_of(registry: Registry[Any], default: str, brought: type[Named] | None = None) -> Callable[[Any], Named]:
+class SectionError(UsageError):
+    """A mistake inside of a section, in words that name its key from the top of the configuration."""
+
+
+def one_of(
+    registry: Registry[Any], key: str, default: str, brought: type[Named] | None = None
+) -> Callable[[Any], Named]:
     """A pydantic validator: from a name or a mapping with one to the section that is registered under it.
 
-    ``brought`` is the section of what users bring. Raises UsageError for an unknown name, or a key that the section lacks.
+    ``key`` is that of the section in the configuration, ``brought`` the section of what users bring.
+    Raises SectionError for an unknown name, or a key that the section lacks.
     """
 
     def read(value: Any) -> Named:
@@ -69,30 +134,40 @@ def one_of(registry: Registry[Any], default: str, brought: type[Named] | None = 
             return value
         given = {"name": value} if isinstance(value, str) else value
         if not isinstance(given, Mapping):
-            raise UsageError(f"{value!r} is neither a name nor a section; valid names: {', '.join(registry)}")
-        name = str(given.get("name", default))
-        section = brought if brought is not None and is_brought(name) else registry[name]
+            found = f"{key} = {shortened(value)}"
+            raise SectionError(f"{found}: neither a name nor a section; valid names: {', '.join(registry)}")
+        name = given.get("name", default)
+        if not isinstance(name, str):
+            raise SectionError(f"{key}.name = {shortened(name)}: no name; valid: {', '.join(registry)}")
+        users_own = brought if is_brought(name) else None
+        if users_own is None and name not in registry:
+            raise SectionError(str(unknown(f"{key}.name", name, registry)))
+        section = users_own or registry[name]
         try:
             return section.model_validate({**given, "name": name})
         except ValidationError as error:
-            raise UsageError(first_problem(error, section, f"{registry.what} {name!r}: ")) from None
+            raise SectionError(first_problem(error, section, f"{key}.", f" of {registry.what} {name!r}")) from None
 
     return read
 
 
-def first_problem(error: ValidationError, model: type[BaseModel], where: str = "") -> str:
-    """The first mistake that pydantic found, as one line that names the key and the valid choices."""
+def first_problem(error: ValidationError, model: type[BaseModel], start: str = "", whose: str = "") -> str:
+    """The first mistake that pydantic found, as one line that names the key and the valid choices.
+
+    ``start``: what precedes the section's own keys in the whole configuration. ``whose``: to whom a missing key belongs.
+    """
     problem = error.errors()[0]
     path = list(problem["loc"])
-    key = ".".join(map(str, path))
+    key = cut(start + ".".join(map(str, path)), 160)
     if problem["type"] == "extra_forbidden":
-        return f"{where}{unknown('key', key, _valid_keys(model, path[:-1]))}"
+        return str(unknown("key", key, _valid_keys(model, path[:-1])))
     if problem["type"] == "missing":
-        return f"{where}the key {key!r} is missing"
+        wanted = model.model_fields[path[0]].description if len(path) == 1 and path[0] in model.model_fields else None
+        return f"the key {key!r}{whose} is missing" + (f": {wanted}" if wanted else "")
     if problem["type"] == "value_error":
         reason = problem["ctx"]["error"]
-        return f"{where}{key}: {reason}" if key else f"{where}{reason}"
-    return f"{where}{key} = {problem['input']!r}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+        return str(reason) if isinstance(reason, SectionError) or not path else f"{key}: {reason}"
+    return f"{key} = {shortened(problem['input'])}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
 
 
 def _valid_keys(model: Any, path: Sequence[Any]) -> list[str]:

@@ -25,6 +25,7 @@ from evaluators.data.splits import (
     moments,
     subset,
 )
+from evaluators.sections import check_types
 from spaces.errors import UsageError, unknown
 from spaces.network import pixels
 
@@ -69,6 +70,7 @@ def _call(spec: str, build: Callable[..., Data], options: dict[str, Any]) -> Dat
     for option in options:
         if option not in valid:
             raise unknown(f"option of data {spec!r}", option, [name for name in valid if name not in ("spec", "seed")])
+    check_types(build, options, "data")
     return build(**options)
 
 

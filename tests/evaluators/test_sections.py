@@ -22,7 +22,7 @@ class BroughtFruit(Brought):
 
 FRUITS: Registry[type[Named]] = Registry("fruit")
 FRUITS.register("apple", Apple)
-READ = one_of(FRUITS, "apple", BroughtFruit)
+READ = one_of(FRUITS, "basket.fruit", "apple", BroughtFruit)
 
 
 def test_a_name_stands_for_its_defaults_and_a_mapping_sets_some() -> None:
@@ -37,14 +37,14 @@ def test_a_name_stands_for_its_defaults_and_a_mapping_sets_some() -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ("aple", r"^unknown fruit 'aple' \(did you mean 'apple'\?\); valid: apple$"),
-        ({"name": "apple", "wieght": 5}, r"^fruit 'apple': unknown key 'wieght' .*'weight'.*; valid: name, weight$"),
-        ({"weight": 0}, r"^fruit 'apple': weight = 0: input should be greater than or equal to 1$"),
-        ({"weight": "heavy"}, r"^fruit 'apple': weight = 'heavy': input should be a valid integer"),
-        (3, r"^3 is neither a name nor a section; valid names: apple$"),
+        ("aple", r"^unknown basket.fruit.name 'aple' \(did you mean 'apple'\?\); valid: apple$"),
+        ({"name": "apple", "wieght": 5}, r"^unknown key 'basket.fruit.wieght'.*'weight'.*; valid: name, weight$"),
+        ({"weight": 0}, r"^basket.fruit.weight = 0: input should be greater than or equal to 1$"),
+        ({"weight": "heavy"}, r"^basket.fruit.weight = 'heavy': input should be a valid integer"),
+        (3, r"^basket.fruit = 3: neither a name nor a section; valid names: apple$"),
         (
             {"name": "module:own.file:Pear", "weight": 1},
-            r"^fruit 'module:own.file:Pear': unknown key 'weight'.*options",
+            r"^unknown key 'basket.fruit.weight'.*options",
         ),
     ],
 )
@@ -55,8 +55,8 @@ def test_a_mistake_gets_one_line(value: object, words: str) -> None:
 
 
 def test_only_a_registry_that_takes_them_gets_the_users_own() -> None:
-    with pytest.raises(UsageError, match=r"unknown fruit 'module:own\.file:Pear'"):
-        one_of(FRUITS, "apple")("module:own.file:Pear")
+    with pytest.raises(UsageError, match=r"unknown basket.fruit.name 'module:own\.file:Pear'"):
+        one_of(FRUITS, "basket.fruit", "apple")("module:own.file:Pear")
 
 
 def test_a_problem_deep_inside_names_its_path_and_the_keys_there() -> None:
