@@ -82,7 +82,7 @@ def check_types(function: Callable[..., Any], options: Mapping[str, Any], where:
 
     ``where`` begins the message. Numbers have to be finite. Nothing is converted, so that identities keep what was written.
     """
-    for name, annotation in get_type_hints(function).items():
+    for name, annotation in get_type_hints(function, include_extras=True).items():
         if name not in options or annotation is Any:
             continue
         value = options[name]

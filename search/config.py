@@ -28,6 +28,7 @@ from evaluators.tasks.base import TASKS, BroughtTask, TaskConfig
 from evaluators.tasks.classification import ClassificationConfig
 from evaluators.trained import TrainingConfig
 from search.objectives import OBJECTIVES, parse_limits
+from search.public import masked
 from search.schedulers.base import SCHEDULERS, BroughtScheduler, NoStopping, SchedulerConfig
 from search.strict_yaml import load_yaml
 from spaces import SearchSpace
@@ -241,6 +242,11 @@ def validate(raw: dict[str, Any], source: str) -> Config:
 def dump_config(config: Config) -> str:
     """The resolved configuration as YAML: every default spelled out."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def masked_config(config: Config) -> str:
+    """``dump_config`` with secrets hidden, for others to read."""
+    return yaml.safe_dump(masked(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
 
 
 def is_file(path: Path) -> bool:

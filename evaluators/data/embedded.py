@@ -43,6 +43,9 @@ class Clutter:
     noise: float = 0.05
 
 
+MOST_BYTES = 2**31  # of one split, which lies in memory
+
+
 @lru_cache(maxsize=1)
 def glyphs() -> tuple[np.ndarray, np.ndarray]:
     """scikit-learn's 1,797 digits: (N, 8, 8) float32 in [0, 1] and their labels.
@@ -130,6 +133,16 @@ def cluttered_digits(
     clutter = clutter or Clutter()
     if clutter.canvas < clutter.glyph[1]:
         raise UsageError(f"image_size {clutter.canvas} is too small for the glyphs; valid: {clutter.glyph[1]} or more")
+    if clutter.glyph[0] > clutter.glyph[1] or clutter.fragment > clutter.glyph[0]:
+        raise UsageError(
+            f"data.glyph {list(clutter.glyph)}, data.fragment {clutter.fragment}; valid: glyph is [smallest, largest] side,"
+            " and fragment no larger than the smallest"
+        )
+    images = max(train_size, val_size, test_size)
+    if images * clutter.canvas**2 > MOST_BYTES:
+        raise UsageError(
+            f"{images:,} images of {clutter.canvas} pixels a side do not fit; valid: {MOST_BYTES >> 30} GiB a split"
+        )
 
     def build(split: str, count: int, stream: int) -> ArraySplit:
         images, labels = glyphs()
@@ -152,7 +165,7 @@ def cluttered_digits(
     )
 
 
-def digits(seed: int, *, image_size: int = 16) -> Data:
+def digits(seed: int, *, image_size: Annotated[int, Field(ge=1, le=512)] = 16) -> Data:
     """The plain digits, each alone and enlarged to image_size: an easy task for tests and examples."""
     images, labels = glyphs()
 
