@@ -1,4 +1,4 @@
-"""What leaves a run for others' eyes (reports, cards, exports, messages): without secrets, and without paths of this machine."""
+"""What leaves a run for others' eyes (reports, cards, exports, messages): without secrets and local paths."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 HIDDEN = "***"
-_SECRET_NAME = r"[\w.-]*(?:token|secret|passw|pwd|credential|api_?-?key|access_?-?key|account_?-?key|signature|\bsig\b|\bkey\b)[\w.-]*"
+_SECRET_NAME = r"[\w.-]*(?:token|secret|passw|pwd|credential|(?:api|access|account|private)[_-]?key|signature|\bsig\b|\bkey\b)[\w.-]*"
 _SECRETS = (
     (re.compile(r"(?<=://)[^/\s@'\"]+(?=@)"), HIDDEN),  # user:password@ of a URL
     (re.compile(rf"([?&;]{_SECRET_NAME}=)[^&;\s'\"]+", re.IGNORECASE), rf"\1{HIDDEN}"),

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch.nn.functional import interpolate
 
 from evaluators.data.splits import ArraySplit, Data, cut, moments
@@ -133,7 +135,7 @@ def cluttered_digits(
     clutter = clutter or Clutter()
     if clutter.canvas < clutter.glyph[1]:
         raise UsageError(f"image_size {clutter.canvas} is too small for the glyphs; valid: {clutter.glyph[1]} or more")
-    if clutter.glyph[0] > clutter.glyph[1] or clutter.fragment > clutter.glyph[0]:
+    if clutter.glyph[0] > clutter.glyph[1] or (clutter.fragments and clutter.fragment > clutter.glyph[0]):
         raise UsageError(
             f"data.glyph {list(clutter.glyph)}, data.fragment {clutter.fragment}; valid: glyph is [smallest, largest] side,"
             " and fragment no larger than the smallest"

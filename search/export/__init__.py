@@ -75,8 +75,8 @@ def export(
     else the knee of the front is taken; or an architecture as text, which gets fresh weights. The weights are those of its
     best seed, or newly trained for ``epochs`` (the run's full fidelity unless given) with ``retrain``.
     ``force``: also over files that no export wrote.
-    Raises UsageError for an unknown format, a file in the way, a run without a fitting architecture, or weights that were not kept;
-    ExportError where what was written is not the model.
+    Raises UsageError for an unknown format, a file in the way, a run without a fitting architecture, or weights that were not
+    kept; ExportError where what was written is not the model.
     """
     folder = Path(to)
     for part in (folder, *folder.parents):

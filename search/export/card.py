@@ -83,8 +83,8 @@ def _trained(subject: Subject) -> str:
     results, weights = subject.results, subject.weights
     if results is None or weights is None:
         return ""
-    data = words(portable(results.config.data))
+    data, metric = words(portable(results.config.data)), words(results.metric.name)
     return (
-        f"Trained on `{data}` for {weights.fidelity} epochs with seed {weights.seed}. Validation {words(results.metric.name)} chose "
+        f"Trained on `{data}` for {weights.fidelity} epochs with seed {weights.seed}. Validation {metric} chose "
         f"this architecture among {len(results.summary)}, so that of the search is somewhat optimistic."
     )
