@@ -107,6 +107,7 @@ def search(
         else:
             settings = load_config(config, overrides or [])
             folder = folder or new_run_folder(settings.name)
+            refuse_below_file("--run", folder)
         try:
             outcome = resume_search(resume, overrides or []) if resume else run_search(settings, folder or Path())
         except RuntimeError as error:
@@ -199,6 +200,7 @@ def export(
     ] = None,
     retrain: Annotated[bool, typer.Option("--retrain", help="Train the weights anew at full fidelity.")] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Train the weights anew for so many epochs.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files in --to that no export wrote.")] = False,
     as_json: Json = False,
 ) -> None:
     """Write the best architecture under a budget with its trained weights, and prove that it loads without Attune."""
@@ -214,6 +216,7 @@ def export(
         options={name: value for name, value in given.items() if value is not None},
         retrain=retrain,
         epochs=epochs,
+        force=force,
     )
     if as_json:
         print(json.dumps(result.to_dict()))
@@ -406,6 +409,15 @@ def read_size(text: str) -> tuple[int, int]:
     return int(sides[0]), int(sides[-1])
 
 
+def refuse_below_file(option: str, folder: Path) -> None:
+    """Raise UsageError for a folder that cannot be made, since it or something above it is a file."""
+    from search.config import is_file
+
+    for part in (folder, *folder.parents):
+        if is_file(part):
+            raise UsageError(f"{option} {folder}: {part} is a file; give a folder")
+
+
 def read_limits(limits: list[str] | None) -> dict[str, str]:
     """``["flops=310M"]`` as a mapping; raises UsageError for what is not METRIC=LIMIT."""
     found = {}
@@ -415,6 +427,8 @@ def read_limits(limits: list[str] | None) -> dict[str, str]:
             raise UsageError(
                 f"--max {limit!r} is not of the form METRIC=LIMIT, as in --max flops=310M or --max params=1.05x"
             )
+        if metric in found:
+            raise UsageError(f"--max {metric} is given twice: {found[metric]} and {value}")
         found[metric] = value
     return found
 
@@ -451,23 +465,33 @@ def say(message: str) -> None:
     print(message, file=sys.stderr)
 
 
+def one_line(message: object) -> str:
+    """A message as one line without secrets."""
+    from search.public import masked
+
+    return str(masked(" ".join(str(message).split())))
+
+
 def main() -> int:
     """Run the command line; the exit code is 0 done, 2 the user's mistake, 1 the run failed, 130 interrupted."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         return app(standalone_mode=False) or 0
     except UsageError as error:
-        say(f"error: {error}")
+        say(f"error: {one_line(error)}")
         return 2
     except typer.TyperException as error:  # typer's own words for a wrong verb, option or value
         message = getattr(error, "message", "") or str(error)
-        say(f"error: {message.removeprefix('Value error, ')} (see run_search.py --help)")
+        say(f"error: {one_line(message.removeprefix('Value error, '))} (see run_search.py --help)")
         return getattr(error, "exit_code", 2)
     except (typer.Abort, KeyboardInterrupt):
         say("interrupted")
         return 130
-    except RuntimeError as error:
-        say(f"failed: {error}")
+    except (
+        RuntimeError,
+        OSError,
+    ) as error:  # OSError: what the system refuses, a folder without permission and the like
+        say(f"failed: {one_line(error)}")
         return 1
 
 

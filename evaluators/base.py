@@ -119,7 +119,9 @@ class Setting:
 class EvaluatorConfig(Named):
     """The section of an evaluator; each evaluator has its own, registered under its name in ``EVALUATORS``."""
 
-    seeds: int = Field(default=1, ge=1, description="an evaluation is the mean over so many seeds, from `seed` on")
+    seeds: int = Field(
+        default=1, ge=1, le=1000, description="an evaluation is the mean over so many seeds, from `seed` on"
+    )
 
     @property
     def needs_data(self) -> bool:
