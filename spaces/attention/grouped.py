@@ -29,7 +29,7 @@ class ShuffleAttention(nn.Module):
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
-        self.half = half = channels // (2 * groups)
+        self.half_width = half = channels // (2 * groups)
         self.channel_weight = nn.Parameter(torch.zeros(half))
         self.channel_bias = nn.Parameter(torch.ones(half))
         self.spatial_weight = nn.Parameter(torch.zeros(half))
@@ -39,7 +39,7 @@ class ShuffleAttention(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         # N = B g groups, each with its halves one after the other.
         height, width = x_BCHW.shape[2], x_BCHW.shape[3]
-        by_mean_NcHW, by_map_NcHW = x_BCHW.reshape(-1, 2 * self.half, height, width).chunk(2, 1)
+        by_mean_NcHW, by_map_NcHW = x_BCHW.reshape(-1, 2 * self.half_width, height, width).chunk(2, 1)
         halves = [
             gated(by_mean_NcHW, mean(by_mean_NcHW, [2, 3], keepdim=True), self.channel_weight, self.channel_bias),
             gated(by_map_NcHW, self.norm(by_map_NcHW), self.spatial_weight, self.spatial_bias),
