@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,8 @@ def _from_trace(subject: Subject, model: nn.Module, opset: int, axes: Mapping[in
                 dynamo=False,
             )
     except torch.onnx.errors.UnsupportedOperatorError as error:
-        least = error.supported_version or DIRECT
+        found = re.search(r"added in version (\d+)", str(error))
+        least = int(found[1]) if found else DIRECT
         raise UsageError(
             f"--opset {opset}: {subject.arch} uses {str(error).split(chr(39))[1]}, which ONNX has from opset {least} on; "
             f"valid: {least} to {OPSETS[-1]}"
