@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from evaluators.data.batches import make_batches
 from evaluators.training import validate
+from search.build import create_trainer
 from search.export import export, load_exported
 from search.export.check import Check, ExportError, check, logits
 from search.export.files import CARD, SPEC, WEIGHTS
@@ -20,7 +21,6 @@ from search.export.loader import load_source
 from search.export.source import model_source
 from search.export.subject import Subject, make_spec, probe_input
 from search.results import load
-from search.runner import create_trainer
 from spaces import Architecture
 from spaces.attention import create_attention, list_attentions
 from spaces.errors import UsageError
