@@ -148,7 +148,7 @@ def _search(config: Config, problem: Problem, evaluator: Evaluator, store: Store
     if config.reuse:
         log.warning("%d evaluations of %s are reused", reused, ", ".join(config.reuse))
     keeper.begin()
-    planned = min(config.search.trials + reused, problem.feasible.count)
+    planned = min(config.search.trials + reused, problem.candidates)
     missing = planned - len(store)
     if missing > 0:
         if keeper.weights:
