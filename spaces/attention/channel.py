@@ -130,7 +130,7 @@ def cosines(frequency_C: Tensor, size: int) -> Tensor:
     scaled_C = frequency_C * size // 7
     centre_L = torch.arange(size, device=frequency_C.device, dtype=exact) + 0.5
     waves_CL = torch.cos(math.pi / size * scaled_C.to(exact)[:, None] * centre_L)
-    return waves_CL * torch.where(scaled_C == 0, 1 / size, 2 / size).to(exact).sqrt()[:, None]
+    return waves_CL * ((1 + (scaled_C != 0).to(exact)) / size).sqrt()[:, None]
 
 
 def transformed(x_BCHW: Tensor, frequencies_2C: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from spaces.attention.types import AttentionType, Fit, Fusion, Sizes, part
 class SumLinear(nn.Linear):
     """A linear layer of two inputs, its outputs summed: W (a + b) + 2 b, one product for both."""
 
-    def forward(self, input: Tensor, other: Tensor) -> Tensor:  # type: ignore[override]  # two inputs are its point
+    def forward(self, input: Tensor, other: Tensor) -> Tensor:
         if not torch.jit.is_scripting():  # noqa: SIM102
             if isinstance(input, Proxy):
                 return recorded(self, input, other)  # type: ignore[no-any-return]
