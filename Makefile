@@ -67,7 +67,7 @@ bench-early-stopping: setup  ## epochs saved by stopping dominated trials
 bench-orchestration: setup  ## what Ray, the study and the store cost per empty trial
 	$(BIN)/python -m benchmarks.orchestration --long 5000 --markdown
 
-bench-faults: setup  ## 20 kills of driver and workers: evaluations lost and repeated
+bench-faults: setup  ## 20 random kills and 60 at chosen instants: evaluations lost and repeated
 	$(BIN)/python -m benchmarks.faults --markdown
 
 bench-end-to-end: setup  ## the default against random and plain Ray Tune with Optuna at equal wall time

@@ -5,9 +5,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum, StrEnum
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -38,6 +44,12 @@ Plugins = Annotated[
     typer.Option("--plugin", metavar="MODULE", help="A module that brings types, backbones ... of your own."),
 ]
 Run = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]
+
+
+class Dynamic(StrEnum):
+    """What an exported file leaves open beside the number of images."""
+
+    size = "size"
 
 
 class Native(Enum):
@@ -81,19 +93,24 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Search for the best placements and print their Pareto front."""
-    from search.config import load_config
-    from search.runner import new_run_folder, resume_search, run_search
-    from search.terminal import print_front
+    folder: Path | None = Path(resume) if resume and "://" not in resume else run
+    with leaving_at_once(lambda: folder):
+        from search.config import load_config
+        from search.runner import new_run_folder, resume_search, run_search
+        from search.terminal import print_front
 
-    if resume:
-        if overrides or run:
-            raise UsageError("--resume goes on with a run as it was configured; it takes neither --set nor --run")
-        outcome = resume_search(resume)
-        folder = outcome.folder if "://" in resume else Path(resume)
-    else:
-        settings = load_config(config, overrides or [])
-        folder = run or new_run_folder(settings.name)
-        outcome = run_search(settings, folder)
+        if resume:
+            if run:
+                raise UsageError("--resume goes on in the run's own folder; it takes no --run")
+        else:
+            settings = load_config(config, overrides or [])
+            folder = folder or new_run_folder(settings.name)
+            refuse_below_file("--run", folder)
+        try:
+            outcome = resume_search(resume, overrides or []) if resume else run_search(settings, folder or Path())
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}{way_on(folder)}") from error
+    folder = folder or outcome.folder
     front, metric = read_front(folder)
     if as_json:
         print(json.dumps({"run": str(folder), "front": front}))
@@ -177,15 +194,29 @@ def export(
             metavar="FORMAT",
         ),
     ] = None,
+    opset: Annotated[int | None, typer.Option(help="ONNX operators of this version, 13 or more.")] = None,
+    dynamic: Annotated[
+        Dynamic | None, typer.Option(help="What the file leaves open beside the batch: height and width (onnx).")
+    ] = None,
     retrain: Annotated[bool, typer.Option("--retrain", help="Train the weights anew at full fidelity.")] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Train the weights anew for so many epochs.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files in --to that no export wrote.")] = False,
     as_json: Json = False,
 ) -> None:
     """Write the best architecture under a budget with its trained weights, and prove that it loads without Attune."""
     from search.export import export as write_export
 
+    given = {"opset": opset, "dynamic": dynamic.value if dynamic else None}
     result = write_export(
-        source, to=to, limits=read_limits(limits), pick=pick, formats=formats, retrain=retrain, epochs=epochs
+        source,
+        to=to,
+        limits=read_limits(limits),
+        pick=pick,
+        formats=formats,
+        options={name: value for name, value in given.items() if value is not None},
+        retrain=retrain,
+        epochs=epochs,
+        force=force,
     )
     if as_json:
         print(json.dumps(result.to_dict()))
@@ -239,11 +270,12 @@ def space(
     from search.terminal import print_space
 
     settings = load_config(config, overrides or [])
-    problem = create_problem(settings, create_evaluator(settings))
+    evaluator = create_evaluator(settings)
+    problem = create_problem(settings, evaluator)
     if as_json:
-        print(json.dumps(problem.to_dict()))
+        print(json.dumps(problem.to_dict() | {"stem": evaluator.network.describe_stem(problem.space.backbone)}))
         return
-    print_space(problem, str(config))
+    print_space(problem, str(config), evaluator.network)
 
 
 @app.command(name="list")
@@ -267,6 +299,34 @@ def list_(what: Listed, plugins: Plugins = None, as_json: Json = False) -> None:
     print_rows(rows)
 
 
+def way_on(folder: Path | None) -> str:
+    """How a run goes on, where there is one in the folder."""
+    there = folder is not None and (folder / "config.yaml").exists()
+    return f"; go on with python run_search.py search --resume {folder}" if there else ""
+
+
+@contextmanager
+def leaving_at_once(folder: Callable[[], Path | None]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the process with one line, wherever it is; a running search has its own way, see its runner.
+
+    An exception would come up in the middle of other people's imports and callbacks, which may swallow it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        os.write(2, f"interrupted{way_on(folder())}\n".encode())
+        os._exit(130)
+
+    before = {one: signal.signal(one, leave) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
 # --- what the verbs share --------------------------------------------------------------------------------------------
 
 
@@ -280,15 +340,26 @@ def read_size(text: str) -> tuple[int, int]:
     return int(sides[0]), int(sides[-1])
 
 
+def refuse_below_file(option: str, folder: Path) -> None:
+    """Raise UsageError for a folder that cannot be made, since it or something above it is a file."""
+    from search.config import is_file
+
+    for part in (folder, *folder.parents):
+        if is_file(part):
+            raise UsageError(f"{option} {folder}: {part} is a file; give a folder")
+
+
 def read_limits(limits: list[str] | None) -> dict[str, str]:
     """``["flops=310M"]`` as a mapping; raises UsageError for what is not METRIC=LIMIT."""
-    found = {}
+    found: dict[str, str] = {}
     for limit in limits or []:
         metric, equals, value = limit.partition("=")
         if not equals or not value:
             raise UsageError(
                 f"--max {limit!r} is not of the form METRIC=LIMIT, as in --max flops=310M or --max params=1.05x"
             )
+        if metric in found:
+            raise UsageError(f"--max {metric} is given twice: {found[metric]} and {value}")
         found[metric] = value
     return found
 
@@ -307,23 +378,33 @@ def say(message: str) -> None:
     print(message, file=sys.stderr)
 
 
+def one_line(message: object) -> str:
+    """A message as one line without secrets."""
+    from search.public import masked
+
+    return str(masked(" ".join(str(message).split())))
+
+
 def main() -> int:
     """Run the command line; the exit code is 0 done, 2 the user's mistake, 1 the run failed, 130 interrupted."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         return app(standalone_mode=False) or 0
     except UsageError as error:
-        say(f"error: {error}")
+        say(f"error: {one_line(error)}")
         return 2
     except typer.TyperException as error:  # typer's own words for a wrong verb, option or value
         message = getattr(error, "message", "") or str(error)
-        say(f"error: {message.removeprefix('Value error, ')} (see run_search.py --help)")
+        say(f"error: {one_line(message.removeprefix('Value error, '))} (see run_search.py --help)")
         return getattr(error, "exit_code", 2)
     except (typer.Abort, KeyboardInterrupt):
         say("interrupted")
         return 130
-    except RuntimeError as error:
-        say(f"failed: {error}")
+    except (
+        RuntimeError,
+        OSError,
+    ) as error:  # OSError: what the system refuses, a folder without permission and the like
+        say(f"failed: {one_line(error)}")
         return 1
 
 

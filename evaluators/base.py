@@ -13,7 +13,7 @@ from evaluators.outcomes import Metrics, Report
 from evaluators.recipe import Recipe
 from evaluators.sections import Named
 from evaluators.tasks.base import Metric, Task
-from spaces.network import Native, NetworkSpec
+from spaces.network import Native, NetworkSpec, Stem
 from spaces.placement import Architecture
 from spaces.plugins import Registry
 from spaces.space import SearchSpace
@@ -113,12 +113,15 @@ class Setting:
     identity_start: bool = True
     native: Native = "keep"
     memory: int | None = None
+    stem: Stem = "auto"
 
 
 class EvaluatorConfig(Named):
     """The section of an evaluator; each evaluator has its own, registered under its name in ``EVALUATORS``."""
 
-    seeds: int = Field(default=1, ge=1, description="an evaluation is the mean over so many seeds, from `seed` on")
+    seeds: int = Field(
+        default=1, ge=1, le=1000, description="an evaluation is the mean over so many seeds, from `seed` on"
+    )
 
     @property
     def needs_data(self) -> bool:

@@ -121,14 +121,19 @@ class BroughtEvaluator(Brought, EvaluatorConfig):
         elif self.options and callable(found):
             self.check_options(found, (next(iter(inspect.signature(found).parameters), ""), *KEYWORDS))
         network = replace(self._network(found, setting), native=setting.native, identity_start=setting.identity_start)
+        if setting.stem == "keep":
+            network = replace(network, stem="keep")
         metric = self._metric(found)
         if hasattr(found, "evaluate"):
             return self._completed(found, network, metric)
         if not callable(found):
             raise UsageError(f"evaluator {self.name!r} is a {type(found).__name__}, neither a function nor a class")
         start = "identity" if network.identity_start else "fresh"
+        stem = " stem keep" if network.stem == "keep" else ""
         declared = self.identity or getattr(found, "identity", None) or self._of_source(found)
-        identity = f"{self.name} {declared} {sorted(self.options.items())} {network.shape} {start} {network.native}"
+        identity = (
+            f"{self.name} {declared} {sorted(self.options.items())} {network.shape} {start} {network.native}{stem}"
+        )
         return FunctionEvaluator(_Partial(found, self.options) if self.options else found, network, metric, identity)
 
     def build_trainer(self, setting: Setting) -> Evaluator:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -24,11 +26,13 @@ import torch
 from evaluators import counting
 from evaluators.counting import METRICS, Counts, count_module
 from spaces.attention import attention_type, create_attention
-from spaces.backbone import describe_backbone, site_shapes
+from spaces.backbone import describe_backbone
 from spaces.backbones import zoo
 from spaces.catalogue import cache_folder
 from spaces.network import Native, NetworkSpec, takes_native_out
 from spaces.placement import Architecture, Placement
+
+log = logging.getLogger(__name__)
 
 __all__ = ["METRICS", "Cost", "CostTable", "StageCost", "count_cost", "count_network"]
 
@@ -96,7 +100,7 @@ def _count(arch: Architecture, network: NetworkSpec) -> Cost:
     stages = []
     for stage, placement in zip(describe_backbone(arch.backbone).stages, arch.placements, strict=True):
         added = np.zeros(len(METRICS), dtype=np.int64)
-        for site in () if placement.is_none else stage.sites[placement.site or ""]:
+        for site in () if placement.is_none else stage.at(placement.site):
             added += counts.by_module[site.attention]
         for slot in stage.sites.get("slot", ()):
             if native == "replace" and takes_native_out(native, slot, placement):
@@ -126,7 +130,7 @@ class CostTable:
         self.backbone = backbone
         self.native = network.native
         self._stages = describe_backbone(backbone).stages
-        self._shapes = site_shapes(backbone, size=network.size, in_chans=network.in_chans)
+        self._shapes = network.site_shapes(backbone)
         self._cache = _cache()
         key = f"{backbone} {network}"
         outside = zoo.is_outside(backbone)
@@ -150,7 +154,7 @@ class CostTable:
             (self._shapes[site], _content(placement, site.channels)): placement
             for placement in missing
             if not placement.is_none
-            for site in self._stages[stage].sites[placement.site or ""]
+            for site in self._stages[stage].at(placement.site)
         }
         keys = {_text(shape, content): (shape, placement) for (shape, content), placement in wanted.items()}
         counts = {k: self._cache.get(k) for k, (_, placement) in keys.items() if not _is_outside(placement)}
@@ -163,9 +167,9 @@ class CostTable:
 
     def _sum(self, stage: int, placement: Placement, counts: Mapping[str, Any]) -> np.ndarray:
         total = np.zeros(len(METRICS), dtype=np.int64)
-        for site in () if placement.is_none else self._stages[stage].sites[placement.site or ""]:
+        for site in () if placement.is_none else self._stages[stage].at(placement.site):
             found = counts[_text(self._shapes[site], _content(placement, site.channels))]
-            total += np.array(found["total"], dtype=np.int64)
+            total += _called(found["total"], site.calls)
             self._uncounted |= set(found["uncounted"])
         for slot in self._stages[stage].sites.get("slot", ()):
             if self.native == "replace" and takes_native_out(self.native, slot, placement):
@@ -198,6 +202,11 @@ class CostTable:
         total = self.base + np.sum(added, axis=0)
         stages = tuple(StageCost(str(p), **_named(row)) for p, row in zip(arch.placements, added, strict=True))
         return Cost(str(arch), **_named(total), uncounted_ops=tuple(sorted(self._uncounted)), stages=stages)
+
+
+def _called(counts: Sequence[int], times: int) -> np.ndarray:
+    """What a module costs that one pass runs several times; its parameters are there once."""
+    return np.array(counts, dtype=np.int64) * np.where(np.array(METRICS) == "params", 1, times)
 
 
 def _named(vector: np.ndarray) -> dict[str, int]:
@@ -233,7 +242,8 @@ class _Cache:
         self.counts: dict[str, dict[str, Any]] = {}
         if path.exists():
             for line in path.read_text().split("\n")[:-1]:  # the last piece is empty, or a line being written
-                self.counts |= json.loads(line)
+                with suppress(ValueError):  # what a full disk or a lost machine cut is counted anew
+                    self.counts |= json.loads(line)
 
     def get(self, key: str) -> Any:
         return self.counts.get(key)
@@ -241,9 +251,14 @@ class _Cache:
     def put(self, counts: dict[str, Any]) -> None:
         if counts:
             self.counts |= counts
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "ab", buffering=0) as file:
-                file.write((json.dumps(counts) + "\n").encode())  # one append: lines of several processes do not mix
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with open(self.path, "ab", buffering=0) as file:
+                    file.write(
+                        (json.dumps(counts) + "\n").encode()
+                    )  # one append: lines of several processes do not mix
+            except OSError as error:  # a home that is read-only or missing, a full disk: counted anew next time
+                log.info("counts are not kept in %s: %s", self.path, error)
 
 
 def _cache() -> _Cache:

@@ -322,7 +322,7 @@ class LatencyTable:
         if placement.is_none:
             return 0.0
         genes = attention_type(placement.type).effective
-        channels = dict.fromkeys(site.channels for site in self._stages[stage].sites[placement.site or ""])
+        channels = dict.fromkeys(site.channels for site in self._stages[stage].at(placement.site))
         content = [genes(count, **placement.genes) for count in channels]
         key = f"stage {stage + 1}, {placement.site}: {placement.type} {content}"  # equal modules are measured once
         if key not in self._shares:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from evaluators.data.batches import Augment
-from spaces.errors import unknown
+from evaluators.sections import Section
+from spaces.errors import UsageError, unknown
 
 PRESETS: dict[str, dict[str, Any]] = {
     # A strong short training, for 5 to 30 epochs on small images.
@@ -49,29 +50,27 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class Recipe(BaseModel):
+class Recipe(Section):
     """How a candidate is trained. `preset` (one of PRESETS) gives the values that are not set here."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     preset: str = "short"
-    epochs: int = Field(default=10, ge=1, description="the full fidelity")
-    batch_size: int = Field(default=128, ge=1)
+    epochs: int = Field(default=10, ge=1, le=10**6, description="the full fidelity")
+    batch_size: int = Field(default=128, ge=1, le=10**6)
     optimizer: str = Field(default="sgd", description="one of timm's; sgd has Nesterov momentum")
-    lr: float = Field(default=0.1, gt=0)
+    lr: float = Field(default=0.1, gt=0, le=1000)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(
-        default=5e-4, ge=0, description="of matrices and kernels; norms, biases and gates have none"
+        default=5e-4, ge=0, le=1000, description="of matrices and kernels; norms, biases and gates have none"
     )
     schedule: Literal["cosine", "poly", "constant"] = "cosine"
-    warmup: float = Field(default=1, ge=0, description="epochs")
+    warmup: float = Field(default=1, ge=0, le=10**6, description="epochs")
     min_lr: float = Field(default=0, ge=0)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     flip: bool | None = Field(default=None, description="mirror half of the images; None: where the data allows it")
-    crop: int = Field(default=4, ge=0, description="pixels of padding before a random crop of the old size")
-    cutout: int = Field(default=0, ge=0, description="side in pixels of a square set to the mean colour")
-    mixup: float = Field(default=0, ge=0, description="alpha; 0: off")
-    cutmix: float = Field(default=0, ge=0, description="alpha; 0: off")
+    crop: int = Field(default=4, ge=0, le=10**4, description="pixels of padding before a random crop of the old size")
+    cutout: int = Field(default=0, ge=0, le=10**4, description="side in pixels of a square set to the mean colour")
+    mixup: float = Field(default=0, ge=0, le=1000, description="alpha; 0: off")
+    cutmix: float = Field(default=0, ge=0, le=1000, description="alpha; 0: off")
     clip: float | None = Field(default=None, gt=0, description="largest norm of the gradient")
     ema: float | None = Field(
         default=None, gt=0, lt=1, description="decay of an average of the weights, which is then judged"
@@ -79,14 +78,19 @@ class Recipe(BaseModel):
     amp: Literal["auto", "off"] = Field(default="auto", description="auto: bf16 autocast where the device does it well")
     channels_last: bool = True
     compile: bool = Field(default=False, description="torch.compile; pays for itself in long trainings only")
-    workers: int = Field(default=2, ge=0, description="processes that decode data too large for memory")
+    workers: int = Field(default=2, ge=0, le=1000, description="processes that decode data too large for memory")
     horizon: int | None = Field(
-        default=None, ge=1, description="epochs the schedule is laid out for; None: the epochs that are trained"
+        default=None,
+        ge=1,
+        le=10**6,
+        description="epochs the schedule is laid out for; None: the epochs that are trained",
     )
     weights: str | None = Field(
         default=None, description="start from `pretrained` (timm's own) or a checkpoint file of the plain backbone"
     )
-    freeze: int = Field(default=0, ge=0, description="first epochs in which only attention and classifier learn")
+    freeze: int = Field(
+        default=0, ge=0, le=10**6, description="first epochs in which only attention and classifier learn"
+    )
     layer_decay: float = Field(
         default=1, gt=0, le=1, description="factor on the learning rate for each stage further from the classifier"
     )
@@ -97,9 +101,15 @@ class Recipe(BaseModel):
         if not isinstance(values, Mapping):
             return values
         preset = values.get("preset", "short")
-        if preset not in PRESETS:
+        if not isinstance(preset, str) or preset not in PRESETS:
             raise unknown("preset", preset, PRESETS)
         return {**PRESETS[preset], **values}
+
+    @model_validator(mode="after")
+    def _falls(self) -> Self:
+        if self.min_lr > self.lr:
+            raise UsageError(f"min_lr {self.min_lr} lies above lr {self.lr}")
+        return self
 
     @property
     def digest(self) -> str:

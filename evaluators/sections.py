@@ -7,18 +7,32 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from spaces.errors import UsageError, unknown
+from spaces.errors import UsageError, cut, shortened, unknown
 from spaces.plugins import Registry, is_brought
+
+T = TypeVar("T")
 
 
 class Section(BaseModel):
     """Part of a configuration: unknown keys are refused, values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, values: Any) -> Any:
+        """Refuse true and false where numbers or words are asked for: pydantic would take them for 1 and 0."""
+        if isinstance(values, Mapping):
+            for name, field in cls.model_fields.items():
+                if name in values and not _may_be_truth(field.annotation) and _holds_truth(values[name]):
+                    raise UsageError(
+                        f"{name} = {shortened(values[name])}: true or false stands where none is asked for"
+                    )
+        return values
 
 
 class Named(Section):
@@ -38,6 +52,50 @@ class Brought(Named):
         for option in self.options:
             if option in given or (option not in free and not takes_any(found)):
                 raise unknown(f"option of {self.name!r}", option, free)
+
+
+def _may_be_truth(annotation: Any) -> bool:
+    """Whether a value of this type may be true or false, or be another section, which looks after itself."""
+    if annotation in (bool, Any) or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return True
+    if get_origin(annotation) is Literal:
+        return any(isinstance(one, bool) for one in get_args(annotation))
+    return any(map(_may_be_truth, get_args(annotation)))
+
+
+def _holds_truth(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_truth, [*value, *value.values()]))
+    return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(_holds_truth, value)))
+
+
+def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    """A pydantic validator: the same values; raises UsageError where one is there twice."""
+    for value in values:
+        if values.count(value) > 1:
+            raise UsageError(f"{shortened(value)} is given twice")
+    return values
+
+
+def check_types(function: Callable[..., Any], options: Mapping[str, Any], where: str) -> None:
+    """Raise UsageError for a keyword whose value is not of the type that the function's annotations ask for.
+
+    ``where`` begins the message. Numbers have to be finite. Nothing is converted, so that identities keep what was written.
+    """
+    for name, annotation in get_type_hints(function, include_extras=True).items():
+        if name not in options or annotation is Any:
+            continue
+        value = options[name]
+        try:
+            if not _may_be_truth(annotation) and _holds_truth(value):
+                raise UsageError(f"{where}.{name} = {shortened(value)}: true or false stands where none is asked for")
+            TypeAdapter(annotation, config=_FINITE).validate_python(value)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise UsageError(f"{where}.{name} = {shortened(value)}: {reason[:1].lower()}{reason[1:]}") from None
+
+
+_FINITE = ConfigDict(allow_inf_nan=False, arbitrary_types_allowed=True)
 
 
 def keywords(function: Callable[..., Any]) -> list[str]:
@@ -76,8 +134,11 @@ def one_of(
             return value
         given = {"name": value} if isinstance(value, str) else value
         if not isinstance(given, Mapping):
-            raise SectionError(f"{key} = {value!r}: neither a name nor a section; valid names: {', '.join(registry)}")
-        name = str(given.get("name", default))
+            found = f"{key} = {shortened(value)}"
+            raise SectionError(f"{found}: neither a name nor a section; valid names: {', '.join(registry)}")
+        name = given.get("name", default)
+        if not isinstance(name, str):
+            raise SectionError(f"{key}.name = {shortened(name)}: no name; valid: {', '.join(registry)}")
         users_own = brought if is_brought(name) else None
         if users_own is None and name not in registry:
             raise SectionError(str(unknown(f"{key}.name", name, registry)))
@@ -97,7 +158,7 @@ def first_problem(error: ValidationError, model: type[BaseModel], start: str = "
     """
     problem = error.errors()[0]
     path = list(problem["loc"])
-    key = start + ".".join(map(str, path))
+    key = cut(start + ".".join(map(str, path)), 160)
     if problem["type"] == "extra_forbidden":
         return str(unknown("key", key, _valid_keys(model, path[:-1])))
     if problem["type"] == "missing":
@@ -106,7 +167,7 @@ def first_problem(error: ValidationError, model: type[BaseModel], start: str = "
     if problem["type"] == "value_error":
         reason = problem["ctx"]["error"]
         return str(reason) if isinstance(reason, SectionError) or not path else f"{key}: {reason}"
-    return f"{key} = {problem['input']!r}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+    return f"{key} = {shortened(problem['input'])}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
 
 
 def _valid_keys(model: Any, path: Sequence[Any]) -> list[str]:

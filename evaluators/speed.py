@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from spaces.attention.parts import MapConv2d
+
 # Multiply-adds up to which a pointwise convolution costs less as a matrix product: below, the set-up of a convolution
 # outweighs its arithmetic (such a layer of the embedded task's network is 2 times faster, a whole step 7 to 10 %).
 POINTWISE_MACS = 4_000_000
@@ -33,6 +35,14 @@ class PointwiseConv(nn.Conv2d):
         return linear(x_BHWC, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
+class PointwiseMapConv(PointwiseConv, MapConv2d):
+    """The same of a 1x1 convolution of an attention type, which has a product of its own where the channels come first."""
+
+    def forward(self, input: Tensor, as_product: bool = False) -> Tensor:
+        """(B, C, H, W) -> (B, O, H, W)."""
+        return MapConv2d.forward(self, input, True) if as_product else PointwiseConv.forward(self, input)
+
+
 class SmallMapConv(nn.Conv2d):
     """A convolution of many channels, which puts them first where the map is small; its weights have them first."""
 
@@ -48,6 +58,8 @@ def use_fast_convolutions(model: nn.Module) -> None:
     Weights, names and hooks stay.
     """
     for module in model.modules():
+        if type(module) is MapConv2d:
+            module.__class__ = PointwiseMapConv
         if type(module) is not nn.Conv2d:
             continue
         if is_pointwise(module):

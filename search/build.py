@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from evaluators.base import Evaluator, Setting
 from evaluators.memory import parse_memory
-from evaluators.tasks.base import Task
+from evaluators.tasks.base import KeptStem, Task
 from search.config import Config
 from search.objectives import OBJECTIVES
 from search.problem import Problem
@@ -22,7 +22,8 @@ def create_task(config: Config) -> Task:
     """What the run's networks are for, with its data; raises UsageError where these cannot be read."""
     if config.data is None:
         raise UsageError("the key 'data' is missing: a data set, or {name: ..., and its options}")
-    return config.task.build(config.data, seed=config.seed)
+    task = config.task.build(config.data, seed=config.seed)
+    return cast(Task, KeptStem(task)) if config.space.stem == "keep" else task
 
 
 def create_setting(config: Config) -> Setting:
@@ -35,6 +36,7 @@ def create_setting(config: Config) -> Setting:
         config.space.identity_start,
         config.space.native,
         None if memory is None else parse_memory(memory),
+        config.space.stem,
     )
 
 

@@ -5,12 +5,23 @@ from __future__ import annotations
 import logging
 import math
 import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
+from filelock import FileLock, Timeout
+from ray._private import ray_constants, services, worker
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+from ray._raylet import Config as RayConfig  # type: ignore[attr-defined]
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.config import Config
@@ -22,39 +33,247 @@ PACKAGES = ("spaces", "evaluators", "search")
 
 def on_cluster(config: Config) -> bool:
     """Whether the workers may be on other machines; Ray's own variable counts as `ray.address`."""
-    return config.ray.address is not None or "RAY_ADDRESS" in os.environ
+    return address_of(config) is not None
+
+
+def address_of(config: Config) -> str | None:
+    """The cluster to join; None for this machine alone."""
+    return config.ray.address or os.environ.get("RAY_ADDRESS") or None
 
 
 @contextmanager
-def ray_session(config: Config) -> Iterator[None]:
-    """A Ray session: the given cluster, or one on this machine that ends with the run.
+def ray_session(config: Config, folder: Path | None = None) -> Iterator[None]:
+    """A Ray session: the given cluster, or one on this machine that ends with the run in ``folder``.
 
     Workers on other machines need this project's requirements installed; its code is sent to them, and the user's own that
-    the configuration names.
+    the configuration names. Raises UsageError in one line for a cluster that does not answer, or not to us.
     """
-    owned = not ray.is_initialized()
-    if owned:
-        root = Path(__file__).parents[1]
-        sources = [root / package for package in PACKAGES] + [source_of(module) for module in config.brought]
-        code = {"runtime_env": {"py_modules": list(dict.fromkeys(map(str, sources)))}}
+    if ray.is_initialized():
+        yield
+        return
+    address, root = address_of(config), Path(__file__).parents[1]
+    with ExitStack() as stack:
+        stack.enter_context(_importable([root, *(source_of(module).parent for module in config.brought)]))
+        if address is None:
+            stack.enter_context(_own_token())
+            options: dict[str, Any] = {
+                "num_cpus": usable_cpus(),
+                "_temp_dir": str(stack.enter_context(session_folder())),
+            }
+        else:
+            check_address(address)
+            sources = [root / package for package in PACKAGES] + [source_of(module) for module in config.brought]
+            options = {"runtime_env": {"py_modules": list(dict.fromkeys(map(str, sources)))}}
         try:
-            with _importable([root, *(source_of(module).parent for module in config.brought)]):
-                ray.init(
-                    # Without an address Ray would join, or wait for, whatever cluster was last started on this machine.
-                    address=config.ray.address or os.environ.get("RAY_ADDRESS") or "local",
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    configure_logging=True,
-                    **(code if on_cluster(config) else {}),
-                )
-        except ConnectionError as error:
-            raise UsageError(f"ray.address: no Ray cluster at {config.ray.address!r}: {error}") from None
+            ray.init(
+                # Without an address Ray would join, or wait for, whatever cluster was last started on this machine.
+                address=address or "local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+                **options,
+            )
+        except (ray.exceptions.AuthenticationError, ConnectionError, RuntimeError) as error:
+            raise _refused(address, error) from None
+        stack.callback(ray.shutdown)
+        if address is None:
+            stack.enter_context(_watching(folder))
+        yield
+
+
+def _refused(address: str | None, error: Exception) -> Exception:
+    """What Ray says over many lines, in one."""
+    words = " ".join(str(error).split())
+    if isinstance(error, ray.exceptions.AuthenticationError) or "token" in words.lower():
+        return UsageError(
+            f"ray.address: the cluster at {address!r} wants another token than this process has; {_TOKEN}"
+        )
+    if address is not None:
+        return UsageError(f"ray.address: no Ray cluster at {address!r}: {words}")
+    return RuntimeError(f"Ray does not start on this machine: {words}")
+
+
+_TOKEN = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to the head's ~/.ray/auth_token, see docs/cluster.md"
+
+
+def check_address(address: str, seconds: float = 5) -> None:
+    """Raise UsageError where nothing answers at the address of a cluster, or something that is none.
+
+    Ray itself would try for minutes.
+    """
+    if address.startswith(("http://", "https://")):
+        raise UsageError(
+            f"ray.address {address!r} is that of Ray's dashboard, which takes jobs and no drivers; valid: auto, or HOST:PORT "
+            "of the cluster's head, as in HOST:6379"
+        )
+    if address == "local":
+        return
+    found = (ray_address() or "") if address == "auto" else address.removeprefix("ray://")
+    host, _, port = found.rpartition(":")
+    if not host or not port.isdecimal():
+        what = (
+            "no cluster was started on this machine"
+            if address == "auto"
+            else "valid: auto, or HOST:PORT as in HOST:6379"
+        )
+        raise UsageError(f"ray.address {address!r}: {what}")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=seconds):
+            pass
+        if not address.startswith("ray://"):
+            _ask_head(found, seconds)
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"ray.address {address!r}: nothing answers at {found} ({error})") from None
+
+
+def ray_address() -> str | None:
+    """The cluster that was started on this machine, as `auto` finds it."""
+    try:
+        return (Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster").read_text().strip() or None
+    except OSError:
+        return next(iter(services.find_gcs_addresses()), None)
+
+
+def _ask_head(address: str, seconds: float) -> None:
+    """Ask in a process of its own, since Ray's client cannot be told to give up; raises UsageError or OSError."""
+    ask = "GcsClient(address=sys.argv[1]).internal_kv_keys(b'session_name', b'session')"
+    code = f"import sys; from ray._raylet import GcsClient; {ask}"
+    try:
+        command = [sys.executable, "-c", code, address]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=2 * seconds, check=False)
+    except subprocess.TimeoutExpired:
+        raise OSError("it is no Ray cluster of this version") from None
+    if done.returncode:
+        said = done.stdout + done.stderr
+        if "token" in said.lower() or "authenticat" in said.lower():
+            raise UsageError(
+                f"ray.address: the cluster at {address!r} wants another token than this process has; {_TOKEN}"
+            )
+        raise OSError((said.strip().splitlines() or ["it is no Ray cluster"])[-1])
+
+
+@contextmanager
+def _own_token() -> Iterator[None]:
+    """A token for a session of this machine alone: else Ray writes one into the home, which then shuts out other homes."""
+    if any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        yield
+        return
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     try:
         yield
     finally:
-        if owned:
-            ray.shutdown()
+        for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE"):
+            os.environ.pop(name, None)
+        AuthenticationTokenLoader.instance().reset_cache()
+        RayConfig.initialize("")
+
+
+def usable_cpus() -> int:
+    """The CPUs that this process may use: its affinity (taskset, Slurm) and its control group (containers) may be fewer."""
+    limits = [float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)]
+    limits += _cgroup_cpus(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
+    return max(1, math.floor(min(limits) + 1e-9))
+
+
+def _cgroup_cpus(membership: Path, root: Path) -> list[float]:
+    """What the control group of this process and those above it allow, in CPUs (versions 1 and 2)."""
+    found = []
+    try:
+        lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
+    except OSError:
+        return []
+    for _, controllers, path in lines:
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / controllers if controllers else root
+        here = top / path.lstrip("/")
+        for folder in [here, *here.parents]:
+            if folder.is_relative_to(top):
+                found += _quota(folder)
+    return found
+
+
+def _quota(folder: Path) -> list[float]:
+    """The limit of one control group; empty where it has none."""
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text()
+            period = (folder / "cpu.cfs_period_us").read_text()
+        return [int(quota) / int(period)] if quota != "max" and int(quota) > 0 else []
+    except (OSError, ValueError):  # not there: not limited
+        return []
+
+
+# What Ray puts behind its folder: /session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.1
+_BEHIND = 70
+_SOCKET = 107  # bytes that the path of a socket may have
+
+
+@contextmanager
+def session_folder() -> Iterator[Path]:
+    """A folder for Ray's session that is short enough for its sockets and goes when the run is over.
+
+    Those that killed runs have left go too: a lock says whether a run still lives.
+    """
+    places = [os.environ.get("RAY_TMPDIR"), tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"]
+    for place in filter(None, places):
+        if len(os.fsencode(place)) + len("/attune-12345678") + _BEHIND <= _SOCKET and os.access(
+            place, os.W_OK | os.X_OK
+        ):
+            break
+    else:
+        raise UsageError(
+            f"no folder for Ray's sockets: {', '.join(filter(None, places))} are not writable or longer than "
+            f"{_SOCKET - _BEHIND - 16} bytes; set RAY_TMPDIR to a shorter one"
+        )
+    for left in Path(place).glob("attune-????????"):
+        _remove_dead(left)
+    folder = Path(tempfile.mkdtemp(prefix="attune-", dir=place))
+    with FileLock(folder / ".lock"):
+        yield folder
+    shutil.rmtree(
+        folder, ignore_errors=True
+    )  # Ray's last processes may still write their logs; the next run takes the rest
+
+
+def _remove_dead(folder: Path) -> None:
+    """Remove the session of a run that was killed; another user's, and one that lives, stay."""
+    try:
+        if (folder / ".lock").exists() and folder.stat().st_uid == os.getuid():
+            with FileLock(folder / ".lock", timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)
+    except (OSError, Timeout):  # it lives, or is gone
+        return
+
+
+@contextmanager
+def _watching(folder: Path | None) -> Iterator[None]:
+    """Ends this process with one line where Ray's own processes die: without them it would wait, or vanish, without a word."""
+    processes = {
+        name: one.process
+        for name in (ray_constants.PROCESS_TYPE_RAYLET, ray_constants.PROCESS_TYPE_GCS_SERVER)
+        for one in worker._global_node.all_processes.get(name, [])
+    }
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.1):
+            dead = next((name for name, process in processes.items() if process.poll() is not None), None)
+            if dead and not over.is_set():
+                way = f"; go on with python run_search.py search --resume {folder}" if folder else ""
+                os.write(2, f"failed: Ray's {dead} died; everything that was finished is kept{way}\n".encode())
+                os._exit(1)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     SerializeAsAny,
@@ -22,21 +23,24 @@ from evaluators.brought import BroughtEvaluator
 from evaluators.latency import LatencySection
 from evaluators.memory import parse_memory
 from evaluators.recipe import Recipe
-from evaluators.sections import Section, first_problem, one_of
+from evaluators.sections import Section, distinct, first_problem, one_of
 from evaluators.tasks.base import TASKS, BroughtTask, TaskConfig
 from evaluators.tasks.classification import ClassificationConfig
 from evaluators.trained import TrainingConfig
 from search.objectives import OBJECTIVES, parse_limits
+from search.public import masked
 from search.schedulers.base import SCHEDULERS, BroughtScheduler, NoStopping, SchedulerConfig
+from search.strict_yaml import load_yaml
 from spaces import SearchSpace
 from spaces.attention.genes import GENES
-from spaces.errors import UsageError, unknown
+from spaces.errors import UsageError, shortened, unknown
+from spaces.placement import check_site
 from spaces.plugins import is_brought, load_plugins
 
 
 class _Types(Section):
     backbone: str
-    attentions: tuple[str, ...] = ("none", "se", "eca", "cbam", "coordinate")
+    attentions: tuple[str, ...] = Field(default=("none", "se", "eca", "cbam", "coordinate"), min_length=1)
 
 
 if TYPE_CHECKING:
@@ -46,7 +50,10 @@ else:  # a list of values for each gene of the table, None being the published d
         "_TypesAndGenes",
         __base__=_Types,
         **{
-            gene.plural: (tuple[int if gene.letter else Literal[gene.usual], ...] | None, None)  # a number or a word
+            gene.plural: (
+                Annotated[tuple[int if gene.letter else Literal[gene.usual], ...], Field(min_length=1)] | None,
+                None,
+            )  # a number or a word
             for gene in GENES
         },
     )
@@ -55,10 +62,16 @@ else:  # a list of values for each gene of the table, None being the published d
 class SpaceConfig(_TypesAndGenes):
     """What can be built; see ``SearchSpace.build``."""
 
-    sites: tuple[Literal["slot", "block", "stage"], ...] = ("slot",)
+    sites: tuple[str, ...] = Field(default=("slot",), min_length=1)
     stages: dict[int, tuple[str, ...]] = Field(default_factory=dict)
     identity_start: bool = True
     native: Literal["keep", "replace", "remove"] = "keep"
+    stem: Literal["auto", "keep"] = Field(default="auto", description="keep: as it is, also at 64 pixels and less")
+
+    @field_validator("sites")
+    @classmethod
+    def _readable(cls, sites: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(check_site, sites))
 
     def build(self) -> SearchSpace:
         return SearchSpace.build(
@@ -77,10 +90,13 @@ class SearchConfig(Section):
     scheduler: SerializeAsAny[
         Annotated[SchedulerConfig, BeforeValidator(one_of(SCHEDULERS, "search.scheduler", "none", BroughtScheduler))]
     ] = Field(default_factory=NoStopping)
-    trials: int = Field(default=32, ge=1)
+    trials: int = Field(default=32, ge=1, le=10**9)
     costs: tuple[str, ...] = Field(default=("flops",), min_length=1, description="objectives besides the task's metric")
     budget: dict[str, int | float | str] = Field(default_factory=dict, description="upper limits on objectives")
     latency: LatencySection = Field(default_factory=LatencySection)
+    deterministic: bool = Field(
+        default=False, description="results are used in the order of their proposals; workers may wait for each other"
+    )
     keep_weights: Literal["front", "all", "none"] = "front"
 
     @field_validator("costs")
@@ -89,7 +105,7 @@ class SearchConfig(Section):
         for cost in costs:
             if cost not in OBJECTIVES:
                 raise unknown("objective", cost, OBJECTIVES)
-        return costs
+        return distinct(costs)
 
     @field_validator("budget")
     @classmethod
@@ -102,15 +118,20 @@ class SearchConfig(Section):
 class ResourceConfig(Section):
     """What one trial occupies, and what becomes of those that go wrong."""
 
-    cpus: float = Field(default=1, gt=0)
+    cpus: float = Field(default=1, gt=0, le=10**5)
     gpus: float | None = Field(
-        default=None, ge=0, description="share of a GPU per trial; None: chosen from the machine"
+        default=None, ge=0, le=1000, description="share of a GPU per trial; None: chosen from the machine"
     )
     concurrency: int | None = Field(
-        default=None, ge=1, description="trials at once; None: as many as fit at the start. On a cluster it may be more"
+        default=None,
+        ge=1,
+        le=10**6,
+        description="trials at once; None: as many as fit at the start; more on a cluster",
     )
-    retries: int = Field(default=1, ge=0, description="how often a trial whose worker died is tried again")
-    time_limit: float | None = Field(default=None, gt=0, description="seconds an evaluation may take; None: any")
+    retries: int = Field(default=1, ge=0, le=1000, description="how often a trial whose worker died is tried again")
+    time_limit: float | None = Field(
+        default=None, gt=0, le=10**9, description="seconds an evaluation may take; None: any"
+    )
     memory: int | str | None = Field(
         default=None,
         description="what one trial may take beyond its process, as in 2G; None: what is free when it starts",
@@ -138,7 +159,7 @@ class RayConfig(Section):
 class Config(Section):
     """One run."""
 
-    name: str = Field(default="search", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(default="search", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     plugins: tuple[str, ...] = Field(
         default=(), description="modules that bring types, backbones, samplers ... of your own"
     )
@@ -148,7 +169,7 @@ class Config(Section):
     data: str | dict[str, Any] | None = Field(
         default=None, description="a data set, or {name: ..., and its options}; see docs/data.md"
     )
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**31)
     space: SpaceConfig
     training: Recipe = Field(default_factory=Recipe)
     evaluator: SerializeAsAny[
@@ -157,7 +178,7 @@ class Config(Section):
     search: SearchConfig = Field(default_factory=SearchConfig)
     resources: ResourceConfig = Field(default_factory=ResourceConfig)
     ray: RayConfig = Field(default_factory=RayConfig)
-    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    loggers: Annotated[tuple[Literal["tensorboard", "mlflow", "wandb"], ...], AfterValidator(distinct)] = ()
     reuse: tuple[str, ...] = Field(default=(), description="run directories whose evaluations this search starts with")
 
     @property
@@ -191,6 +212,11 @@ class Config(Section):
                 f"search.scheduler {self.search.scheduler.name!r} stops trainings of one seed early; "
                 f"with evaluator.name {self.evaluator.name!r} and evaluator.seeds {self.evaluator.seeds} set it to 'none'"
             )
+        if self.search.deterministic and self.search.scheduler.stops:
+            raise UsageError(
+                f"search.deterministic with search.scheduler {self.search.scheduler.name!r}, which decides by who comes first; "
+                "set it to 'none'"
+            )
         if self.space.native != "keep" and self.evaluator.keeps_native:
             raise UsageError(f"space.native {self.space.native!r}: a supernet keeps the backbone's own; valid: keep")
         return self
@@ -202,15 +228,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), *, former: bool
     ``former``: it may be that of a run of an earlier version.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         here = sorted(str(found) for found in Path("configs").glob("*.yaml"))
-        raise UsageError(f"no configuration file {str(path)!r}; configs here: {', '.join(here) or 'none'}")
-    try:
-        raw = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise UsageError(f"{path} must hold a mapping of keys to values, not {type(raw).__name__}")
+        raise UsageError(
+            f"no configuration file {shortened(str(path), 200)}; configs here: {', '.join(here) or 'none'}"
+        )
+    raw = load_yaml(path.read_bytes(), str(path))
+    if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
+        raise UsageError(f"{path} must hold a mapping of keys to values, not {shortened(raw)}")
     raw.setdefault("name", path.stem)
     if former:
         _without_former(raw)
@@ -230,17 +255,75 @@ def validate(raw: dict[str, Any], source: str) -> Config:
 
 
 def dump_config(config: Config) -> str:
-    """The resolved configuration as YAML: every default spelled out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """The resolved configuration as YAML: every default spelled out, and an end by which a file that was cut is known."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, explicit_end=True)
+
+
+def masked_config(config: Config) -> str:
+    """``dump_config`` with secrets hidden, for others to read."""
+    return yaml.safe_dump(masked(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that the system cannot have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, a NUL
+        return False
 
 
 def load_run_config(folder: str | Path) -> Config:
     """The configuration of a run directory; raises UsageError where there is none."""
     path = Path(folder) / "config.yaml"
-    if not path.exists():
+    if not is_file(path):
         runs = sorted(str(found.parent) for found in Path("runs").glob("*/config.yaml"))
-        raise UsageError(f"{str(folder)!r} is not a run directory; runs here: {', '.join(runs) or 'none'}")
+        raise UsageError(
+            f"{shortened(str(folder), 200)} is not a run directory; runs here: {', '.join(runs) or 'none'}"
+        )
+    _refuse_cut(path)
     return load_config(path, former=True)
+
+
+# What every run's configuration spelled out, whatever version wrote it; later ones end with YAML's "...".
+_ALWAYS = ("name", "data", "seed", "space", "training", "search", "resources")
+
+
+def _refuse_cut(path: Path) -> None:
+    """Raise UsageError for the half of a file: what is missing would be taken for defaults."""
+    try:
+        text = path.read_text()
+        keys = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}; {_OLDER}") from None
+    ended = text.endswith("\n...\n")
+    run = path.parent / "run.json"
+    former = not run.exists() or '"meaning"' not in run.read_text(errors="replace")  # a run of an earlier version
+    missing = [key for key in _ALWAYS if not isinstance(keys, dict) or key not in keys]
+    if missing or not (ended or (former and text.endswith("\n"))):
+        lacks = f"lacks {', '.join(missing)}" if missing else "lacks its end"
+        raise UsageError(f"{path} is cut off or damaged: it {lacks}; {_OLDER}")
+
+
+_OLDER = "put back an older config.yaml.1, or start a new run"
+
+MAY_CHANGE = ("search.trials", "loggers", "resources.", "ray.")
+
+
+def changed(config: Config, overrides: Sequence[str]) -> Config:
+    """A run's configuration with overrides that leave its meaning alone; raises UsageError for any other key."""
+    raw = config.model_dump(mode="json")
+    for override in overrides:
+        key = override.partition("=")[0]
+        if not any(key == one or (one.endswith(".") and key.startswith(one)) for one in MAY_CHANGE):
+            sections: dict[str, type[Section]] = {"resources": ResourceConfig, "ray": RayConfig}
+            inside = [f"{name}.{field}" for name, section in sections.items() for field in section.model_fields]
+            valid = ", ".join(["search.trials", "loggers", *inside])
+            raise UsageError(
+                f"--set {override!r}: a run that goes on keeps its meaning; valid keys: {valid}; "
+                "for anything else start a new run (reuse: takes over what still compares)"
+            )
+        _apply(raw, override)
+    return validate(raw, "--set")
 
 
 # What sections of runs of earlier versions held, whatever they were the sections of: key -> the value that meant nothing.
@@ -272,14 +355,18 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     """Set one ``a.b=value`` in place; the value is YAML."""
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise UsageError(f"--set {override!r} is not of the form key=value, as in --set search.trials=8")
+        raise UsageError(f"--set {shortened(override)} is not of the form key=value, as in --set search.trials=8")
     *parents, last = key.split(".")
+    if not all((*parents, last)):
+        raise UsageError(f"--set {shortened(override)}: a part of the key is empty")
     node = raw
     for parent in parents:
-        node = node.setdefault(parent, {})
+        node = node.setdefault(_key(node, parent), {})
         if not isinstance(node, dict):
-            raise UsageError(f"--set {override!r}: {parent!r} is a value, not a section")
-    try:
-        node[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UsageError(f"--set {override!r}: the value is not YAML") from None
+            raise UsageError(f"--set {shortened(override)}: {parent!r} is a value, not a section")
+    node[_key(node, last)] = load_yaml(text, f"--set {shortened(override)}: the value")
+
+
+def _key(node: dict[Any, Any], text: str) -> Any:
+    """The key of a mapping that is written so: a stage's is a number."""
+    return next((key for key in node if str(key) == text), text)

@@ -207,7 +207,7 @@ def readings(genes: Sequence[Gene]) -> dict[str, Callable[[Placement], float | N
         return lambda placement: None if (value := placement.genes.get(gene.name)) is None else read(value)
 
     def of_site(site: str) -> Callable[[Placement], float | None]:
-        return lambda placement: None if placement.site is None else float(placement.site == site)
+        return lambda placement: None if placement.site is None else float(placement.site.partition("/")[0] == site)
 
     first, *others = SITES
     found = {name: of_gene(gene, read) for gene in genes for name, read in gene.readings().items()}

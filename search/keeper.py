@@ -9,11 +9,12 @@ from typing import Any
 
 from evaluators.tasks.base import Metric
 from search.config import Config
+from search.files import write_whole
 from search.front import RunningFront, by_architecture, mean_of
 from search.mirror import Mirror
 from search.objectives import OBJECTIVES
 from search.store import Evaluation, Store
-from search.trainable import TrialResult, weights_path
+from search.trainable import TrialResult, note_path, weights_path
 from spaces import Architecture
 
 
@@ -24,6 +25,7 @@ class Keeper:
         self.config, self.folder, self.store = config, store.folder, store
         self.identity, self.metric = identity, metric
         self.weights: Path | None = self.folder / "weights" if config.search.keep_weights != "none" else None
+        self.seed_notes: Path | None = self.folder / "checkpoints" if len(config.seeds) > 1 else None
         self.front = RunningFront(config.search.costs, metric)
         # What `export` may be asked for: the fronts of each single counted cost, besides that of the search.
         counted = (name for name, objective in OBJECTIVES.items() if objective.counted)
@@ -64,6 +66,10 @@ class Keeper:
             self._write_weights(Architecture.parse(candidate["architecture"]), result.weights)
         for evaluation in new:
             self.store.add(evaluation)
+        for seed in self.config.seeds:  # the journal has them now
+            note = note_path(self.seed_notes, Architecture.parse(candidate["architecture"]), seed)
+            if note:
+                note.unlink(missing_ok=True)
         if new:
             self._update(*evaluations)
             if self.mirror:
@@ -80,17 +86,14 @@ class Keeper:
     def write_front(self) -> None:
         """front.csv, replaced atomically."""
         with self.store.refusing():
-            self.front.frame.to_csv(self.folder / ".front.csv", index=False)
-            (self.folder / ".front.csv").replace(self.folder / "front.csv")
+            write_whole(self.folder / "front.csv", self.front.frame.to_csv(index=False))
 
     def _write_weights(self, arch: Architecture, content: bytes) -> None:
         """Weights that came from another machine."""
         path = weights_path(self.weights, arch)
         assert path is not None
         with self.store.refusing():
-            partial = path.with_name(f"{path.name}.partial")
-            partial.write_bytes(content)
-            partial.replace(path)
+            write_whole(path, content)
 
     def _update(self, *seeds: Evaluation) -> None:
         before = self._on_fronts()

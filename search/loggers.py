@@ -9,6 +9,7 @@ from typing import Any
 
 from ray import tune
 
+from search.files import sqlite_url
 from spaces.errors import UsageError, unknown
 
 
@@ -37,7 +38,7 @@ def _tensorboard(folder: Path, project: str) -> Any:
 def _mlflow(folder: Path, project: str) -> Any:
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-    return MLflowLoggerCallback(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", experiment_name=project)
+    return MLflowLoggerCallback(tracking_uri=sqlite_url(folder / "mlflow.db"), experiment_name=project)
 
 
 def _wandb(folder: Path, project: str) -> Any:

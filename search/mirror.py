@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+import stat
+import tarfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import fsspec
 
-from spaces.errors import UsageError
+from search.public import masked
+from spaces.errors import UsageError, shortened
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +43,7 @@ class Mirror:
         except OSError as error:
             if now:
                 raise
-            log.warning("%s cannot be written, trying again later: %s", self.url, error)
+            log.warning("%s cannot be written, trying again later: %s", masked(self.url), masked(str(error)))
         took = time.monotonic() - start
         self._next = time.monotonic() + max(1.0, took / SHARE)
 
@@ -60,16 +65,54 @@ class Mirror:
 
 
 def fetch(url: str, folder: Path) -> None:
-    """Copy a run directory from its mirror; raises UsageError where there is none, or where the folder is taken."""
+    """Copy a run directory from its mirror.
+
+    Raises UsageError where there is none, where the folder is taken, and for a file whose name would lie outside of the folder
+    or that is a link: what comes from elsewhere may have been made by anyone. Nothing is written then.
+    """
     files, root = open_url(url)
     if not files.exists(f"{root}/config.yaml"):
-        raise UsageError(f"{url!r} holds no run")
+        raise UsageError(f"{masked(url)!r} holds no run")
+    if folder.name in ("", ".", "..") or folder.is_symlink():
+        raise UsageError(f"{masked(url)!r} does not end in the name of a run")
     if folder.exists():
-        raise UsageError(f"{folder} is there already; resume it, or move it away to fetch {url}")
-    for source in files.find(root):
-        target = folder / source[len(root) :].lstrip("/")
+        raise UsageError(f"{folder} is there already; resume it, or move it away to fetch {masked(url)}")
+    wanted = [
+        (source, _inside(source, root, url))
+        for source, about in files.find(root, detail=True).items()
+        if not _refuse_link(files, source, root, about, url)
+    ]
+    for source, name in wanted:
+        target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.resolve().is_relative_to(folder.resolve()):
+            raise UsageError(f"{masked(url)!r} holds {shortened(name)}, which lies outside of the run")
         files.get_file(source, str(target))
+
+
+def _inside(source: str, root: str, url: str) -> str:
+    """The name of a file within its run; raises UsageError for one that leads out of it."""
+    name = source.removeprefix(root).removeprefix("/") if source.startswith(f"{root}/") else source
+    parts = name.replace("\\", "/").split("/")
+    if not source.startswith(f"{root}/") or any(
+        part in ("", ".", "..") or "\0" in part or ":" in part for part in parts
+    ):
+        raise UsageError(f"{masked(url)!r} holds {shortened(name)}, which lies outside of the run")
+    return name
+
+
+def _refuse_link(files: fsspec.AbstractFileSystem, source: str, root: str, about: Mapping[str, Any], url: str) -> bool:
+    """Raise UsageError for a file that is a link, or that is neither file nor link (a device, a pipe); else False."""
+    linked = bool(about.get("islink")) or about.get("type") not in ("file", None)
+    kind = getattr(files, "fs", None)
+    mode = about.get("external_attr", 0) >> 16 if isinstance(about.get("external_attr"), int) else about.get("mode", 0)
+    if isinstance(mode, int) and stat.S_ISLNK(mode):
+        linked = True
+    if isinstance(kind, tarfile.TarFile):
+        linked = linked or not kind.getmember(source).isreg()
+    if linked:
+        raise UsageError(f"{masked(url)!r} holds {shortened(source.removeprefix(root))}, which is a link; valid: files")
+    return False
 
 
 def open_url(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -77,5 +120,5 @@ def open_url(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     try:
         files, root = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
-        raise UsageError(f"ray.storage {url!r}: {' '.join(str(error).split())}") from None
+        raise UsageError(f"ray.storage {masked(url)!r}: {masked(' '.join(str(error).split()))}") from None
     return files, root.rstrip("/")

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from spaces.errors import UsageError, unknown
+from spaces.errors import UsageError, shortened, unknown
 from spaces.plugins import Registry
 
 if TYPE_CHECKING:
     from search.tables import Costing, Table
 
-_RELATIVE = re.compile(r"([0-9]+(?:\.[0-9]*)?)x", re.IGNORECASE)
-_NUMBER = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?) ?([a-z]*)", re.IGNORECASE)
+_DECIMAL = r"([0-9]{1,18}(?:\.[0-9]{0,18})?"  # more digits than any cost has, and few enough to compute with
+_RELATIVE = re.compile(_DECIMAL + r")x")  # 310X is more likely a slip for 310M than 310 times the backbone
+_NUMBER = re.compile(_DECIMAL + r"(?:e\+?[0-9]{1,2})?) ?([a-z]*)", re.IGNORECASE)
+MOST = 2**62  # costs are added up as 64-bit integers
 
 
 @dataclass(frozen=True)
@@ -95,17 +97,32 @@ class Objective:
 
     def parse(self, limit: object, reference: float | None) -> int:
         """An upper limit such as ``310M`` or, relative to the reference, ``1.05x``; raises UsageError for what is none."""
-        text = "" if isinstance(limit, bool) else str(limit).strip().replace("_", "")
+        text = _written(limit)
         if relative := _RELATIVE.fullmatch(text):
             if reference is None:
                 raise UsageError(
                     f"budget {self.name}: {limit!r} is relative, but the plain backbone's {self.name} is not known"
                 )
-            return _floor(relative[1], int(reference))
-        amount = self.unit.read(text)
+            amount: int | None = _floor(relative[1], int(reference))
+        else:
+            amount = self.unit.read(text)
         if amount is None:
-            raise UsageError(f"budget {self.name}: cannot read {limit!r}; valid: {self.unit.examples} or 1.05x")
+            raise UsageError(
+                f"budget {self.name}: cannot read {shortened(limit)}; valid: {self.unit.examples} or 1.05x"
+            )
+        if not 0 < amount <= MOST:
+            what = "nothing" if amount <= 0 else "too much"
+            raise UsageError(f"budget {self.name}: {shortened(limit)} is {what}; valid: {self.unit.examples} or 1.05x")
         return amount
+
+
+def _written(limit: object) -> str:
+    """A limit as text; empty for what is none."""
+    if isinstance(limit, int) and not isinstance(limit, bool) and abs(limit) > MOST:
+        return "1e99"  # its digits are too many to write
+    if isinstance(limit, bool) or not isinstance(limit, int | float | str):
+        return ""
+    return str(limit).strip().replace("_", "")[:80]
 
 
 def _floor(decimal: str, factor: int) -> int:

@@ -82,6 +82,13 @@ class Problem:
         )
 
     @cached_property
+    def candidates(self) -> int:
+        """How many architectures a search can evaluate: those inside the budget, and the plain backbone in any case."""
+        plain = Architecture.plain(self.space.backbone)
+        inside = plain in self.space and self.feasible.contains(self.space.indices(plain)[None])[0]
+        return self.feasible.count + (not inside)
+
+    @cached_property
     def stage_costs(self) -> tuple[np.ndarray, ...]:
         """For every stage the cost that each of its choices adds, (choices, M)."""
         return tuple(

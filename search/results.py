@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,12 +18,15 @@ from search.config import Config, load_run_config
 from search.confirmed import confirmed, uniform_architectures
 from search.front import front_of, summarise
 from search.gains import Array, Gains, fit_gains, gain_table
+from search.meaning import read_run
 from search.objectives import OBJECTIVES, parse_limits
 from search.pareto import knee
-from search.store import RANDOM, SEARCH, cost_columns, read_journal, to_frame
+from search.store import RANDOM, SEARCH, Evaluation, cost_columns, read_journal, to_frame
 from spaces import Architecture, Placement
 from spaces.errors import UsageError
 from spaces.network import NetworkSpec
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,36 @@ class Results:
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:
-        """One row per evaluation of any purpose, in the order in which they finished."""
-        return to_frame(read_journal(self.folder), self.metric.name)
+        """One row per evaluation of any purpose, as they finished, of one task only: ``others`` are left out."""
+        return to_frame(self._journal[0], self.metric.name)
+
+    @property
+    def others(self) -> int:
+        """How many evaluations in the folder are of other data or recipes, and compare with none of this run's."""
+        return self._journal[1]
+
+    @cached_property
+    def _journal(self) -> tuple[list[Evaluation], int]:
+        """The evaluations of the run's own task, and how many there are of others.
+
+        Each purpose has one identity: that of ``run.json`` where anything has it, else that of its last evaluation.
+        """
+        found = read_journal(self.folder)
+        own = read_run(self.folder).get("identity")
+        mine = {one.purpose: one.identity for one in found}
+        mine |= {one.purpose: one.identity for one in found if one.identity == own}
+        kept = [one for one in found if one.identity == mine[one.purpose]]
+        if len(kept) < len(found):
+            log.warning(
+                "%d evaluations of other data or recipes in %s are left out", len(found) - len(kept), self.folder
+            )
+        return kept, len(found) - len(kept)
 
     @cached_property
     def metric(self) -> Metric:
         """What the run's evaluations are judged by, which names the column of their scores."""
-        file = self.folder / "run.json"  # runs of earlier versions have none
-        return Metric(**json.loads(file.read_text())["metric"]) if file.exists() else Metric()
+        found = read_run(self.folder).get("metric")  # runs of earlier versions have none
+        return Metric(**found) if found else Metric()
 
     @cached_property
     def searched(self) -> pd.DataFrame:
@@ -84,7 +110,8 @@ class Results:
     def network(self) -> NetworkSpec:
         """What surrounds an architecture in this run."""
         space = self.config.space
-        return NetworkSpec.from_dict({**self.data, "native": space.native, "identity_start": space.identity_start})
+        own = {"native": space.native, "identity_start": space.identity_start, "stem": space.stem}
+        return NetworkSpec.from_dict({**self.data, **own})
 
     @property
     def front(self) -> pd.DataFrame:

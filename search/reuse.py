@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from search.config import load_run_config
+from search.files import write_whole
 from search.front import by_architecture
+from search.meaning import other_code, read_meaning
 from search.problem import Problem
 from search.store import COMPLETE, SEARCH, Evaluation, Store, read_journal
 from search.trainable import weights_path
 from spaces import Architecture
+
+log = logging.getLogger(__name__)
 
 
 def adopt(
@@ -38,15 +43,18 @@ def adopt(
         return int(json.loads(done.read_text())["evaluations"])
     for run in runs:
         load_run_config(run)  # refuses a folder that is no run
+        files = other_code(read_meaning(Path(run)) or {}, read_meaning(store.folder) or {})
+        if files:
+            log.warning("nothing of %s is reused: %s trained differently there", run, ", ".join(files))
+            continue
         for evaluation in _fitting(Path(run), problem, identity, fidelity, seeds):
             if evaluation.key not in store:
                 if weights:
                     _copy_weights(Path(run) / "weights", store.folder / "weights", evaluation.architecture)
                 costs = problem.cost(Architecture.parse(evaluation.architecture))  # what is measured is this run's own
                 store.add(replace(evaluation, costs=costs))
-    partial = store.folder / ".reused.json"
-    partial.write_text(json.dumps({"evaluations": len(store), "runs": [str(run) for run in runs]}))
-    partial.replace(done)
+    with store.refusing():
+        write_whole(done, json.dumps({"evaluations": len(store), "runs": [str(run) for run in runs]}))
     return len(store)
 
 

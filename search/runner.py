@@ -6,11 +6,12 @@ import json
 import logging
 import os
 import signal
+import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -30,14 +31,17 @@ import numpy as np
 import optuna
 import ray
 from ray import tune
+from sqlalchemy.exc import SQLAlchemyError
 
 from evaluators.base import Evaluator, Preparing
 from search.build import create_evaluator, create_problem, describe_data, describe_run, table_path
 from search.cluster import actor_here, on_cluster, ray_session, trial_resources
-from search.config import Config, dump_config, load_run_config
+from search.config import Config, changed, dump_config, load_run_config
+from search.files import free_name, sqlite_url, write_whole
 from search.front import by_architecture
 from search.keeper import Keeper
 from search.loggers import create_loggers
+from search.meaning import check_meaning, describe_meaning
 from search.mirror import fetch, open_url
 from search.problem import Problem
 from search.progress import Progress
@@ -46,7 +50,7 @@ from search.samplers import create_sampler
 from search.schedulers import Stopping, Trials
 from search.searcher import PlacementSearch
 from search.store import FAILED, STOPPED, Store, StoreError
-from search.trainable import EvaluationTrial, Overdue, TrialPlan, TrialResult
+from search.trainable import EvaluationTrial, Notes, Overdue, TrialPlan, TrialResult, full_disk
 from spaces.errors import UsageError
 
 log = logging.getLogger(__name__)
@@ -89,27 +93,43 @@ def run_search(config: Config, folder: str | Path, *, resume: bool = False) -> O
     config.search.scheduler.check(config.fidelity)  # refuses what does not fit together before anything is written
     if config.ray.storage:
         open_url(config.ray.storage)
-    with Store(folder, metric=evaluator.metric.name) as store:
-        (folder / "config.yaml").write_text(dump_config(config))
-        (folder / "data.json").write_text(json.dumps(describe_data(evaluator)))
-        (folder / "run.json").write_text(json.dumps(describe_run(evaluator)))
-        for name, measured in problem.kept.items():  # a run that goes on has to see the same costs
-            table_path(folder, name).write_text(json.dumps(measured, indent=1))
+    if resume and (said := check_meaning(folder, config, problem, evaluator)):
+        log.warning(said)
+    with Store(folder, metric=evaluator.metric.name, identity=evaluator.identity) as store:
+        if store.others:
+            log.warning("%d evaluations of other data or recipes in %s are left out of it", store.others, folder)
+        with store.refusing():
+            _describe(config, problem, evaluator, folder)
         if isinstance(evaluator, Preparing):
             evaluator.prepare(folder, fidelity=config.fidelity, seeds=config.seeds)
         return _search(config, problem, evaluator, store)
 
 
-def resume_search(folder: str | Path) -> Outcome:
+def _describe(config: Config, problem: Problem, evaluator: Evaluator, folder: Path) -> None:
+    """Write what the run is; a configuration that it replaces is kept as ``config.yaml.1``, ``.2`` ..."""
+    for name, measured in problem.kept.items():  # a run that goes on has to see the same costs
+        write_whole(table_path(folder, name), json.dumps(measured, indent=1))
+    write_whole(folder / "data.json", json.dumps(describe_data(evaluator)))
+    meaning = describe_meaning(config, problem, evaluator)
+    write_whole(folder / "run.json", json.dumps({**describe_run(evaluator), "meaning": meaning}))
+    path, text = folder / "config.yaml", dump_config(config)
+    if path.exists() and path.read_text() != text:
+        write_whole(free_name(path), path.read_bytes())
+    write_whole(path, text)  # last: with it the folder is a run
+
+
+def resume_search(folder: str | Path, overrides: Sequence[str] = ()) -> Outcome:
     """Go on with a run that was killed or interrupted; nothing that was finished is repeated.
 
-    A URL is that of a run's copy (`ray.storage`), which is fetched into `runs` first.
+    A URL is that of a run's copy (`ray.storage`), which is fetched into `runs` first. ``overrides``: ``key=value`` of what
+    does not change the meaning of a run, see ``search.config.changed``.
     """
     if "://" in str(folder):
         url = str(folder).rstrip("/")
         folder = Path("runs") / url.rpartition("/")[2]
         fetch(url, folder)
-    return run_search(load_run_config(folder), folder, resume=True)
+    config = load_run_config(folder)
+    return run_search(changed(config, overrides) if overrides else config, folder, resume=True)
 
 
 def _search(config: Config, problem: Problem, evaluator: Evaluator, store: Store) -> Outcome:
@@ -128,7 +148,7 @@ def _search(config: Config, problem: Problem, evaluator: Evaluator, store: Store
     if config.reuse:
         log.warning("%d evaluations of %s are reused", reused, ", ".join(config.reuse))
     keeper.begin()
-    planned = min(config.search.trials + reused, problem.feasible.count)
+    planned = min(config.search.trials + reused, problem.candidates)
     missing = planned - len(store)
     if missing > 0:
         if keeper.weights:
@@ -152,9 +172,10 @@ def _fit(config: Config, problem: Problem, evaluator: Evaluator, keeper: Keeper,
     folder = keeper.folder
     trials = Trials(config.fidelity, evaluator.metric, config.search.costs, folder)
     stopping = config.search.scheduler.build(trials)
-    searcher = _searcher(config, problem, evaluator, keeper.store, stopping, missing)
-    with ray_session(config), Progress(planned, keeper.store, keeper.front) as progress:
+    with ray_session(config, folder), Progress(planned, keeper.store, keeper.front) as progress:
         resources, concurrency = trial_resources(config)
+        in_order = concurrency if config.search.deterministic else None
+        searcher = _searcher(config, problem, evaluator, keeper.store, stopping, missing, in_order)
         progress.note(f"{concurrency} trials at once, each with {_words(resources)}")
         limit = config.resources.time_limit
         overdue = actor_here(Overdue) if limit else None
@@ -169,8 +190,12 @@ def _fit(config: Config, problem: Problem, evaluator: Evaluator, keeper: Keeper,
             time_limit=limit,
             overdue=overdue,
             plugins=config.plugins,
+            seed_notes=keeper.seed_notes,
+            notes=actor_here(Notes) if keeper.seed_notes and on_cluster(config) else None,
         )
-        recorder = _Recorder(keeper, searcher, progress, retries=config.resources.retries, overdue=overdue)
+        recorder = _Recorder(
+            keeper, searcher, progress, retries=config.resources.retries, overdue=overdue, at_once=concurrency
+        )
         trainable = tune.with_parameters(EvaluationTrial, evaluator=evaluator, plan=plan)
         tuner = tune.Tuner(
             tune.with_resources(trainable, resources),
@@ -188,20 +213,30 @@ def _fit(config: Config, problem: Problem, evaluator: Evaluator, keeper: Keeper,
                 verbose=0,
                 callbacks=[recorder, *create_loggers(config.loggers, folder, config.name)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=config.resources.retries),
+                failure_config=tune.FailureConfig(max_failures=0),  # the recorder decides who is tried again
             ),
         )
         with _two_step_interrupt(searcher, progress):
             try:
                 tuner.fit()
-            except tune.TuneError:
+            except (tune.TuneError, ray.exceptions.RayError, SQLAlchemyError, OSError) as error:
                 if recorder.refused is not None:  # Ray wraps it into pages of its own
                     raise recorder.refused from None
+                if full := full_disk(error, [folder]):
+                    raise StoreError(f"{full}; {len(keeper.store)} finished evaluations are kept") from error
+                if isinstance(error, ray.exceptions.RayError):
+                    raise StoreError(f"Ray failed: {str(error).strip().splitlines()[0]}") from error
                 raise
 
 
 def _searcher(
-    config: Config, problem: Problem, evaluator: Evaluator, store: Store, stopping: Stopping | None, missing: int
+    config: Config,
+    problem: Problem,
+    evaluator: Evaluator,
+    store: Store,
+    stopping: Stopping | None,
+    missing: int,
+    in_order: int | None,
 ) -> PlacementSearch:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = problem.space
@@ -220,25 +255,54 @@ def _searcher(
     return PlacementSearch(
         problem,
         sampler,
-        optuna.storages.RDBStorage(f"sqlite:///{store.folder / 'study.db'}"),
+        open_study(store.folder / "study.db"),
         store,
         trials=missing,
         seed=seed,
         name=config.name,
         metric=evaluator.metric,
         expected=stopping.expected if stopping else None,
+        in_order=in_order,
     )
+
+
+def open_study(path: Path) -> optuna.storages.RDBStorage:
+    """Optuna's storage; a file that is damaged is moved aside and said, and the searcher fills a new one from the journal."""
+    try:
+        return _opened(path)
+    except (SQLAlchemyError, sqlite3.DatabaseError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
+        if any(words in str(error) for words in ("disk is full", "readonly", "unable to open")):
+            raise StoreError(f"cannot write to {path}: {str(error).splitlines()[0]}") from error
+        aside = free_name(path, ".broken")
+        os.replace(path, aside)
+        for suffix in ("-journal", "-wal", "-shm"):  # they belong to the one that was moved, and would damage a new one
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        log.warning("%s is damaged, and lies in %s now; a new one is made from the journal", path, aside.name)
+        return _opened(path)
+
+
+def _opened(path: Path) -> optuna.storages.RDBStorage:
+    if path.exists():
+        with closing(sqlite3.connect(path)) as database:
+            answer = database.execute("PRAGMA quick_check").fetchone()
+        if answer != ("ok",):
+            raise sqlite3.DatabaseError(f"it does not hold together: {answer}")
+    storage = optuna.storages.RDBStorage(sqlite_url(path))
+    for study in storage.get_all_studies():
+        storage.get_all_trials(study._study_id, deepcopy=False)
+    return storage
 
 
 class _Recorder(tune.Callback):
     """Ray Tune's news, passed to the store and to the screen."""
 
     def __init__(
-        self, keeper: Keeper, searcher: PlacementSearch, progress: Progress, *, retries: int, overdue: Any
+        self, keeper: Keeper, searcher: PlacementSearch, progress: Progress, *, retries: int, overdue: Any, at_once: int
     ) -> None:
         self._keeper, self._searcher, self._progress = keeper, searcher, progress
         self._retries, self._overdue = retries, overdue
         self._deaths: Counter[str] = Counter()
+        self._at_once = at_once
         self.refused: StoreError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -250,26 +314,47 @@ class _Recorder(tune.Callback):
             self._keep(trial, TrialResult.from_ray(result))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """The worker died, was killed for its memory, or could not start, and Ray tried again as often as it may.
-
-        Ray does not try again where a worker dies while it is handed a trial: then the searcher hands it out anew.
-        """
+        """The worker died, was killed for its memory or its time, or could not start; the searcher may hand it out anew."""
         overdue, text = self._overdue, trial.config["architecture"]
         reason = ray.get(overdue.reason.remote(text)) if overdue is not None else None
-        self._deaths[text] += trial.run_metadata.num_failures
+        error = trial.get_error()
+        short = not reason and out_of_memory(error)
+        if short and self._at_once > 1:
+            self._at_once -= 1
+            self._searcher.at_once = self._at_once
+            self._progress.note(
+                f"the machine ran out of memory, and Ray's monitor ended an evaluation of {text}: it is tried again, "
+                f"with {self._at_once} at once from now on (resources.concurrency)"
+            )
+            self._searcher.again(text)
+            return
+        self._deaths[text] += 1
         if not reason and self._deaths[text] <= self._retries:
             self._searcher.again(text)
             return
-        lines = str(reason or trial.get_error() or "the worker died").strip().splitlines()
+        lines = str(reason or error or "the worker died").strip().splitlines()
+        if short:
+            lines = ["Ray's memory monitor ended it, although it ran alone: the machine has too little memory for it"]
         self._keep(trial, TrialResult.failure(lines[-1]))
 
     def _keep(self, trial: Any, result: TrialResult) -> None:
         try:
+            if result.fault:
+                kept = len(self._keeper.store)
+                raise StoreError(f"{result.reason}; no candidate is to blame, {kept} finished evaluations are kept")
             evaluation = self._keeper.record(trial.config, result)
         except StoreError as error:
             self.refused = error
             raise
         self._progress.finished(evaluation)
+
+
+def out_of_memory(error: object) -> bool:
+    """Whether a worker was ended by Ray's memory monitor, as the error of its task or its actor says."""
+    words = str(error).lower()
+    told = ("running low on memory", "memory monitor", "due to memory pressure", "outofmemoryerror", "oom")
+    ended = isinstance(error, ray.exceptions.OutOfMemoryError | ray.exceptions.RayActorError) or "actor" in words
+    return isinstance(error, ray.exceptions.OutOfMemoryError) or (ended and any(one in words for one in told))
 
 
 def _words(resources: dict[str, float]) -> str:
@@ -278,20 +363,25 @@ def _words(resources: dict[str, float]) -> str:
 
 @contextmanager
 def _two_step_interrupt(searcher: PlacementSearch, progress: Progress) -> Iterator[None]:
-    """Ctrl-C once: running trials finish, no new ones start. Twice: stop now."""
+    """Ctrl-C or SIGTERM once: running trials finish, no new ones start. Twice: stop now."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        for one in STOPS:
+            signal.signal(one, signal.default_int_handler)
         searcher.stop_suggesting()
         progress.note("interrupted: running trials finish, no new ones start; press Ctrl-C again to stop now")
 
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    before = {one: signal.signal(one, on_signal) for one in STOPS}
     try:
         yield
     except KeyboardInterrupt:
         progress.note("stopped")
     finally:
-        signal.signal(signal.SIGINT, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+STOPS = (signal.SIGINT, signal.SIGTERM)  # Slurm and Kubernetes send the second

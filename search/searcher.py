@@ -31,7 +31,10 @@ class PlacementSearch(OptunaSearch):
     Samplers of this project propose only what is allowed; the check here holds for any Optuna sampler. A proposal that is
     refused is told to Optuna as failed and drawn again, and after some refusals an allowed architecture is enqueued.
     What was stopped early is told as failed too, so that it is on no front, with the score that ``expected`` (epochs, score
-    then) gives for its end. It ends the search itself, once ``trials`` architectures were handed out and came back.
+    then) gives for its end. With ``in_order`` = n the sampler proposes the i-th architecture when it knows the results of the
+    first i - n, and of no others, whenever they came: then a search depends on its seed alone.
+
+    It ends the search itself, once ``trials`` architectures were handed out and came back.
     """
 
     def __init__(
@@ -46,7 +49,14 @@ class PlacementSearch(OptunaSearch):
         name: str,
         metric: Metric = ACCURACY,
         expected: Callable[[int, float], float] | None = None,
+        in_order: int | None = None,
     ) -> None:
+        self.at_once: int | None = None  # no more than so many trials run at a time; None: as many as Ray Tune starts
+        self._in_order = in_order
+        self._running: set[str] = set()
+        self._order: list[str] = []  # architectures as they were handed out
+        self._told = 0  # of them
+        self._heard: dict[str, tuple[str, dict[str, Any] | None, bool]] = {}  # results that wait for their turn
         self.problem = problem
         self._expected = expected or (lambda fidelity, score: score)
         self._rng = np.random.default_rng(seed)
@@ -79,9 +89,13 @@ class PlacementSearch(OptunaSearch):
         """The next trial's ``architecture`` and its exact ``costs``, FINISHED where there is none, None where there may be."""
         if self._stopping:
             return Searcher.FINISHED
+        if self.at_once is not None and len(self._running) >= self.at_once:
+            return None
         if self._lost:
             text = self._lost.pop()
             return self._start(trial_id, self._ask_for(text), text)
+        if self._in_order and self._left and not self._tell(len(self._order) + 1 - self._in_order):
+            return None
         if not self._left:
             return None if self._ot_trials else Searcher.FINISHED
         while self._queue:
@@ -105,6 +119,9 @@ class PlacementSearch(OptunaSearch):
             trial.set_user_attr("architecture", text)
         self._ot_trials[trial_id] = trial
         self._architectures[trial_id] = text
+        self._running.add(trial_id)
+        if text not in self._order:
+            self._order.append(text)
         self._left -= 1
         self._note(text)
         return {"architecture": text, "costs": self.problem.cost(Architecture.parse(text))}
@@ -146,14 +163,36 @@ class PlacementSearch(OptunaSearch):
         """Hand out an architecture once more: its trial was lost with its worker."""
         self._lost.append(text)
         self._left += 1
+        if text in self._heard:
+            self._finish(*self._heard.pop(text))
 
     def stop_suggesting(self) -> None:
         """No new trials; those that run may finish."""
         self._stopping = True
+        self._tell(len(self._order))
 
     # --- Ray Tune tells --------------------------------------------------------------------------------------------
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self._running.discard(trial_id)
+        text = self._architectures.get(trial_id, "")
+        if not self._in_order or text in self._lost:
+            self._finish(trial_id, result, error)
+            return
+        self._heard[text] = (trial_id, result, error)
+        if not self._left or self._stopping:
+            self._tell(len(self._order))
+
+    def _tell(self, count: int) -> bool:
+        """Tell Optuna the results of the first ``count`` that were handed out; False where one of them is still missing."""
+        for text in self._order[self._told : max(0, count)]:
+            if text not in self._heard:
+                return False
+            self._finish(*self._heard.pop(text))
+            self._told += 1
+        return True
+
+    def _finish(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
         trial = self._ot_trials.pop(trial_id, None)
         if trial is None:
             return

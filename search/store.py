@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import math
 import os
 import time
@@ -19,8 +20,11 @@ from typing import Any, Self
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from search.files import free_name, sync_folder, write_whole
 from search.objectives import OBJECTIVES
 from spaces.errors import UsageError
+
+log = logging.getLogger(__name__)
 
 COMPLETE, STOPPED, FAILED = "complete", "stopped", "failed"
 # What an evaluation was made for: the search itself, fresh seeds after it, random search as its baseline, the test split.
@@ -86,42 +90,66 @@ class Evaluation:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """From a line of the journal, of this version or an earlier one."""
+        """From a line of the journal, of this version or an earlier one; raises an error for anything else."""
         data = {FORMER.get(key, key): math.nan if value is None else value for key, value in data.items()}
         data = {"purpose": SEARCH, **data}
         metric = str(data.pop("metric", "accuracy"))
         score = float(data.pop(metric))
         costs = {key: value for key, value in data.items() if key not in FIXED and value == value}
-        return cls(score=score, costs=costs, metric=metric, **{key: data[key] for key in FIXED})
+        made = cls(score=score, costs=costs, metric=metric, **{key: data[key] for key in FIXED})
+        words = (made.architecture, made.state, made.reason, made.identity, made.purpose)
+        numbers = (made.fidelity, made.seed)
+        if not all(isinstance(one, str) for one in words) or not all(type(one) is int for one in numbers):
+            raise TypeError("a column of another type")
+        if not all(isinstance(one, int | float) for one in (made.seconds, made.finished, *costs.values())):
+            raise TypeError("a number is missing")
+        return made
 
 
 class Store:
     """The evaluations of one purpose in a run directory, in the order in which they finished; one writer at a time.
 
-    The journal and the table hold those of every purpose. ``metric`` names the column of scores where there are none yet.
-    Raises UsageError where another run holds the folder, StoreError where the disk refuses.
+    The journal and the table hold those of every purpose and identity; with an ``identity`` this shows only its own, and
+    ``others`` counts the rest. ``metric`` names the column of scores where there are none yet. A damaged journal is mended
+    and what was lost is said. Raises UsageError where another run holds the folder, StoreError where the disk refuses.
     """
 
     # The table is rewritten as long as that takes less than this share of the time, so 5,000 rows cost no more than 50.
     PARQUET_SHARE = 0.05
 
-    def __init__(self, folder: str | Path, purpose: str = SEARCH, *, metric: str = "accuracy") -> None:
-        self.folder, self.purpose, self._metric = Path(folder), purpose, metric
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def __init__(
+        self, folder: str | Path, purpose: str = SEARCH, *, metric: str = "accuracy", identity: str | None = None
+    ) -> None:
+        self.folder, self.purpose, self.identity, self._metric = Path(folder), purpose, identity, metric
+        with self.refusing():
+            self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.folder / ".lock")
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise UsageError(f"another run is writing to {self.folder}; choose another folder with --run") from None
-        self._evaluations = read_journal(self.folder)
-        self._keys = {evaluation.key for evaluation in self._evaluations}
-        self._architectures = {evaluation.architecture for evaluation in self}
-        self._cut_torn_line()
+        except OSError as error:
+            raise StoreError(f"cannot write to {self.folder}: {error}") from error
         self._next_table = 0.0
-        self.flush()
+        try:
+            self._evaluations = self._mended()
+            self._keys = {evaluation.key for evaluation in self._evaluations}
+            self._architectures = {evaluation.architecture for evaluation in self}
+            self.flush()
+        except BaseException:
+            self._lock.release()
+            raise
 
     def __iter__(self) -> Iterator[Evaluation]:
-        return (evaluation for evaluation in self._evaluations if evaluation.purpose == self.purpose)
+        return (evaluation for evaluation in self._evaluations if self._shows(evaluation))
+
+    def _shows(self, evaluation: Evaluation) -> bool:
+        return evaluation.purpose == self.purpose and self.identity in (None, evaluation.identity)
+
+    @property
+    def others(self) -> int:
+        """How many evaluations of this purpose have another identity: they compare with none of those that are shown."""
+        return sum(one.purpose == self.purpose and not self._shows(one) for one in self._evaluations)
 
     def __len__(self) -> int:
         """How many architectures were evaluated, whatever the number of seeds."""
@@ -135,13 +163,23 @@ class Store:
         if evaluation.key in self._keys:
             raise ValueError(f"evaluated twice: {evaluation.key}")
         line = json.dumps({k: None if v != v else v for k, v in evaluation.to_dict().items()}) + "\n"
-        with self.refusing(), open(self.folder / "evaluations.jsonl", "a") as journal:
-            journal.write(line)
-            journal.flush()
-            os.fsync(journal.fileno())
+        journal = self.folder / "evaluations.jsonl"
+        with self.refusing():
+            before = journal.stat().st_size if journal.exists() else None
+            try:
+                with open(journal, "a") as file:
+                    file.write(line)
+                    file.flush()
+                    os.fsync(file.fileno())
+                if before is None:
+                    sync_folder(self.folder)
+            except OSError:
+                if before is not None:  # a full disk takes part of a line; the next one has to start on its own
+                    os.truncate(journal, before)
+                raise
         self._evaluations.append(evaluation)
         self._keys.add(evaluation.key)
-        if evaluation.purpose == self.purpose:
+        if self._shows(evaluation):
             self._architectures.add(evaluation.architecture)
         if time.monotonic() >= self._next_table:
             self.flush()
@@ -166,14 +204,25 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _cut_torn_line(self) -> None:
-        """A kill in the middle of a write leaves half a line; cut it, so that the next line starts on its own."""
-        journal = self.folder / "evaluations.jsonl"
-        if journal.exists():
-            text = journal.read_bytes()
-            whole = text[: text.rfind(b"\n") + 1]
-            if whole != text:
-                journal.write_bytes(whole)
+    def _mended(self) -> list[Evaluation]:
+        """The evaluations of the journal, which is mended where a kill or a disk damaged it; says what was lost.
+
+        Half a last line is cut off in place. Lines that say nothing go to ``evaluations.jsonl.bad``, by a whole new journal.
+        """
+        path = self.folder / "evaluations.jsonl"
+        found = _read(self.folder)
+        with self.refusing():
+            if found.bad:
+                aside = free_name(path, ".bad")
+                write_whole(aside, _lines(found.bad))
+                log.warning("%s: %s; it lies in %s", path, found.lost, aside.name)
+            if found.damaged:
+                write_whole(path, _lines(found.good))
+            elif found.torn:
+                with open(path, "r+b") as file:
+                    file.truncate(found.whole)
+                    os.fsync(file.fileno())
+        return found.evaluations
 
     def refusing(self) -> _Refusing:
         """For whatever else is written into the folder: the same clear StoreError."""
@@ -197,13 +246,63 @@ class _Refusing:
             ) from error
 
 
+@dataclass(frozen=True)
+class _Journal:
+    """What a journal holds: evaluations, the lines they stand in, and what says nothing.
+
+    ``whole``: bytes up to the end of the last line. ``torn``: a part of a line follows. ``damaged``: more than the good lines
+    is before it.
+    """
+
+    evaluations: list[Evaluation]
+    good: list[bytes]
+    bad: list[bytes]
+    whole: int
+    torn: bool
+    damaged: bool
+
+    @property
+    def lost(self) -> str:
+        return f"{len(self.bad)} line{'s' if len(self.bad) > 1 else ''} could not be read, and what stood there is lost"
+
+
+def _lines(lines: Sequence[bytes]) -> bytes:
+    return b"".join(line + b"\n" for line in lines)
+
+
+def _read(folder: str | Path) -> _Journal:
+    """Read a journal that may be damaged. Raises UsageError where it cannot be opened."""
+    path = Path(folder) / "evaluations.jsonl"
+    try:
+        content = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+    whole = content.rfind(b"\n") + 1
+    found: dict[Key, Evaluation] = {}
+    good, bad = [], []
+    for line in content[:whole].split(b"\n")[:-1]:
+        stripped = line.strip(b"\0 \t\r")  # a machine that lost its power leaves zeros where a write had not arrived
+        try:
+            evaluation = Evaluation.from_dict(json.loads(stripped))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            if line:
+                bad.append(line)
+            continue
+        if stripped != line.strip():
+            bad.append(line.replace(stripped, b""))
+        if evaluation.key not in found:
+            found[evaluation.key] = evaluation
+            good.append(stripped)
+    damaged = _lines(good) != content[:whole]
+    return _Journal(list(found.values()), good, bad, whole, whole < len(content), damaged)
+
+
 def read_journal(folder: str | Path) -> list[Evaluation]:
-    """The evaluations of a run directory; a half-written last line is no evaluation."""
-    journal = Path(folder) / "evaluations.jsonl"
-    if not journal.exists():
-        return []
-    text = journal.read_text()
-    return [Evaluation.from_dict(json.loads(line)) for line in text[: text.rfind("\n") + 1].splitlines()]
+    """The evaluations of a run directory, each once; a half-written last line is none, and lines that say nothing are said."""
+    found = _read(folder)
+    if found.bad:
+        log.warning("%s: %s", Path(folder) / "evaluations.jsonl", found.lost)
+    return found.evaluations
 
 
 def to_frame(evaluations: Sequence[Evaluation], metric: str = "accuracy") -> pd.DataFrame:

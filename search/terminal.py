@@ -15,6 +15,7 @@ from search.objectives import OBJECTIVES
 if TYPE_CHECKING:
     from evaluators.cost import Cost
     from search.problem import Problem
+    from spaces.network import NetworkSpec
 
 SHOWN = ("flops", "params")  # costs of a printed front; those that are only measured are shown where they were
 
@@ -50,7 +51,7 @@ def print_cost(costs: Cost) -> None:
         print(f"warning: {op} is not counted", file=sys.stderr)
 
 
-def print_space(problem: Problem, source: str) -> None:
+def print_space(problem: Problem, source: str, network: NetworkSpec) -> None:
     """The choices of each stage, how many architectures they make, and between which costs these lie."""
     table = Table(title=f"{problem.space.backbone} in {source}", title_justify="left")
     for column in ("stage", "choices", "placements"):
@@ -58,6 +59,7 @@ def print_space(problem: Problem, source: str) -> None:
     for number, placements in enumerate(problem.space.choices, start=1):
         table.add_row(str(number), str(len(placements)), ", ".join(map(str, placements)))
     Console().print(table)
+    print(network.describe_stem(problem.space.backbone))
     print(f"architectures {problem.space.size:,}, inside the budget {problem.feasible.count:,}")
     for name, costs in problem.ranges().items():
         show = OBJECTIVES[name].unit.show if name in OBJECTIVES else str

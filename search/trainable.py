@@ -5,12 +5,15 @@ An evaluation that may be stopped early runs in a thread of its own, which waits
 
 from __future__ import annotations
 
+import errno
 import math
-import os
+import pickle
+import shutil
+import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,22 +26,53 @@ from ray.tune import Trainable
 
 from evaluators.base import Evaluator, Movable
 from evaluators.outcomes import EvaluationError, Report
+from search.files import write_whole
 from search.store import COMPLETE, FAILED, STOPPED
 from spaces import Architecture
 from spaces.plugins import load_plugins
 
 
 class Overdue:
-    """The architectures whose evaluation took too long, for the driver and all workers (as a Ray actor)."""
+    """Ends evaluations that take too long, from outside of their process (as a Ray actor): a call that never gives Python
+
+    back its lock cannot be ended from within.
+    """
 
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}
+        self._timers: dict[str, threading.Timer] = {}
 
-    def note(self, architecture: str, reason: str) -> None:
-        self._reasons[architecture] = reason
+    def begin(self, architecture: str, limit: float, worker: Any) -> None:
+        """From now on the evaluation may take ``limit`` seconds, then its worker (an actor) is killed."""
+        self.finish(architecture)
+        timer = threading.Timer(limit, self._end, (architecture, limit, worker))
+        timer.daemon = True
+        self._timers[architecture] = timer
+        timer.start()
+
+    def finish(self, architecture: str) -> None:
+        """The evaluation is over."""
+        if timer := self._timers.pop(architecture, None):
+            timer.cancel()
 
     def reason(self, architecture: str) -> str | None:
+        """Why an evaluation was ended; None where it was not."""
         return self._reasons.get(architecture)
+
+    def _end(self, architecture: str, limit: float, worker: Any) -> None:
+        self._reasons[architecture] = f"the time limit of {limit:g} s passed"
+        ray.kill(worker)
+
+
+class Notes:
+    """The files in which an evaluation over several seeds keeps each of them, on the driver's machine (also as a Ray actor)."""
+
+    def get(self, path: Path) -> bytes | None:
+        return path.read_bytes() if path.exists() else None
+
+    def put(self, path: Path, content: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content)
 
 
 @dataclass(frozen=True)
@@ -47,8 +81,9 @@ class TrialPlan:
 
     ``rungs``: epochs to report at (none: the evaluation is one step). ``threads``: of the CPU. ``weights``: the folder for
     trained weights (None: they are not kept), ``send_weights``: whether they go to the driver instead. ``checkpoints``: the
-    folder for those (None: an evaluation starts anew). ``time_limit``: seconds (None: any), of which ``overdue`` keeps the
-    reasons. ``plugins``: modules that workers import first.
+    folder for those (None: an evaluation starts anew). ``time_limit``: seconds (None: any), which ``overdue`` watches over.
+    ``plugins``: modules that workers import first. ``seed_notes``: the folder on the driver's machine in which each seed is
+    kept as it finishes, through the actor ``notes`` where workers may be elsewhere.
     """
 
     fidelity: int
@@ -61,6 +96,8 @@ class TrialPlan:
     time_limit: float | None = None
     overdue: Any = None
     plugins: tuple[str, ...] = ()
+    seed_notes: Path | None = None
+    notes: Any = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +105,7 @@ class TrialResult:
     """What one trial came to: the mean ``score`` over its seeds (NaN for none) and ``by_seed`` (seed, score, seconds) of each.
 
     ``metrics``: what else the evaluator told. ``weights``: those that are sent to the driver, as a file's content.
+    ``fault``: the reason is one of the machine, and says nothing about the candidate.
     """
 
     state: str
@@ -78,6 +116,7 @@ class TrialResult:
     by_seed: tuple[tuple[int, float, float], ...] = ()
     metrics: Mapping[str, Any] = field(default_factory=dict)
     weights: bytes | None = None
+    fault: bool = False
 
     @classmethod
     def failure(cls, reason: str) -> Self:
@@ -194,8 +233,8 @@ class EvaluationTrial(Trainable):
 
         arch = Architecture.parse(self.config["architecture"])
         try:
-            with self._time_limit() as overdue:
-                result = TrialResult.failure(overdue) if overdue else self._evaluate(arch, report if pause else None)
+            with self._time_limit():
+                result = self._evaluate(arch, report if pause else None)
         except _Ended:
             self._discard_checkpoints(arch)
             raise
@@ -204,30 +243,18 @@ class EvaluationTrial(Trainable):
         return replace(result, fidelity=self._plan.fidelity, seconds=seconds)
 
     @contextmanager
-    def _time_limit(self) -> Iterator[str | None]:
-        """Ends the worker when the limit passes: code that hangs cannot be interrupted in any other way.
-
-        The reason is noted first. Ray tries the trial again in a new worker, which gets the reason here and fails with it.
-        """
+    def _time_limit(self) -> Iterator[None]:
+        """Has this worker ended from outside when the limit passes."""
         limit, overdue = self._plan.time_limit, self._plan.overdue
         if limit is None:
-            yield None
+            yield
             return
         text = self.config["architecture"]
-
-        def end() -> None:
-            ray.get(overdue.note.remote(text, f"the time limit of {limit:g} s passed"))
-            os._exit(1)
-
-        timer = threading.Timer(limit, end)
-        timer.daemon = True
-        reason = ray.get(overdue.reason.remote(text))
-        if reason is None:
-            timer.start()
+        ray.get(overdue.begin.remote(text, limit, ray.get_runtime_context().current_actor))
         try:
-            yield reason
+            yield
         finally:
-            timer.cancel()
+            overdue.finish.remote(text)
 
     def _discard_checkpoints(self, arch: Architecture) -> None:
         for seed in self._plan.seeds:
@@ -237,37 +264,102 @@ class EvaluationTrial(Trainable):
 
     def _evaluate(self, arch: Architecture, report: Report | None) -> TrialResult:
         """The result over all seeds. Weights are kept of the first seed. One seed that fails is a failure."""
-        plan, by_seed = self._plan, []
+        plan, found = self._plan, []
         send = plan.weights is not None and plan.send_weights
-        told: dict[str, Any] = {}
-        weights = None
         try:
             with tempfile.TemporaryDirectory() if send else nullcontext(plan.weights) as folder:
                 keep = weights_path(Path(folder) if folder else None, arch)
                 for number, seed in enumerate(plan.seeds):
-                    start = time.perf_counter()
-                    metrics = self._evaluator.evaluate(
-                        arch,
-                        fidelity=plan.fidelity,
-                        seed=seed,
-                        report=report,
-                        keep=keep if number == 0 else None,
-                        checkpoint=checkpoint_path(plan.checkpoints, arch, seed),
-                    )
-                    score = float(metrics[self._metric])
-                    if not math.isfinite(score):
-                        return TrialResult.failure(f"{self._metric} is {score}")
-                    by_seed.append((seed, score, float(metrics.get("seconds", time.perf_counter() - start))))
-                    told |= metrics
-                if send and keep and keep.exists():
-                    weights = keep.read_bytes()
+                    kept = keep if number == 0 else None
+                    one = self._noted(arch, seed, None if send else kept)
+                    if one is None:
+                        start = time.perf_counter()
+                        metrics = self._evaluator.evaluate(
+                            arch,
+                            fidelity=plan.fidelity,
+                            seed=seed,
+                            report=report,
+                            keep=kept,
+                            checkpoint=checkpoint_path(plan.checkpoints, arch, seed),
+                        )
+                        score = float(metrics[self._metric])
+                        if not math.isfinite(score):
+                            return TrialResult.failure(f"{self._metric} is {score}")
+                        seconds = float(metrics.get("seconds", time.perf_counter() - start))
+                        weights = kept.read_bytes() if send and kept and kept.exists() else None
+                        one = SeedResult(self._evaluator.identity, plan.fidelity, score, seconds, metrics, weights)
+                        self._note(arch, seed, one)
+                    found.append(one)
         except EvaluationError as error:
             return TrialResult.failure(str(error))
         except Exception as error:  # a bug in one module must not end a search of days; the reason is kept and shown
-            return TrialResult.failure(f"{type(error).__name__}: {error}")
+            full = full_disk(error, [plan.weights, plan.checkpoints, Path(tempfile.gettempdir())])
+            reason = TrialResult.failure(f"{type(error).__name__}: {error}")
+            return replace(reason, reason=full, fault=True) if full else reason
+        by_seed = tuple((seed, one.score, one.seconds) for seed, one in zip(plan.seeds, found, strict=True))
         score = sum(score for _, score, _ in by_seed) / len(by_seed)
         seconds = sum(seconds for _, _, seconds in by_seed)
-        return TrialResult(COMPLETE, "", score, seconds=seconds, by_seed=tuple(by_seed), metrics=told, weights=weights)
+        told = {name: value for one in found for name, value in one.metrics.items()}
+        return TrialResult(
+            COMPLETE, "", score, seconds=seconds, by_seed=by_seed, metrics=told, weights=found[0].weights
+        )
+
+    def _noted(self, arch: Architecture, seed: int, weights: Path | None) -> SeedResult | None:
+        """What an earlier worker, which was killed at a later seed, came to; None where this one has to be made."""
+        path = note_path(self._plan.seed_notes, arch, seed)
+        if path is None or (weights is not None and not weights.exists()):
+            return None
+        notes = self._plan.notes
+        content = ray.get(notes.get.remote(path)) if notes is not None else Notes().get(path)
+        if content is None:
+            return None
+        one: SeedResult = pickle.loads(content)
+        same = (one.identity, one.fidelity) == (self._evaluator.identity, self._plan.fidelity)
+        return one if same else None
+
+    def _note(self, arch: Architecture, seed: int, one: SeedResult) -> None:
+        path = note_path(self._plan.seed_notes, arch, seed)
+        if path is not None:
+            content = pickle.dumps(one)
+            if self._plan.notes is None:
+                Notes().put(path, content)
+            else:
+                ray.get(self._plan.notes.put.remote(path, content))
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """What one seed of an evaluation over several came to, and under which identity."""
+
+    identity: str
+    fidelity: int
+    score: float
+    seconds: float
+    metrics: Mapping[str, Any]
+    weights: bytes | None
+
+
+def full_disk(error: BaseException, folders: Sequence[Path | None]) -> str | None:
+    """In words, that an error comes from a disk that takes no more; None for any other.
+
+    Libraries hide the system's error in words of their own, or lose it: then the disks of ``folders`` are asked.
+    """
+    chain: BaseException | None = error
+    while chain is not None:
+        full = isinstance(chain, OSError) and chain.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or any(words in str(chain) for words in ("No space left", "Disk quota exceeded", "disk is full")):
+            return f"the disk of {socket.gethostname()} is full ({' '.join(str(error).split())})"
+        chain = chain.__cause__ or chain.__context__
+    if isinstance(error, OSError | RuntimeError) and "writ" in str(error):
+        for folder in folders:
+            if folder is not None and folder.exists() and shutil.disk_usage(folder).free < 2**20:
+                return f"the disk of {socket.gethostname()} is full ({folder}: {' '.join(str(error).split())})"
+    return None
+
+
+def note_path(folder: Path | None, arch: Architecture, seed: int) -> Path | None:
+    """Where one of several seeds is kept until all of them are; None where there is one only."""
+    return folder / f"{arch.key}-s{seed}.seed" if folder else None
 
 
 def weights_path(folder: Path | None, arch: Architecture, seed: int | None = None) -> Path | None:

@@ -79,24 +79,31 @@ def is_small(size: tuple[int, ...]) -> bool:
 
 
 @lru_cache(maxsize=32)
-def record_backbone(name: str, *, size: tuple[int, ...] | None = None, in_chans: int = 3) -> Trace:
-    """One forward pass of the plain network on the meta device, at its own input size or for inputs of ``size``."""
+def record_backbone(
+    name: str, *, size: tuple[int, ...] | None = None, in_chans: int = 3, rewrite: bool | None = None
+) -> Trace:
+    """One forward pass of the plain network on the meta device, at its own input size or for inputs of ``size``.
+
+    ``rewrite``: with the stem of small images; None: where ``size`` is small.
+    """
     with torch.device("meta"):
         model = zoo.create_plain(name, num_classes=10, in_chans=in_chans)
-        if size is not None and is_small(size):
+        if size is not None and (is_small(size) if rewrite is None else rewrite):
             shrink_stem(model, describe_backbone(name).stem, rescale=False)
         open_slots(model)
         own = getattr(model, "default_cfg", {}).get("input_size", (3, 224, 224))[-1]
         return record(model, torch.empty(1, in_chans, *(size or (int(own), int(own)))))
 
 
-def site_shapes(name: str, *, size: tuple[int, ...], in_chans: int = 3) -> dict[Site, tuple[int, ...]]:
-    """(C, H, W) of the map at every site of a backbone, for images of ``size`` (H, W).
+def site_shapes(
+    name: str, *, size: tuple[int, ...], in_chans: int = 3, rewrite: bool | None = None
+) -> dict[Site, tuple[int, ...]]:
+    """(C, H, W) of the map at every site of a backbone, for images of ``size`` (H, W); ``rewrite`` as in ``record_backbone``.
 
     Raises UsageError where the network cannot take such an image.
     """
     try:
-        trace = record_backbone(name, size=size, in_chans=in_chans)
+        trace = record_backbone(name, size=size, in_chans=in_chans, rewrite=rewrite)
     except (RuntimeError, ValueError, AssertionError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{name} cannot take images of {' x '.join(map(str, size))} pixels: {reason}") from error

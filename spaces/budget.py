@@ -2,19 +2,29 @@
 
 The cost of an architecture is a base plus one integer vector per stage. Split the stages in two halves and enumerate all
 partial sums of each once. The number of completions of a left sum is then a range (one limit) or a dominance count (several
-limits) over the sorted right sums: exact counting, and exactly uniform sampling by these numbers, without rejection.
+limits, see ``Boxes``) over the right sums: exact counting, and exactly uniform sampling by these numbers, without rejection.
 
 Letters: S stages, N architectures, M limited metrics, L and R partial sums of the left and right half, Q queries.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 import numpy as np
 
 from spaces.errors import UsageError
+
+TABLE = 2**24  # numbers in the table of ``Boxes``
+CHUNK = 2**21  # boxes that are counted together
+KEPT = 2**26  # numbers of completions that are kept, so that sampling need not count again
+THREADS = min(4, os.cpu_count() or 1)
+MOST_SUMS, MOST_BOXES = 2**28, 2**34  # of what can be held and looked at: gigabytes, and hours
 
 
 class Feasible:
@@ -210,19 +220,52 @@ class _Sums:
     """
 
     def __init__(self, costs: Sequence[np.ndarray], room_M: np.ndarray) -> None:
-        sides = _divide([len(np.unique(cost, axis=0)) for cost in costs])
+        sizes = [len(np.unique(cost, axis=0)) for cost in costs]
+        sides = _divide(sizes)
+        left, middle, right = (math.prod(sizes[stage] for stage in side) for side in sides)
+        if right * len(room_M) > MOST_SUMS or left * middle * len(room_M) > MOST_BOXES:
+            raise UsageError(
+                f"the budget cannot be counted over {len(sizes)} stages with {', '.join(map(str, sizes))} choices of different"
+                " costs: it would take hours; list fewer choices, or leave the budget away"
+            )
         self.left, self.middle, self.right = (_Stages(side, costs, len(room_M)) for side in sides)
         self.stages, self.room = len(costs), room_M
-        self.rows = [int((self.left.weight * self.completions(m)).sum()) for m in range(len(self.middle.sums))]
+        self._boxes = Boxes(self.right.sums, self.right.weight) if len(room_M) > 1 else None
+        self._kept: np.ndarray | None = None  # completions of every middle, where several limits make them dear
+        self.rows = self._count_rows()
         self.totals = [n * int(weight) for n, weight in zip(self.rows, self.middle.weight, strict=True)]
         self.count = sum(self.totals)
 
+    def _count_rows(self) -> list[int]:
+        """For every middle sum the number of (left, right) vectors that fit beside it."""
+        middles, lefts = len(self.middle.sums), len(self.left.sums)
+        if self._boxes is None:
+            return [int((self.left.weight * self.completions(m)).sum()) for m in range(middles)]
+        if middles * lefts <= KEPT:
+            self._kept = np.empty((middles, lefts), dtype=np.min_scalar_type(int(self.right.weight.sum())))
+        boxes, step = self._boxes, max(1, CHUNK // lefts)
+
+        def count(start: int) -> list[int]:
+            rooms_BM = self.room - self.middle.sums[start : start + step]
+            found_BL = boxes.weight(boxes.ranks_beside(rooms_BM, self.left.sums)).reshape(-1, lefts)
+            if self._kept is not None:
+                self._kept[start : start + step] = found_BL
+            return [int((self.left.weight * found_L).sum()) for found_L in found_BL]
+
+        if middles <= step:
+            return count(0)
+        with ThreadPoolExecutor(THREADS) as pool:  # numpy leaves Python's lock to others while it works on long arrays
+            return list(itertools.chain.from_iterable(pool.map(count, range(0, middles, step))))
+
     def completions(self, middle: int) -> np.ndarray:
         """How many right vectors fit beside each left sum and the given middle one, (L,)."""
-        rooms_LM = self.room - self.middle.sums[middle] - self.left.sums
-        if rooms_LM.shape[1] == 1:
-            return self.right.heap[np.searchsorted(self.right.sums[:, 0], rooms_LM[:, 0], side="right")]
-        return weight_below(self.right.sums, self.right.weight, rooms_LM)
+        if self._kept is not None:
+            return self._kept[middle].astype(np.int64)
+        room_M = self.room - self.middle.sums[middle]
+        if self._boxes is None:
+            rooms_L = room_M[0] - self.left.sums[:, 0]
+            return self.right.heap[np.searchsorted(self.right.sums[:, 0], rooms_L, side="right")]
+        return self._boxes.weight(self._boxes.ranks_beside(room_M[None], self.left.sums))
 
     def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
         middle_N = np.searchsorted(np.cumsum(self.totals), rng.integers(self.count, size=n), side="right")
@@ -285,53 +328,148 @@ def _divide(sizes: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
     return best[1]
 
 
-def weight_below(sums_RM: np.ndarray, weight_R: np.ndarray, rooms_QM: np.ndarray) -> np.ndarray:
-    """For each of Q rooms the total weight of the sums that are within it in every metric, exactly: (Q,).
+class Boxes:
+    """How much weight of R points lies in a box that is open below, for many boxes: exact, for any number M of metrics.
 
-    ``sums_RM`` are sorted by their first metric. M = 1: binary search. M = 2: offline over a wavelet matrix, O((Q + R) log R).
-    M > 2: halving by the last metric, so that all sums of a half meet it or none of the queries needs more of them.
+    Along each metric a point has a rank, and a box ends at a rank. Ranks are cut into slabs. A table holds the weight of every
+    box that ends at borders of slabs. What such a box leaves out lies, in some metric, in the slab in which the box ends.
+    There the points within are the intersection of M sets, each one of a few hundred, held as bits: a popcount.
+    So a box costs M slabs of ``size`` bits in M metrics, whatever the number of points (in memory: TABLE numbers).
+
+    ``sums_RM``: the points. ``weight_R``: their weights, positive integers.
     """
-    metrics = sums_RM.shape[1]
-    if metrics == 1:
-        heap = np.concatenate([[0], np.cumsum(weight_R)])
-        return heap[np.searchsorted(sums_RM[:, 0], rooms_QM[:, 0], side="right")]
-    if len(sums_RM) * len(rooms_QM) <= 10**5:
-        return (sums_RM[None] <= rooms_QM[:, None]).all(axis=2) @ weight_R
-    if metrics == 2:
-        return _weight_below_two(sums_RM, weight_R, rooms_QM)
-    low = sums_RM[:, -1] <= np.median(sums_RM[:, -1])
-    if low.all():
-        low = sums_RM[:, -1] < sums_RM[:, -1].max()
-    if not low.any():  # all are equal in the last metric
-        found = weight_below(sums_RM[:, :-1], weight_R, rooms_QM[:, :-1])
-        return np.where(rooms_QM[:, -1] >= sums_RM[0, -1], found, 0)
-    beyond = rooms_QM[:, -1] >= sums_RM[low, -1].max()
-    found = np.empty(len(rooms_QM), dtype=np.int64)
-    found[~beyond] = weight_below(sums_RM[low], weight_R[low], rooms_QM[~beyond])
-    found[beyond] = weight_below(sums_RM[low, :-1], weight_R[low], rooms_QM[beyond, :-1])
-    found[beyond] += weight_below(sums_RM[~low], weight_R[~low], rooms_QM[beyond])
-    return found
+
+    def __init__(self, sums_RM: np.ndarray, weight_R: np.ndarray) -> None:
+        points, self._metrics = sums_RM.shape
+        most = max(1, int(min(TABLE, 256 * points) ** (1 / self._metrics)) - 1)
+        self._shift = max(6, (-(-points // most) - 1).bit_length())  # a slab has a power of two of ranks
+        self._size = 1 << self._shift
+        slabs = -(-points // self._size)
+        self._order_MR = np.argsort(sums_RM, axis=0, kind="stable").T
+        self._sorted_MR = np.take_along_axis(sums_RM.T, self._order_MR, axis=1)
+        self._rank_MR = np.argsort(self._order_MR, axis=1)
+        self._weight = weight_R
+        self._known: dict[tuple[int, int], tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]] = {}
+        table = np.zeros((slabs + 1,) * self._metrics, dtype=np.min_scalar_type(int(weight_R.sum())))
+        np.add.at(table, tuple((self._rank_MR >> self._shift) + 1), weight_R.astype(table.dtype))
+        for axis in range(self._metrics):
+            np.cumsum(table, axis=axis, out=table)
+        self._table, self._slabs = table.ravel(), slabs
+
+    def ranks(self, rooms_QM: np.ndarray) -> np.ndarray:
+        """Where boxes end: the number of points within the room along each metric, (M, Q)."""
+        found = [
+            np.searchsorted(one, room, side="right") for one, room in zip(self._sorted_MR, rooms_QM.T, strict=True)
+        ]
+        return np.array(found, dtype=np.int32)
+
+    def ranks_beside(self, rooms_BM: np.ndarray, taken_LM: np.ndarray) -> np.ndarray:
+        """``ranks`` of every room less every sum that takes part of it, (M, B * L); sorted needles are found faster."""
+        found_MBL = np.empty((self._metrics, len(rooms_BM), len(taken_LM)), dtype=np.int32)
+        for metric, taken_L in enumerate(taken_LM.T):
+            order = np.argsort(-taken_L, kind="stable")
+            for row, room in zip(found_MBL[metric], rooms_BM[:, metric], strict=True):
+                row[order] = np.searchsorted(self._sorted_MR[metric], room - taken_L[order], side="right")
+        return found_MBL.reshape(self._metrics, -1)
+
+    def weight(self, ranks_MQ: np.ndarray) -> np.ndarray:
+        """The weight in each box, (Q,)."""
+        found_Q = np.zeros(ranks_MQ.shape[1], dtype=np.int64)
+        open_Q = np.flatnonzero((ranks_MQ > 0).all(axis=0)).astype(np.int32)
+        ends_MQ = ranks_MQ[:, open_Q].astype(np.int32)
+        ends_MQ[ends_MQ == len(self._weight)] = self._slabs << self._shift
+        cell_Q = np.zeros(len(open_Q), dtype=np.int32)
+        for end_Q in ends_MQ:
+            cell_Q *= self._slabs + 1
+            cell_Q += end_Q >> self._shift
+        weight_Q = self._table.take(cell_Q).astype(np.int64)
+        for metric in range(self._metrics):
+            asked = np.flatnonzero(ends_MQ[metric] & (self._size - 1)).astype(np.int32)
+            word_A = ((ends_MQ[metric].take(asked) - 1) >> 6).astype(
+                np.uint32 if len(self._weight) >> 22 else np.uint16
+            )
+            order = np.argsort(word_A, kind="stable")  # whoever ends in one slab stands together
+            words = self._size >> 6
+            asked = asked.take(order)
+            border = np.searchsorted(word_A.take(order), np.arange(self._slabs * words + 1))
+            ends_MA = [ends_Q.take(asked) for ends_Q in ends_MQ]
+            for whole_A in ends_MA[:metric]:
+                whole_A &= -self._size  # what lies in the last slab of several metrics is counted once, by the first
+            added_A = np.empty(len(asked), dtype=np.int64)
+            for slab in range(self._slabs):
+                starts = border[slab * words : (slab + 1) * words + 1]
+                if starts[0] < starts[-1]:
+                    here = slice(starts[0], starts[-1])
+                    ends = [end_A[here] for end_A in ends_MA]
+                    added_A[here] = self._in_slab(metric, slab, ends, starts - starts[0])
+            weight_Q[asked] += added_A
+        found_Q[open_Q] = weight_Q
+        return found_Q
+
+    def _in_slab(self, metric: int, slab: int, ends_MQ: Sequence[np.ndarray], starts: np.ndarray) -> np.ndarray:
+        """The weight of the points of one slab along a metric that lie in each box, (Q,).
+
+        ``starts``: the first box that ends in each word of the slab, by which the boxes are sorted; words after are empty.
+        """
+        weight_P, sets = self._sets(metric, slab)
+        parts = [
+            (_below(rank_P, end_Q, len(self._weight)), first_WP)
+            for end_Q, (rank_P, first_WP) in zip(ends_MQ, sets, strict=True)
+        ]
+        found_Q = np.zeros(len(ends_MQ[0]), dtype=np.int64)
+        equal = bool((weight_P == 1).all())
+        for word, start in enumerate(starts[: -(-len(weight_P) // 64)]):
+            inside_Q = parts[0][1][word].take(parts[0][0][start:])
+            for count_Q, first_WP in parts[1:]:
+                inside_Q &= first_WP[word].take(count_Q[start:])
+            if equal:
+                found_Q[start:] += np.bitwise_count(inside_Q)
+                continue
+            weights = weight_P[word * 64 : (word + 1) * 64]
+            for digit in range(int(weights.max()).bit_length()):
+                digit_bits = _bits(weights >> digit & 1)
+                found_Q[start:] += np.bitwise_count(inside_Q & digit_bits).astype(np.int64) << digit
+        return found_Q
+
+    def _sets(self, metric: int, slab: int) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+        """The weights (P,) of a slab's points, and by metric their sorted ranks with the sets of the first n of them.
+
+        A set is a column of words, (W, P + 1).
+        """
+        if (metric, slab) in self._known:
+            return self._known[metric, slab]
+        members = self._order_MR[metric, slab << self._shift : (slab + 1) << self._shift]
+        bit_PW = np.zeros((len(members), -(-len(members) // 64)), dtype=np.uint64)
+        place = np.arange(len(members))
+        bit_PW[place, place // 64] = np.uint64(1) << (place % 64).astype(np.uint64)
+        sets = []
+        for rank_R in self._rank_MR:
+            order = np.argsort(rank_R[members])
+            first_WP = np.zeros((bit_PW.shape[1], len(members) + 1), dtype=np.uint64)
+            np.cumsum(bit_PW[order].T, axis=1, out=first_WP[:, 1:])
+            sets.append((rank_R[members[order]], first_WP))
+        found = self._weight[members], sets
+        if self._metrics**2 * len(self._weight) * self._size <= 8 * TABLE:  # else they take too much memory
+            self._known[metric, slab] = found
+        return found
 
 
-def _weight_below_two(sums_R2: np.ndarray, weight_R: np.ndarray, rooms_Q2: np.ndarray) -> np.ndarray:
-    """Two metrics: positions are in the order of the first; the ranks of the second are split bit by bit."""
-    second = np.argsort(sums_R2[:, 1], kind="stable")
-    rank = np.empty(len(second), dtype=np.int64)
-    rank[second] = np.arange(len(second))
-    below = np.searchsorted(sums_R2[second, 1], rooms_Q2[:, 1], side="right")
-    start = np.zeros(len(rooms_Q2), dtype=np.int64)
-    stop = np.searchsorted(sums_R2[:, 0], rooms_Q2[:, 0], side="right")
-    found = np.zeros(len(rooms_Q2), dtype=np.int64)
-    weight = weight_R
-    for bit in reversed(range(len(second).bit_length())):
-        ones = (rank >> bit & 1).astype(bool)
-        zeros_before = np.concatenate([[0], np.cumsum(~ones)])
-        order = np.concatenate([np.flatnonzero(~ones), np.flatnonzero(ones)])
-        rank, weight = rank[order], weight[order]
-        heap = np.concatenate([[0], np.cumsum(weight)])
-        start_0, stop_0 = zeros_before[start], zeros_before[stop]
-        upper = (below >> bit & 1).astype(bool)  # all ranks with this bit 0 are below, those with 1 are still open
-        found += np.where(upper, heap[stop_0] - heap[start_0], 0)
-        start = np.where(upper, zeros_before[-1] + start - start_0, start_0)
-        stop = np.where(upper, zeros_before[-1] + stop - stop_0, stop_0)
-    return found
+def _below(ranks_P: np.ndarray, ends_Q: np.ndarray, points: int) -> np.ndarray:
+    """How many of a few sorted ranks lie below each end, (Q,); for many ends by a table over all ranks."""
+    if len(ends_Q) * 16 < points:
+        return np.searchsorted(ranks_P, ends_Q)
+    table = np.zeros(points + 1, dtype=np.int32)
+    table[ranks_P + 1] = 1
+    np.cumsum(table, out=table)
+    return table.take(np.minimum(ends_Q, points))
+
+
+def _bits(digits: np.ndarray) -> np.uint64:
+    """Up to 64 zeros and ones as one word, the first one lowest."""
+    return np.bitwise_or.reduce(digits.astype(np.uint64) << np.arange(len(digits), dtype=np.uint64))
+
+
+def weight_below(sums_RM: np.ndarray, weight_R: np.ndarray, rooms_QM: np.ndarray) -> np.ndarray:
+    """For each of Q rooms the total weight of the sums that are within it in every metric, exactly: (Q,)."""
+    boxes = Boxes(sums_RM, weight_R)
+    return boxes.weight(boxes.ranks(rooms_QM))

@@ -8,9 +8,24 @@ class UsageError(ValueError):
     """What was asked for is not possible; the message names the offending value and the valid ones."""
 
 
+def cut(text: str, most: int) -> str:
+    """A text as one line of at most about so many characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most - 20]} ... {text[-14:]}"
+
+
+def shortened(value: object, most: int = 80) -> str:
+    """A value as Python writes it, for a message: quoted, control characters escaped, and cut."""
+    try:
+        return cut(repr(value), most)
+    except (ValueError, RecursionError):  # an integer of thousands of digits has no text
+        return f"a {type(value).__name__} that is too long to show"
+
+
 def unknown(what: str, value: object, valid: Iterable[str]) -> UsageError:
     """The error for a name that is not in a registry: near matches first, then every valid name."""
     names = list(valid)
-    near = get_close_matches(str(value).rpartition(".")[2], names, n=1)  # of a key the last part
+    wanted = value[-80:] if isinstance(value, str) else ""
+    near = [*get_close_matches(wanted, names, n=1), *get_close_matches(wanted.rpartition(".")[2], names, n=1)]
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return UsageError(f"unknown {what} {value!r}{hint}; valid: {', '.join(names)}")
+    return UsageError(f"unknown {what} {shortened(value)}{hint}; valid: {', '.join(names)}")

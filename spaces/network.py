@@ -6,8 +6,9 @@ export) takes these two values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from spaces.attention import create_attention
 from spaces.backbone import describe_backbone, is_small, site_shapes
 from spaces.backbones import zoo
-from spaces.backbones.insertion import attach, clear, shrink_stem
+from spaces.backbones.insertion import attach, clear, never_called, shrink_stem
 from spaces.backbones.structure import Site
 from spaces.backbones.weights import load_weights
 from spaces.deprecated import renamed
@@ -26,9 +27,11 @@ from spaces.placement import Architecture, Placement
 
 Native = Literal["keep", "replace", "remove"]
 NATIVE: tuple[Native, ...] = get_args(Native)
+Stem = Literal["auto", "keep"]
+STEM: tuple[Stem, ...] = get_args(Stem)
 
 
-class Head(Protocol):
+class Head(Hashable, Protocol):
     """What a network puts out: it makes the plain network, backbone and last layers, which attention then goes into."""
 
     def plain(self, backbone: str, in_chans: int, *, pretrained: bool) -> nn.Module:
@@ -53,8 +56,9 @@ class NetworkSpec:
     ``in_chans``: channels of the input. ``size``: its (H, W), or (T, H, W) for clips. ``head``: what it puts out.
     ``native``: the built-in attention of a backbone is kept (slot attention comes after it), replaced where a stage has a
     slot placement, or removed everywhere. ``identity_start``: every inserted attention starts as x + g (f(x) - x) with a
-    learnable g = 0.
-    Raises UsageError for an unknown ``native`` and for a size that is none.
+    learnable g = 0. ``stem``: ``auto`` rewrites the stem for images of at most 64 pixels, so that it keeps their resolution;
+    ``keep`` leaves it as it is.
+    Raises UsageError for an unknown ``native`` or ``stem`` and for a size that is none.
     """
 
     in_chans: int
@@ -62,10 +66,13 @@ class NetworkSpec:
     head: Head
     native: Native = "keep"
     identity_start: bool = False
+    stem: Stem = "auto"
 
     def __post_init__(self) -> None:
         if self.native not in NATIVE:
             raise unknown("native", self.native, NATIVE)
+        if self.stem not in STEM:
+            raise unknown("stem", self.stem, STEM)
         if len(self.size) not in (2, 3) or min(self.size) < 1:
             raise UsageError(f"input size {self.size!r}: valid is (H, W) or (T, H, W) in pixels, each at least 1")
         if self.in_chans < 1:
@@ -79,9 +86,10 @@ class NetworkSpec:
         in_chans: int = 3,
         native: Native = "keep",
         identity_start: bool = False,
+        stem: Stem = "auto",
     ) -> NetworkSpec:
         """An image classifier; ``image_size``: the side of a square, or (H, W)."""
-        return cls(in_chans, pixels(image_size), ClassifierHead(num_classes), native, identity_start)
+        return cls(in_chans, pixels(image_size), ClassifierHead(num_classes), native, identity_start, stem)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -91,11 +99,25 @@ class NetworkSpec:
     @property
     def rewrites_stem(self) -> bool:
         """Whether the input is so small that the backbone's stem is rewritten to keep its resolution."""
-        return is_small(self.size)
+        return self.stem == "auto" and is_small(self.size)
+
+    def describe_stem(self, backbone: str) -> str:
+        """What becomes of a backbone's stem at this input size, as a sentence."""
+        stem = describe_backbone(backbone).stem
+        if not is_small(self.size) or not stem:
+            return "the stem is the backbone's own"
+        names = ", ".join(stem)
+        if self.stem == "keep":
+            return f"the stem is the backbone's own (stem: keep); without, {names} would keep the resolution"
+        return f"the stem is rewritten to keep the resolution of small images ({names}); `stem: keep` leaves it"
+
+    def site_shapes(self, backbone: str) -> dict[Site, tuple[int, ...]]:
+        """(C, H, W) of the map at every site. Raises UsageError where a backbone cannot take inputs of this size."""
+        return site_shapes(backbone, size=self.size, in_chans=self.in_chans, rewrite=self.rewrites_stem)
 
     def check(self, backbone: str) -> None:
         """Raise UsageError where a backbone cannot take inputs of this size."""
-        site_shapes(backbone, size=self.size, in_chans=self.in_chans)
+        self.site_shapes(backbone)
 
     def build(self, arch: Architecture, *, pretrained: bool | str | Path = False) -> nn.Module:
         """The network of an architecture, in training mode: (B, C, H, W) -> what the head puts out.
@@ -103,13 +125,16 @@ class NetworkSpec:
         Every key of the plain backbone's state_dict keeps its name; those of inserted attention contain ``.attune.``.
         ``pretrained``: True fetches the library's weights; a path loads a checkpoint of the plain network.
         """
+        size = self.size if self.rewrites_stem else None
         return build_network(
-            arch, self.head, self.in_chans, self.size, self.native, self.identity_start, pretrained=pretrained
+            arch, self.head, self.in_chans, size, self.native, self.identity_start, pretrained=pretrained
         )
 
     def insert(self, model: nn.Module, arch: Architecture) -> None:
         """Put the placements of an architecture into its plain network, in place, whatever weights that holds."""
-        insert_attention(model, arch, identity_start=self.identity_start, native=self.native)
+        insert_attention(
+            model, arch, identity_start=self.identity_start, native=self.native, inputs=(self.in_chans, *self.size)
+        )
 
     def example(self, batch: int = 1, *, seed: int | None = None) -> tuple[Tensor, ...]:
         """Inputs of the network, each (batch, C, H, W), on torch's default device.
@@ -123,17 +148,19 @@ class NetworkSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, flat: ``image_size`` is a number for a square. Raises UsageError for a head of another sort."""
-        return {**describe_input(self), "identity_start": self.identity_start, "native": self.native}
+        kept = {"stem": self.stem} if self.stem != "auto" else {}
+        return {**describe_input(self), "identity_start": self.identity_start, "native": self.native, **kept}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> NetworkSpec:
-        """Read ``to_dict``'s form; other keys are left alone. ``native`` and ``identity_start`` may be missing."""
+        """Read ``to_dict``'s form; other keys are left alone. All but sizes and classes may be missing."""
         return cls.classifier(
             data["image_size"],
             data["num_classes"],
             data["in_chans"],
             data.get("native", "keep"),
             data.get("identity_start", False),
+            data.get("stem", "auto"),
         )
 
 
@@ -192,19 +219,73 @@ def build_network(
     model = head.plain(arch.backbone, in_chans, pretrained=pretrained is True)
     if size is not None and is_small(size):
         shrink_stem(model, describe_backbone(arch.backbone).stem, rescale=not pretrained)
-    insert_attention(model, arch, identity_start=identity_start, native=native)
+    _check_built(arch.backbone, head, in_chans)
+    _insert(model, arch, identity_start=identity_start, native=native)
     if not isinstance(pretrained, bool):
         load_weights(model, pretrained)
     return model
 
 
 def insert_attention(
-    model: nn.Module, arch: Architecture, *, identity_start: bool = False, native: Native = "keep"
+    model: nn.Module,
+    arch: Architecture,
+    *,
+    identity_start: bool = False,
+    native: Native = "keep",
+    inputs: tuple[int, ...] | None = None,
 ) -> None:
     """Put the placements of an architecture into its plain network, in place, whatever weights that holds.
 
-    ``identity_start`` and ``native`` as in ``NetworkSpec``. Raises UsageError for an unknown ``native``.
+    ``identity_start`` and ``native`` as in ``NetworkSpec``. ``inputs``: (C, H, W) of what the network takes; None: what its
+    backbone does. Raises UsageError for an unknown ``native``, and for a network that lacks a place of the architecture or
+    never calls the attention there, before it is changed.
     """
+    sites = [
+        site
+        for stage, placement in zip(describe_backbone(arch.backbone).stages, arch.placements, strict=True)
+        for site in stage.at(placement.site)
+    ]
+    for site in sites:
+        path = site.path.rpartition(".")[0] if site.empty else site.path
+        try:
+            model.get_submodule(path)
+        except AttributeError:
+            raise UsageError(
+                f"this {type(model).__name__} has no module {path!r}, so it is not the backbone {arch.backbone!r}"
+            ) from None
+    side = describe_backbone(arch.backbone).image_size
+    channels = [inputs[0]] if inputs else dict.fromkeys([_channels(model), 3, 1])  # a stem may rearrange what it gets
+    uncalled = never_called(model, sites, [(count, *(inputs[1:] if inputs else (side, side))) for count in channels])
+    if uncalled:
+        raise UsageError(
+            f"this {type(model).__name__} never calls attention at {len(uncalled)} of {len(sites)} sites of "
+            f"{arch.backbone!r}, first {uncalled[0]!r}; valid: the network that the architecture names, or "
+            "a backbone of your own (module:package.file:function) that makes this one"
+        )
+    _insert(model, arch, identity_start=identity_start, native=native)
+
+
+def _channels(model: nn.Module) -> int:
+    return next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
+
+
+@lru_cache(maxsize=64)  # the answer is the same for all architectures, and a search builds thousands
+def _check_built(backbone: str, head: Head, in_chans: int) -> None:
+    """Raise UsageError where a plain network has sites that it never calls; all kinds of site are looked at once."""
+    described = describe_backbone(backbone)
+    with torch.device("meta"):
+        model = head.plain(backbone, in_chans, pretrained=False)
+    sites = {site.attention: site for stage in described.stages for kind in stage.sites.values() for site in kind}
+    side = described.image_size
+    uncalled = never_called(model, list(sites.values()), [(in_chans, side, side)])
+    if uncalled:
+        raise UsageError(
+            f"backbone {backbone!r} with {head!r} never calls attention at {len(uncalled)} of its {len(sites)} sites, "
+            f"first {uncalled[0]!r}"
+        )
+
+
+def _insert(model: nn.Module, arch: Architecture, *, identity_start: bool, native: Native) -> None:
     if native not in NATIVE:
         raise unknown("native", native, NATIVE)
     for stage, placement in zip(describe_backbone(arch.backbone).stages, arch.placements, strict=True):
@@ -212,7 +293,7 @@ def insert_attention(
             if takes_native_out(native, slot, placement):
                 clear(model, slot.path)
         if not placement.is_none:
-            for site in stage.sites[placement.site or ""]:
+            for site in stage.at(placement.site):
                 attention = create_attention(
                     placement.type, site.channels, **placement.genes, identity_start=identity_start
                 )

@@ -1,6 +1,7 @@
 """Placement and Architecture: the genotype as frozen values, with one canonical form and its text, JSON and hash.
 
-Text: ``BACKBONE:P1,P2,...`` with one placement per stage, ``P = none | TYPE[+TYPE][-rN][-kN][-gN][-series|-parallel][@SITE]``;
+Text: ``BACKBONE:P1,P2,...`` with one placement per stage, ``P = none | TYPE[+TYPE][-rN][-kN][-gN][-series|-parallel][@SITE]``,
+``SITE = slot | block | block/N | stage``;
 which genes there are, and how they are written, is told by the table in ``spaces.attention.genes``.
 Two texts that build the same network have one canonical form; what a gene really builds depends on the channels of the
 sites, so an Architecture is made canonical against its backbone.
@@ -9,6 +10,7 @@ sites, so an Architecture is made canonical against its backbone.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +21,10 @@ from spaces.backbone import Stage, describe_backbone
 from spaces.errors import UsageError, unknown
 
 SITES = ("slot", "block", "stage")
+_EVERY = re.compile(r"block/([1-9][0-9]*)")  # after every N-th block
 
-_GRAMMAR = f"none or TYPE{''.join(f'[-{gene.grammar}]' for gene in GENES)}[{'|'.join('@' + site for site in SITES)}]"
+_WRITTEN = (*SITES, "block/N")
+_GRAMMAR = f"none or TYPE{''.join(f'[-{gene.grammar}]' for gene in GENES)}[{'|'.join('@' + site for site in _WRITTEN)}]"
 # Stored identities hash the repr of placements: it names these genes always, and one that came later where it has a value.
 _ALWAYS_NAMED = ("reduction", "kernel", "groups", "arrangement")
 
@@ -65,8 +69,8 @@ class Placement:
                 else:
                     entry.check_value(gene, value)
                 values += [(gene, value)] if value is not None else []
-            if site is not None and site not in SITES:
-                raise unknown("site", site, SITES)
+            if site is not None:
+                site = check_site(site)
         for key, content in (("type", type), ("values", tuple(values)), ("site", site)):
             object.__setattr__(self, key, content)
 
@@ -100,7 +104,7 @@ class Placement:
         """Read one placement; raises UsageError with the valid choices."""
         body, at, site = text.strip().partition("@")
         if at and not site:
-            raise UsageError(f"placement {text!r}: '@' needs a site; valid: {', '.join(SITES)}")
+            raise UsageError(f"placement {text!r}: '@' needs a site; valid: {', '.join(_WRITTEN)}")
         type_, *words = body.split("-")
         if not type_:
             raise UsageError(f"empty placement {text!r}; expected {_GRAMMAR}")
@@ -136,14 +140,24 @@ class Placement:
             return self
         offered = [site for site in SITES if stage.sites.get(site)]
         site = self.site or offered[0]
-        if site not in offered:
-            raise UsageError(f"placement '{self}': this stage has no {site} sites; valid: {', '.join(offered)}")
-        if site == "stage" and stage.sites["stage"] == stage.sites.get("block"):
-            site = "block"  # a stage of one block: after every block and after the last one are the same place
-        channels = tuple(dict.fromkeys(where.channels for where in stage.sites[site]))
+        if not stage.at(site):
+            more = [f"block/2 to block/{len(stage.blocks)}"] if len(stage.blocks) > 1 else []
+            raise UsageError(
+                f"placement '{self}': this stage has no {site} sites; valid: {', '.join([*offered, *more])}"
+            )
+        # In a short stage, every (N-th) block and the last one can be the same place: one name for it.
+        site = next((kind for kind in ("block", "stage") if site != "slot" and stage.at(site) == stage.at(kind)), site)
+        channels = tuple(dict.fromkeys(where.channels for where in stage.at(site)))
         for count in channels:
             attention_type(self.type).check(count, **self.genes)
         return Placement(self.type, site=site, **_canonical_genes(self, channels))
+
+
+def check_site(site: str) -> str:
+    """The site as it is written in canonical texts: ``block/1`` is ``block``. Raises UsageError for one that is none."""
+    if site not in SITES and not (isinstance(site, str) and _EVERY.fullmatch(site)):
+        raise unknown("site", site, (*SITES, "block/N (after every N-th block)"))
+    return "block" if site == "block/1" else site
 
 
 NONE = Placement("none")

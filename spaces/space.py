@@ -19,7 +19,7 @@ from spaces.attention import attention_type
 from spaces.attention.genes import BY_NAME, GENES, Value
 from spaces.backbone import Stage, describe_backbone
 from spaces.errors import UsageError, unknown
-from spaces.placement import NONE, SITES, Architecture, Placement
+from spaces.placement import NONE, Architecture, Placement, check_site
 
 # What is asked for one after another: words first. Samplers and the parameters of studies depend on the order.
 FIELDS = ("type", "site", *(gene.name for gene in sorted(GENES, key=lambda gene: gene.letter != "")))
@@ -252,9 +252,7 @@ def _expand(
         return [Placement.parse(name).at(stage)]
     entry = attention_type(name)
     options = [values if values and gene in entry.genes else [None] for gene, values in genes.items()]
-    unoffered = [site for site in sites if site not in SITES]
-    if unoffered:
-        raise UsageError(f"unknown site {unoffered[0]!r}; valid: {', '.join(SITES)}")
+    sites = list(map(check_site, sites))
     fitting: list[Placement] = []
     refusal: UsageError | None = None
     for site in sites:

@@ -6,9 +6,10 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from evaluators.data import embedded, sources
 from evaluators.data.splits import (
@@ -25,6 +26,7 @@ from evaluators.data.splits import (
     moments,
     subset,
 )
+from evaluators.sections import check_types
 from spaces.errors import UsageError, unknown
 from spaces.network import pixels
 
@@ -69,20 +71,25 @@ def _call(spec: str, build: Callable[..., Data], options: dict[str, Any]) -> Dat
     for option in options:
         if option not in valid:
             raise unknown(f"option of data {spec!r}", option, [name for name in valid if name not in ("spec", "seed")])
+    check_types(build, options, "data")
     return build(**options)
+
+
+_Count = Annotated[int, Field(ge=1, le=10**7)]
+_Pixels = Annotated[int, Field(ge=1, le=4096)]
 
 
 def _cluttered(
     seed: int,
-    train_size: int = embedded.TRAIN_SIZE,
-    val_size: int = 2000,
-    test_size: int = 2000,
-    image_size: int = embedded.Clutter.canvas,
-    glyph: tuple[int, int] = embedded.Clutter.glyph,
-    fragments: int = embedded.Clutter.fragments,
-    fragment: int = embedded.Clutter.fragment,
-    contrast: float = embedded.Clutter.contrast,
-    noise: float = embedded.Clutter.noise,
+    train_size: _Count = embedded.TRAIN_SIZE,
+    val_size: _Count = 2000,
+    test_size: _Count = 2000,
+    image_size: _Pixels = embedded.Clutter.canvas,
+    glyph: tuple[_Pixels, _Pixels] = embedded.Clutter.glyph,
+    fragments: Annotated[int, Field(ge=0, le=1000)] = embedded.Clutter.fragments,
+    fragment: _Pixels = embedded.Clutter.fragment,
+    contrast: Annotated[float, Field(ge=0, le=1)] = embedded.Clutter.contrast,
+    noise: Annotated[float, Field(ge=0, le=100)] = embedded.Clutter.noise,
 ) -> Data:
     clutter = embedded.Clutter(image_size, (glyph[0], glyph[1]), fragments, fragment, contrast, noise)
     return embedded.cluttered_digits(

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch.nn.functional import interpolate
 
 from evaluators.data.splits import ArraySplit, Data, cut, moments
@@ -41,6 +43,9 @@ class Clutter:
     fragment: int = 6
     contrast: float = 0.6
     noise: float = 0.05
+
+
+MOST_BYTES = 2**31  # of one split, which lies in memory
 
 
 @lru_cache(maxsize=1)
@@ -130,6 +135,16 @@ def cluttered_digits(
     clutter = clutter or Clutter()
     if clutter.canvas < clutter.glyph[1]:
         raise UsageError(f"image_size {clutter.canvas} is too small for the glyphs; valid: {clutter.glyph[1]} or more")
+    if clutter.glyph[0] > clutter.glyph[1] or (clutter.fragments and clutter.fragment > clutter.glyph[0]):
+        raise UsageError(
+            f"data.glyph {list(clutter.glyph)}, data.fragment {clutter.fragment}; valid: glyph is [smallest, largest] side,"
+            " and fragment no larger than the smallest"
+        )
+    images = max(train_size, val_size, test_size)
+    if images * clutter.canvas**2 > MOST_BYTES:
+        raise UsageError(
+            f"{images:,} images of {clutter.canvas} pixels a side do not fit; valid: {MOST_BYTES >> 30} GiB a split"
+        )
 
     def build(split: str, count: int, stream: int) -> ArraySplit:
         images, labels = glyphs()
@@ -152,7 +167,7 @@ def cluttered_digits(
     )
 
 
-def digits(seed: int, *, image_size: int = 16) -> Data:
+def digits(seed: int, *, image_size: Annotated[int, Field(ge=1, le=512)] = 16) -> Data:
     """The plain digits, each alone and enlarged to image_size: an easy task for tests and examples."""
     images, labels = glyphs()
 

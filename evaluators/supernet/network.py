@@ -18,6 +18,7 @@ from evaluators.speed import use_fast_convolutions
 from spaces.attention import create_attention
 from spaces.backbone import describe_backbone
 from spaces.backbones.insertion import attach
+from spaces.backbones.structure import chosen
 from spaces.network import NetworkSpec
 from spaces.placement import Architecture, Placement
 
@@ -75,10 +76,7 @@ class Supernet(nn.Module):
         made: list[nn.Parameter] = []
         like = next(self.model.parameters())
         for places, placement in zip(self.stages, arch.placements, strict=True):
-            if placement.is_none:
-                continue
-            assert placement.site is not None
-            for switch in places[placement.site]:
+            for switch in chosen(places, placement.site):
                 module = switch.select(placement)
                 if module is not None:
                     module.to(like.device).train(self.training)

@@ -47,8 +47,7 @@ def largest_path(space: SearchSpace) -> Architecture:
     def weight(placement: Placement, index: int) -> int:
         if placement.is_none:
             return 0
-        assert placement.site is not None
-        sites = stages[index].sites[placement.site]
+        sites = stages[index].at(placement.site)
         modules = [create_attention(placement.type, site.channels, **placement.genes) for site in sites]
         return sum(parameter.numel() for module in modules for parameter in module.parameters())
 

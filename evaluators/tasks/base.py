@@ -6,7 +6,7 @@ Legend: B batch, C channels, H and W pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -177,3 +177,23 @@ _PARTS = [part for part in vars(Task) if not part.startswith("_")]
 def list_tasks() -> list[dict[str, str]]:
     """The tasks by name, with the first line of what each is."""
     return [{"name": name, "what": (section.__doc__ or "").partition("\n")[0]} for name, section in TASKS.items()]
+
+
+class KeptStem:
+    """A task whose networks keep the backbone's own stem, whatever the size of the input; all else is the task's own."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    @property
+    def network(self) -> NetworkSpec:
+        return replace(self.task.network, stem="keep")
+
+    @property
+    def identity(self) -> str:
+        return f"{self.task.identity} stem keep"
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "task":  # not there yet while a copy is made
+            raise AttributeError(name)
+        return getattr(self.task, name)

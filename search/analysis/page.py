@@ -9,6 +9,8 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from search.public import masked
+
 HERE = Path(__file__).parent
 
 
@@ -19,7 +21,7 @@ def render_page(template: str, *, payload: Any, **values: Any) -> str:
     """
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string((HERE / template).read_text())
     css = (HERE / "page.css").read_text()
-    return page.render(css=css, plotly=plotly_source(), payload=embed(payload), **values)
+    return page.render(css=css, plotly=plotly_source(), payload=embed(masked(payload)), **values)
 
 
 def embed(content: Any) -> str:

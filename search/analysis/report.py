@@ -15,7 +15,8 @@ from search.analysis.papers import write_papers
 from search.analysis.payload import payload, progress
 from search.analysis.verdicts import failures, verdicts
 from search.analysis.versions import versions
-from search.config import dump_config
+from search.config import masked_config
+from search.public import masked
 from search.results import Results, load
 from search.store import CONFIRM, RANDOM, SEARCH, TEST
 from spaces.errors import UsageError
@@ -68,18 +69,18 @@ def render(results: Results, sentences: Sequence[str], attribution: Attribution)
         payload=payload(results, attribution),
         name=results.config.name,
         backbone=results.config.space.backbone,
-        data=results.config.data,
+        data=masked(results.config.data),
         metric=results.metric,
         counts=f"{counts.get(SEARCH, 0):,} evaluations of the search"
         + "".join(f", {counts[purpose]:,} of {words}" for purpose, words in EXTRA.items() if purpose in counts)
         + f"; {len(broken)} failed",
-        sentences=sentences,
+        sentences=masked(list(sentences)),
         attribution=attribution.sentences,
         effects=attribution.effects.to_dict("records"),
         genes=attribution.genes.to_dict("records"),
-        failures=broken.head(SHOWN_FAILURES).to_dict("records"),
+        failures=masked(broken.head(SHOWN_FAILURES).to_dict("records")),
         more_failures=max(0, len(broken) - SHOWN_FAILURES),
-        config=dump_config(results.config),
+        config=masked_config(results.config),
         versions=versions(),
         script=(HERE / "report.js").read_text(),
     )

@@ -10,10 +10,12 @@ from typing import Any
 
 from evaluators.tasks.base import Metric
 from search.build import create_trainer
+from search.config import is_file
 from search.export.card import write_card
 from search.export.check import Check, ExportError, check
-from search.export.format import Format, find_format, known_formats, register_format, write_formats
+from search.export.format import Format, check_options, find_format, known_formats, register_format, write_formats
 from search.export.formats import list_formats
+from search.export.placing import place, staging
 from search.export.reading import load_exported
 from search.export.subject import Subject, Weights, make_spec
 from search.front import ranked
@@ -63,34 +65,42 @@ def export(
     limits: Mapping[str, Any] | None = None,
     pick: str | None = None,
     formats: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
     retrain: bool = False,
     epochs: int | None = None,
+    force: bool = False,
 ) -> Exported:
     """Write an architecture into the folder ``to`` and load each file again in a fresh process.
 
     ``source`` is a run directory, from which the most accurate architecture within ``limits``, the one named by ``pick``, or
     else the knee of the front is taken; or an architecture as text, which gets fresh weights. The weights are those of its
     best seed, or newly trained for ``epochs`` (the run's full fidelity unless given) with ``retrain``.
-    Raises UsageError for an unknown format, a run without a fitting architecture, or weights that were not kept;
-    ExportError where what was written is not the model.
+    ``options``: choices of the formats by name, as ``{"opset": 13, "dynamic": "size"}`` of onnx. ``force``: also over files
+    that no export wrote.
+    Raises UsageError for an unknown format, an option that none of the formats takes, a file in the way, a run without a
+    fitting architecture, or weights that were not kept; ExportError where what was written is not the model.
     """
     folder = Path(to)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--to {folder} is a file; give a folder")
+    for part in (folder, *folder.parents):
+        if is_file(part):
+            below = "" if part == folder else f" lies below {part}, which"
+            raise UsageError(f"--to {folder}{below} is a file; give a folder")
     subject = find_subject(source, limits or {}, pick)  # first: the run's configuration may bring formats
     wanted = list(dict.fromkeys(formats or (one.name for one in known_formats() if one.default)))
     for name in wanted:
         find_format(name)
+    check_options(wanted, options or {})
     if retrain or epochs:
         subject = _retrained(subject, epochs)
     elif subject.results is not None:
         subject = replace(subject, weights=_best_weights(subject.results, subject.arch))
-    folder.mkdir(parents=True, exist_ok=True)
-    model = subject.model()
-    written = write_formats(subject, model, folder, wanted)
-    files = [path for paths in written.files.values() for path in paths]
-    files.append(write_card(subject, folder))
-    checks = check([written])[0]
+    with staging(folder) as inside:
+        model = subject.model()
+        written = write_formats(subject, model, inside, wanted, options)
+        files = [path for paths in written.files.values() for path in paths]
+        files.append(write_card(subject, inside))
+        checks = check([written])[0]
+        files = place(files, inside, folder, force=force)
     score = subject.weights.score if subject.weights is not None else None
     metric = subject.results.metric if subject.results is not None else Metric()
     return Exported(str(subject.arch), score, tuple(dict.fromkeys(files)), tuple(checks), metric.name)

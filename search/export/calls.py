@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from spaces import Architecture, Placement
 from spaces.attention import attention_type, create_attention
 from spaces.backbone import describe_backbone
 from spaces.backbones import insertion, structure, zoo
-from spaces.errors import UsageError
+from spaces.errors import UsageError, shortened
 from spaces.network import takes_native_out
 from spaces.plugins import is_brought
 
@@ -38,7 +39,18 @@ def build_lines(subject: Subject, sources: Sources) -> list[str]:
     """The body of `create`: the plain network, then every change that `build_model` makes to it."""
     arch = subject.arch
     backbone = describe_backbone(arch.backbone)
-    lines = [f"model: nn.Module = {_create_plain(arch.backbone, sources)}"]
+    sources.add(insertion, "Whole")
+    plain = _create_plain(arch.backbone, sources)
+    lines = [
+        f"network: nn.Module = {plain}",
+        "model = network",
+        'if kwargs.get("features_only"):  # timm then renames and leaves out modules',
+        "    whole = {key: value for key, value in kwargs.items() if key not in FEATURES}",
+        '    with torch.device("meta"):',
+        f"        names = dict({plain.replace('**kwargs', '**whole')}.named_modules())",
+        "    model = Whole(network, names)",
+    ]
+    sources.need("torch")
     if subject.network.rewrites_stem and backbone.stem:
         sources.add(insertion, "shrink_stem")
         lines.append(f"shrink_stem(model, {literal(backbone.stem)}, rescale=True)")
@@ -46,13 +58,13 @@ def build_lines(subject: Subject, sources: Sources) -> list[str]:
         for slot in stage.sites.get("slot", ()):
             if takes_native_out(subject.network.native, slot, placement):
                 sources.add(insertion, "clear")
-                lines.append(f'clear(model, "{slot.path}")')
+                lines.append(f"clear(model, {literal(slot.path)})")
         if placement.is_none:
             continue
         sources.add(insertion, "attach")
         sources.add(structure, "Site")
         lines.append(f"# Stage {number}: {placement}")
-        sites = stage.sites[placement.site or ""]
+        sites = stage.at(placement.site)
         made = {
             channels: _attention(placement, channels, subject.network.identity_start, sources)
             for channels in dict.fromkeys(site.channels for site in sites)
@@ -75,25 +87,29 @@ def _create_plain(name: str, sources: Sources) -> str:
     package = module.partition(".")[0]
     if package == "timm":
         sources.need("timm", "create_model")
-        return f'create_model("{name}", num_classes=num_classes, in_chans=in_chans)'
+        return f"create_model({literal(name)}, num_classes=num_classes, in_chans=in_chans, **kwargs)"
     function = name.split(":")[2] if is_brought(name) else str(timm.model_entrypoint(name).__name__)
     if package == HOME:
         sources.add(sys.modules[module], function)
     else:
         sources.need(module, function)  # a user's own network is not copied
-    return f"{function}(num_classes=num_classes, in_chans=in_chans)"
+    return f"{function}(num_classes=num_classes, in_chans=in_chans, **kwargs)"
 
 
 def _site(site: structure.Site) -> str:
     """The arguments of `Site` after its path; `native` plays no role once attention is attached."""
-    return f"{site.channels}" + (", empty=True" if site.empty else "") + (f', host="{site.host}"' if site.host else "")
+    return (
+        f"{site.channels}"
+        + (", empty=True" if site.empty else "")
+        + (f", host={literal(site.host)}" if site.host else "")
+    )
 
 
 def _attach(paths: list[str], site: str, expression: str) -> list[str]:
     """One line for one site, a loop over several that get the same."""
     if len(paths) == 1:
-        return _call(f'attach(model, Site("{paths[0]}", {site}), {expression})')
-    names = ", ".join(f'"{path}"' for path in paths)
+        return _call(f"attach(model, Site({literal(paths[0])}, {site}), {expression})")
+    names = ", ".join(map(literal, paths))
     inside = _call(f"attach(model, Site(path, {site}), {expression})")
     return [*_call(f"for path in ({names}):"), *("    " + line for line in inside)]
 
@@ -123,12 +139,20 @@ def _arguments(body: str) -> list[str]:
 
 
 def literal(value: Any) -> str:
-    """As repr, with double quotes."""
+    """A value as Python source on one line, whatever it holds; text in double quotes where nothing has to be escaped."""
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(value, ensure_ascii=False) if value.isprintable() else repr(str(value))
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
     if isinstance(value, tuple):
         return f"({', '.join(map(literal, value))}{',' if len(value) == 1 else ''})"
-    return repr(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(literal, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{literal(key)}: {literal(one)}' for key, one in value.items())}}}"
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)
+    raise UsageError(f"a {type(value).__name__} cannot be written as source: {shortened(value)}")
 
 
 @dataclass(frozen=True)

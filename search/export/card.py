@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from evaluators.cost import count_network
 from search.export.files import CARD, write_text
 from search.export.subject import Subject
+from search.public import portable
 from spaces import Architecture
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -26,10 +27,12 @@ def model_card(subject: Subject) -> str:
     """Markdown with the metadata that a Hugging Face repository wants at its top."""
     spec = subject.spec
     cost = count_network(subject.arch, subject.network)
-    template = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True).from_string(
-        TEMPLATE.read_text()
-    )
-    recipe = yaml.safe_dump(subject.results.config.training.model_dump(mode="json")) if subject.results else ""
+    environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
+    environment.filters["words"] = words
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    recipe = ""
+    if subject.results:
+        recipe = yaml.safe_dump(portable(subject.results.config.training.model_dump(mode="json")))
     return template.render(
         spec=spec,
         size=subject.network.size,
@@ -39,6 +42,12 @@ def model_card(subject: Subject) -> str:
         trained=_trained(subject),
         recipe=recipe,
     )
+
+
+def words(value: Any) -> str:
+    """A value as text that stays one line and one cell of a table, and is no markup."""
+    text = "".join(one if one.isprintable() else " " for one in str(value))
+    return text.replace("`", "'").replace("|", "\\|").replace("<", "&lt;").replace("[", "\\[")
 
 
 def _facts(subject: Subject) -> list[tuple[str, str]]:
@@ -74,8 +83,8 @@ def _trained(subject: Subject) -> str:
     results, weights = subject.results, subject.weights
     if results is None or weights is None:
         return ""
-    data: Any = results.config.data
+    data, metric = words(portable(results.config.data)), words(results.metric.name)
     return (
-        f"Trained on `{data}` for {weights.fidelity} epochs with seed {weights.seed}. Validation {results.metric.name} chose "
+        f"Trained on `{data}` for {weights.fidelity} epochs with seed {weights.seed}. Validation {metric} chose "
         f"this architecture among {len(results.summary)}, so that of the search is somewhat optimistic."
     )

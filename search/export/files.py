@@ -12,7 +12,7 @@ SPEC, WEIGHTS, CARD = "architecture.json", "weights.safetensors", "README.md"
 
 def write_text(path: Path, content: str) -> Path:
     """Write a text file; returns its path."""
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     return path
 
 

@@ -14,7 +14,7 @@ from search.export.loader import Run
 from search.export.subject import Subject
 from spaces.errors import UsageError, unknown
 
-Write = Callable[[Subject, nn.Module, Path], list[Path]]
+Write = Callable[..., list[Path]]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Format:
       it may use is in ``job``; see ``search.export.loader.Job``.
     - ``tolerance``: how far logits may be off, relative to the largest one where that exceeds 1; 0 is equality to the bit.
     - ``default``: written where no format is named.
+    - ``options``: names of choices that ``write`` also takes by keyword, each with a default of its own there.
     - ``needs_attune``: only Attune can read it, so the fresh process may import Attune for it.
     """
 
@@ -39,6 +40,7 @@ class Format:
     tolerance: float = 0.0
     default: bool = False
     needs_attune: bool = False
+    options: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Name and description, ready for JSON."""
@@ -86,7 +88,27 @@ class Written:
     files: Mapping[str, Sequence[Path]]
 
 
-def write_formats(subject: Subject, model: nn.Module, folder: Path, names: Sequence[str]) -> Written:
-    """Write a network in eval mode into an existing folder, in each of these formats."""
-    files = {name: find_format(name).write(subject, model, folder) for name in names}
+def check_options(names: Sequence[str], options: Mapping[str, Any]) -> None:
+    """Raise UsageError for an option that none of these formats takes."""
+    for option in options:
+        if not any(option in find_format(name).options for name in names):
+            taking = [form.name for form in known_formats() if option in form.options]
+            raise UsageError(
+                f"--{option} is for none of the formats {', '.join(names)}; formats with it: {', '.join(taking) or 'none'}"
+            )
+
+
+def write_formats(
+    subject: Subject, model: nn.Module, folder: Path, names: Sequence[str], options: Mapping[str, Any] | None = None
+) -> Written:
+    """Write a network in eval mode into an existing folder, in each of these formats; each gets the options that it takes.
+
+    Raises UsageError for an option that none of them takes.
+    """
+    given = options or {}
+    check_options(names, given)
+    files = {}
+    for form in map(find_format, names):
+        own = {option: value for option, value in given.items() if option in form.options}
+        files[form.name] = form.write(subject, model, folder, **own)
     return Written(subject, model, folder, files)

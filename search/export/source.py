@@ -29,6 +29,7 @@ def model_source(subject: Subject) -> str:
     spec = subject.spec
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
     environment.filters["literal"] = literal
+    environment.filters["words"] = words
     return environment.from_string(TEMPLATE).render(
         name=subject.model_name,
         architecture=spec["architecture"],
@@ -39,6 +40,13 @@ def model_source(subject: Subject) -> str:
         definitions=sources.definitions(),
         build=build,
     )
+
+
+def words(value: Any) -> str:
+    """A value as text that can stand in a docstring and in a comment: one line, without quotes and backslashes."""
+    text = value if isinstance(value, str) else literal(value)
+    kept = "".join(one if one.isprintable() and one not in '"\\' else "?" for one in text)
+    return kept.strip()
 
 
 def pretrained_config(subject: Subject) -> dict[str, Any]:
@@ -53,5 +61,4 @@ def pretrained_config(subject: Subject) -> dict[str, Any]:
         "mean": tuple(spec.get("mean", (0.5,) * spec["in_chans"])),
         "std": tuple(spec.get("std", (0.5,) * spec["in_chans"])),
         "classifier": subject.classifier,
-        "license": "apache-2.0",
     }

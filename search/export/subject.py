@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from search.results import Results
 from spaces import Architecture, NetworkSpec
 from spaces.backbones.weights import classifier_prefixes
+from spaces.errors import UsageError, shortened
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Subject:
     @property
     def model_name(self) -> str:
         """A name for timm and for a Python file."""
-        backbone = re.sub(r"\W+", "_", self.arch.backbone.rpartition(":")[2]).removeprefix("attune_").lower()
+        backbone = re.sub(r"[^A-Za-z0-9_]+", "_", self.arch.backbone.rpartition(":")[2]).removeprefix("attune_").lower()
         return f"attune_{backbone}_{self.arch.key[:8]}"
 
     @cached_property
@@ -69,8 +71,24 @@ class Subject:
 
 
 def make_spec(arch: Architecture, **build: Any) -> dict[str, Any]:
-    """The content of architecture.json."""
+    """The content of architecture.json; raises UsageError for a description of data that is none."""
+    _check_description(build)
     return {"architecture": str(arch), "genotype": arch.to_dict(), **build}
+
+
+def _check_description(build: Mapping[str, Any]) -> None:
+    """What a run's data.json says goes into code and pages: refuse what is not of its type, such as text for a number."""
+    classes, channels, names = build.get("num_classes"), build.get("in_chans"), build.get("class_names")
+    for name, value in (("num_classes", classes), ("in_chans", channels)):
+        if type(value) is not int or value < 1:
+            raise UsageError(f"{name} = {shortened(value)} in the description of the data; valid: a number from 1")
+    for name in ("mean", "std"):
+        if (value := build.get(name)) is not None and not (
+            isinstance(value, list | tuple) and all(type(one) in (int, float) and math.isfinite(one) for one in value)
+        ):
+            raise UsageError(f"{name} = {shortened(value)} in the description of the data; valid: finite numbers")
+    if names is not None and not (isinstance(names, list | tuple) and all(isinstance(one, str) for one in names)):
+        raise UsageError(f"class_names = {shortened(names)} in the description of the data; valid: texts")
 
 
 def build_from_spec(spec: Mapping[str, Any]) -> nn.Module:

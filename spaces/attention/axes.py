@@ -7,9 +7,10 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn import functional as F
 
-from spaces.attention.parts import BatchNorm, Gate, GroupNorm, mean_along, peak
+from spaces.attention.parts import BatchNorm, Gate, GroupNorm, mean_along, peak, recorded
 from spaces.attention.registry import register
 from spaces.attention.types import AttentionType, part
 
@@ -30,31 +31,51 @@ class Coordinate(nn.Module):
 
     def __init__(self, channels: int, hidden: int, directions: str = "hw") -> None:
         super().__init__()
-        self.directions = directions
+        self.axes = [{"h": 2, "w": 3}[direction] for direction in directions]
         self.conv1 = nn.Conv1d(channels, hidden, 1)
         self.norm = BatchNorm(hidden)
         self.convs = nn.ModuleDict({axis: nn.Conv1d(hidden, channels, 1) for axis in directions})
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        height, width = x_BCHW.shape[-2:]
         # A row's descriptor is the mean over W (axis 3), a column's the mean over H (axis 2).
-        pooled = [mean_along(x_BCHW, 3 if axis == "h" else 2) for axis in self.directions]
-        lengths = [height if axis == "h" else width for axis in self.directions]
+        pooled = [mean_along(x_BCHW, 5 - axis) for axis in self.axes]
         shared_BmL = F.hardswish(self.norm(self.conv1(torch.cat(pooled, 2))))
+        parts = shared_BmL.split([x_BCHW.shape[axis] for axis in self.axes], 2)
         # One gate after the other, so that the gradient of one is done with before that of the other begins.
-        for axis, part_BmL in zip(self.directions, shared_BmL.split(lengths, 2), strict=True):
-            gate_BCL = torch.sigmoid(self.convs[axis](part_BmL)).to(x_BCHW.dtype)
-            x_BCHW = x_BCHW * gate_BCL.unsqueeze(3 if axis == "h" else 2)
+        for number, conv in enumerate(self.convs.values()):
+            gate_BCL = torch.sigmoid(conv(parts[number])).to(x_BCHW.dtype)
+            x_BCHW = x_BCHW * gate_BCL.unsqueeze(5 - self.axes[number])
         return x_BCHW
 
 
-def conv_folded(weight_12kk: Tensor, plane_B2LS: Tensor) -> Tensor:
-    """The "same" convolution of two planes to one, (B, 1, L, S), with the side S folded into the channels.
+class PlaneConv(nn.Conv2d):
+    """The "same" k x k convolution of two planes to one, without bias: (B, 2, L, S) -> (B, 1, L, S).
 
-    k taps along L, 2S -> S channels: the weight from s to t is the kernel's at offset s - t, and zero beyond it. S / k
-    times the products; yet a convolution of two channels to one leaves most of a vector unit idle, and takes 1.2 (S = 56,
-    k = 7) to 2.5 times (S = 7) as long with all that is around it.
+    While training, a short side S is folded into the channels: k taps along L, 2S -> S channels, the weight from s to t
+    the kernel's at offset s - t, and zero beyond it. That takes S / k times the products; yet a convolution of two channels
+    to one leaves most of a vector unit idle, and takes 1.2 (S = 56, k = 7) to 2.5 times (S = 7) as long with all that is
+    around it. Exported and counted networks, in eval mode, have the published convolution.
+
+    `turned`: the kernel is kept with its axes the other way round, S before L.
     """
+
+    def __init__(self, kernel: int, turned: bool) -> None:
+        super().__init__(2, 1, kernel, padding=kernel // 2, bias=False)
+        self.turned = turned
+        self.longest = FOLDED * kernel
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not torch.jit.is_scripting():  # noqa: SIM102
+            if isinstance(input, Proxy):
+                return recorded(self, input)  # type: ignore[no-any-return]
+        weight_12kk = self.weight.transpose(2, 3) if self.turned else self.weight
+        if self.training and input.shape[3] <= self.longest:
+            return conv_folded(weight_12kk, input)
+        return self._conv_forward(input, weight_12kk, None)
+
+
+def conv_folded(weight_12kk: Tensor, plane_B2LS: Tensor) -> Tensor:
+    """The convolution of `PlaneConv` with the side S folded into the channels, (B, 1, L, S)."""
     kernel, side = weight_12kk.shape[-1], plane_B2LS.shape[-1]
     position_S = torch.arange(side, device=weight_12kk.device)
     offset_SS = position_S[None, :] - position_S[:, None] + kernel // 2  # (to, from)
@@ -75,29 +96,23 @@ class Triplet(nn.Module):
 
     def __init__(self, kernel: int) -> None:
         super().__init__()
-        self.convs = nn.ModuleDict(
-            {axes: nn.Conv2d(2, 1, kernel, padding=kernel // 2, bias=False) for axes in ("cw", "hc", "hw")}
-        )
+        # The planes come as CW, CH and HW; the kernel over C and H is kept as HC.
+        self.convs = nn.ModuleDict({axes: PlaneConv(kernel, axes == "hc") for axes in ("cw", "hc", "hw")})
         self.norms = nn.ModuleDict({axes: BatchNorm(1, momentum=0.01) for axes in ("cw", "hc", "hw")})
 
-    def gate(self, axes: str, x_BCHW: Tensor, left_out: int) -> Tensor:
-        """The gate over the two axes that are not left out, the planes as they come: CW, CH (its kernel is HC) or HW."""
-        pooled_B2LS = torch.stack((peak(x_BCHW, left_out), mean_along(x_BCHW, left_out)), 1)
-        conv = self.convs[axes]
-        assert isinstance(conv, nn.Conv2d)
-        weight_12kk = conv.weight.transpose(2, 3) if axes == "hc" else conv.weight
-        # While training only: exported and counted networks have the published convolution.
-        if self.training and pooled_B2LS.shape[3] <= FOLDED * weight_12kk.shape[3]:
-            logits_B1LS = conv_folded(weight_12kk, pooled_B2LS)
-        else:
-            logits_B1LS = F.conv2d(pooled_B2LS, weight_12kk, padding=conv.padding)
-        return torch.sigmoid(self.norms[axes](logits_B1LS)).to(x_BCHW.dtype)
-
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        gate_BC1W = self.gate("cw", x_BCHW, 2).squeeze(1).unsqueeze(2)
-        gate_BCH1 = self.gate("hc", x_BCHW, 3).squeeze(1).unsqueeze(3)
-        gate_B1HW = self.gate("hw", x_BCHW, 1)
+        logits_B1CW = self.norms["cw"](self.convs["cw"](planes(x_BCHW, 2)))
+        logits_B1CH = self.norms["hc"](self.convs["hc"](planes(x_BCHW, 3)))
+        logits_B1HW = self.norms["hw"](self.convs["hw"](planes(x_BCHW, 1)))
+        gate_BC1W = torch.sigmoid(logits_B1CW).to(x_BCHW.dtype).squeeze(1).unsqueeze(2)
+        gate_BCH1 = torch.sigmoid(logits_B1CH).to(x_BCHW.dtype).squeeze(1).unsqueeze(3)
+        gate_B1HW = torch.sigmoid(logits_B1HW).to(x_BCHW.dtype)
         return x_BCHW * ((gate_BC1W + gate_BCH1 + gate_B1HW) / 3)
+
+
+def planes(x_BCHW: Tensor, left_out: int) -> Tensor:
+    """Maximum and mean over one axis, as two planes (B, 2, L, S) over the others."""
+    return torch.stack((peak(x_BCHW, left_out), mean_along(x_BCHW, left_out)), 1)
 
 
 class StripPooling(Gate):

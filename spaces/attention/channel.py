@@ -9,8 +9,9 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import handle_torch_function, has_torch_function
 
-from spaces.attention.parts import BatchNorm, Gate, conv, like, mean, peak, slow_half, space
+from spaces.attention.parts import BatchNorm, Gate, autocast, conv, gram, like, mean, peak, space, wide
 from spaces.attention.registry import register
 from spaces.attention.types import AttentionType, Sizes, part
 
@@ -82,8 +83,9 @@ class StyleRecalibration(Gate):
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
         # Apart: the gradient of var_mean holds one map more than those of the two.
-        mean_BC, var_BC = mean(x_BCHW, space(x_BCHW)), x_BCHW.var(space(x_BCHW), correction=0)
-        mixed_BC = mean_BC * self.weight[:, 0] + (var_BC + self.eps).sqrt() * self.weight[:, 1]
+        mean_BC, var_BC = mean(x_BCHW, space(x_BCHW)), wide(x_BCHW).var(space(x_BCHW), correction=0)
+        std_BC = (var_BC + self.eps).sqrt().to(mean_BC.dtype)
+        mixed_BC = mean_BC * self.weight[:, 0] + std_BC * self.weight[:, 1]
         return like(self.norm(mixed_BC), x_BCHW)
 
 
@@ -111,21 +113,39 @@ class FrequencyChannel(Gate):
         self.register_buffer("frequencies_2C", torch.tensor(FCA_FREQUENCIES)[:, chosen], persistent=False)
 
     def basis(self, frequency_C: Tensor, size: int) -> Tensor:
-        """The cosines (C, size) of each channel's frequency along one axis."""
-        scaled_C = frequency_C * size // 7
-        centre_L = torch.arange(size, device=frequency_C.device) + 0.5
-        waves_CL = torch.cos(math.pi / size * scaled_C[:, None] * centre_L)
-        return waves_CL * torch.where(scaled_C == 0, 1 / math.sqrt(size), math.sqrt(2 / size))[:, None]
+        """The cosines (C, size) of each channel's frequency along one axis, in float64."""
+        return cosines(frequency_C, size)
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
-        height, width = x_BCHW.shape[2:]
-        rows_CH, columns_CW = self.basis(self.frequencies_2C[0], height), self.basis(self.frequencies_2C[1], width)
-        basis_CHW = (rows_CH[:, :, None] * columns_CW[:, None]).to(x_BCHW.dtype)
-        if slow_half(x_BCHW):
-            coefficients_BC = (x_BCHW * basis_CHW).sum((2, 3))
-        else:
-            coefficients_BC = torch.einsum("bchw,chw->bc", x_BCHW, basis_CHW)
+        coefficients_BC = transformed(x_BCHW, self.frequencies_2C)
         return like(self.fc2(torch.relu(self.fc1(coefficients_BC))), x_BCHW)
+
+
+def cosines(frequency_C: Tensor, size: int) -> Tensor:
+    """The orthonormal cosines (C, size) of frequencies on a grid of 7, along an axis of `size`.
+
+    In float64 (float32 on Apple's GPU, which has no other): angles of many turns lose four digits in float32.
+    """
+    exact = torch.float32 if frequency_C.device.type == "mps" else torch.float64
+    scaled_C = frequency_C * size // 7
+    centre_L = torch.arange(size, device=frequency_C.device, dtype=exact) + 0.5
+    waves_CL = torch.cos(math.pi / size * scaled_C.to(exact)[:, None] * centre_L)
+    return waves_CL * ((1 + (scaled_C != 0).to(exact)) / size).sqrt()[:, None]
+
+
+def transformed(x_BCHW: Tensor, frequencies_2C: Tensor) -> Tensor:
+    """The coefficient (B, C) of each channel at its frequency."""
+    if has_torch_function((x_BCHW, frequencies_2C)):
+        tensors = (x_BCHW, frequencies_2C)
+        return handle_torch_function(transformed, tensors, *tensors)  # type: ignore[no-any-return]
+    kind = torch.float64 if x_BCHW.dtype == torch.float64 else torch.float32
+    rows_CH = cosines(frequencies_2C[0], x_BCHW.shape[2]).to(kind)
+    columns_CW = cosines(frequencies_2C[1], x_BCHW.shape[3]).to(kind)
+    basis_CHW = rows_CH[:, :, None] * columns_CW[:, None]
+    if x_BCHW.dtype == torch.float16 or x_BCHW.dtype == torch.bfloat16 or autocast(x_BCHW):
+        # One after the other in float32: a wave that half precision has rounded does not cancel what the map has in common.
+        return (wide(x_BCHW) * basis_CHW).sum((2, 3)).to(x_BCHW.dtype)
+    return torch.einsum("bchw,chw->bc", [x_BCHW, basis_CHW])
 
 
 class GatedChannelTransformation(Gate):
@@ -143,7 +163,8 @@ class GatedChannelTransformation(Gate):
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
         # A product, whose gradient takes a pass less over the map than that of a square.
-        norm_BC = ((x_BCHW * x_BCHW).sum(space(x_BCHW)) + self.eps).sqrt() * self.alpha
+        wide_BCHW = wide(x_BCHW)
+        norm_BC = ((wide_BCHW * wide_BCHW).sum(space(x_BCHW)) + self.eps).sqrt() * self.alpha
         scale_BC = self.gamma * (norm_BC.square().mean(1, keepdim=True) + self.eps).rsqrt()
         return like(norm_BC * scale_BC + self.beta, x_BCHW)
 
@@ -155,11 +176,13 @@ class SecondOrder(Gate):
     """A gate from the covariance of channels (GSoP: Gao et al., CVPR 2019, arXiv:1811.12006).
 
     1x1 C -> h, BN, ReLU; covariance over the positions (h x h); BN over its rows; row-wise convolution, each row to
-    4 numbers; 1x1 4h -> C; sigmoid. All biased.
+    4 numbers; 1x1 4h -> C; sigmoid. All biased. Public code puts a ReLU before all of it, which changes nothing where x
+    comes from one; `first_relu=True` does too. The gate multiplies x as it came.
     """
 
-    def __init__(self, channels: int, hidden: int, dims: int) -> None:
+    def __init__(self, channels: int, hidden: int, dims: int, first_relu: bool = False) -> None:
         super().__init__()
+        self.first_relu = first_relu
         self.reduce = conv(dims, channels, hidden)
         self.norm = BatchNorm(hidden)
         self.row_norm = BatchNorm(hidden)
@@ -167,9 +190,10 @@ class SecondOrder(Gate):
         self.expand = nn.Linear(4 * hidden, channels)
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
-        y_BhP = torch.relu(self.norm(self.reduce(x_BCHW))).flatten(2)
+        seen_BCHW = torch.relu(x_BCHW) if self.first_relu else x_BCHW
+        y_BhP = torch.relu(self.norm(self.reduce(seen_BCHW))).flatten(2)
         centred_BhP = y_BhP - y_BhP.mean(2, keepdim=True)
-        covariance_Bhh = centred_BhP @ centred_BhP.transpose(1, 2) / y_BhP.shape[2]
+        covariance_Bhh = (gram(centred_BhP) / y_BhP.shape[2]).to(y_BhP.dtype)
         return like(self.expand(self.rows(self.row_norm(covariance_Bhh)).flatten(1)), x_BCHW)
 
 
@@ -241,9 +265,10 @@ GCT = part(
 SECOND_ORDER = part(
     id="second_order",
     role="channel",
-    build=lambda s: SecondOrder(s.channels, s.hidden, s.dims),
+    build=lambda s, first_relu: SecondOrder(s.channels, s.hidden, s.dims, first_relu),
     params=lambda s: 5 * s.channels * s.hidden + 4 * s.hidden**2 + 9 * s.hidden + s.channels,
     reduction=16,
+    flags={"first_relu": (False, True)},
     dims=(2, 3),
     formula="5Ch + 4h² + 9h + C",
 )

@@ -6,6 +6,7 @@ two below it that does.
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from spaces.attention.pairs import channel_shuffle
 from spaces.attention.parts import Gate, GroupNorm, conv, keep_format, mean, mean_along
@@ -28,8 +29,7 @@ class ShuffleAttention(nn.Module):
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
-        self.groups = groups
-        half = channels // (2 * groups)
+        self.half_width = half = channels // (2 * groups)
         self.channel_weight = nn.Parameter(torch.zeros(half))
         self.channel_bias = nn.Parameter(torch.ones(half))
         self.spatial_weight = nn.Parameter(torch.zeros(half))
@@ -38,18 +38,19 @@ class ShuffleAttention(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         # N = B g groups, each with its halves one after the other.
-        by_mean_NcHW, by_map_NcHW = x_BCHW.reshape(-1, x_BCHW.shape[1] // self.groups, *x_BCHW.shape[2:]).chunk(2, 1)
-        halves = (
-            self._gated(by_mean_NcHW, mean(by_mean_NcHW, (2, 3), keepdim=True), self.channel_weight, self.channel_bias),
-            self._gated(by_map_NcHW, self.norm(by_map_NcHW), self.spatial_weight, self.spatial_bias),
-        )
+        height, width = x_BCHW.shape[2], x_BCHW.shape[3]
+        by_mean_NcHW, by_map_NcHW = x_BCHW.reshape(-1, 2 * self.half_width, height, width).chunk(2, 1)
+        halves = [
+            gated(by_mean_NcHW, mean(by_mean_NcHW, [2, 3], keepdim=True), self.channel_weight, self.channel_bias),
+            gated(by_map_NcHW, self.norm(by_map_NcHW), self.spatial_weight, self.spatial_bias),
+        ]
         return keep_format(channel_shuffle(torch.cat(halves, 1).view_as(x_BCHW), 2), x_BCHW)
 
-    @staticmethod
-    def _gated(half_NcHW: Tensor, seen: Tensor, weight_c: Tensor, bias_c: Tensor) -> Tensor:
-        """`half * sigmoid(w seen + b)`, w and b per channel."""
-        gate = torch.sigmoid(weight_c[:, None, None] * seen + bias_c[:, None, None])
-        return half_NcHW * gate.to(half_NcHW.dtype)
+
+def gated(half_NcHW: Tensor, seen: Tensor, weight_c: Tensor, bias_c: Tensor) -> Tensor:
+    """`half * sigmoid(w seen + b)`, w and b per channel."""
+    gate = torch.sigmoid(weight_c[:, None, None] * seen + bias_c[:, None, None])
+    return half_NcHW * gate.to(half_NcHW.dtype)
 
 
 class SpatialGroupEnhance(Gate):
@@ -67,11 +68,13 @@ class SpatialGroupEnhance(Gate):
 
     def _group_logits(self, x_BCHW: Tensor) -> Tensor:
         """(B, g, H, W): one map for each group."""
-        x_BgqP = x_BCHW.flatten(2).unflatten(1, (self.groups, -1))
+        x_BCP = x_BCHW.flatten(2)
+        x_BgqP = x_BCP.reshape(x_BCP.shape[0], self.groups, x_BCP.shape[1] // self.groups, x_BCP.shape[2])
         # One name, and the deviation of what is centred already: no map is kept that the gradient does not need.
-        t_BgP = (mean(x_BgqP, 3).unsqueeze(2) @ x_BgqP).squeeze(2)
+        t_BgP = similarity(x_BgqP)
         t_BgP = t_BgP - t_BgP.mean(2, keepdim=True)
         t_BgP = t_BgP / (t_BgP.std(2, correction=0, keepdim=True) + self.eps)
+        t_BgP = t_BgP.to(x_BCHW.dtype)
         logits_BgP = t_BgP * self.weight[:, None] + self.bias[:, None]
         return logits_BgP.unflatten(2, x_BCHW.shape[2:])
 
@@ -82,6 +85,20 @@ class SpatialGroupEnhance(Gate):
         # As `x * gate(x)`, with one gate for a group and not one for each of its channels.
         gate_Bg1HW = torch.sigmoid(self._group_logits(x_BCHW)).unsqueeze(2).to(x_BCHW.dtype)
         return (x_BCHW.unflatten(1, (self.groups, -1)) * gate_Bg1HW).flatten(1, 2)
+
+
+def similarity(x_BgqP: Tensor) -> Tensor:
+    """<x, mean(x)> at each position, (B, g, P).
+
+    In float16 one factor after the other in float32: the product of two large numbers is more than float16 holds, and
+    autocast would make a matrix product of them float16 again.
+    """
+    if has_torch_function_unary(x_BgqP):
+        return handle_torch_function(similarity, (x_BgqP,), x_BgqP)  # type: ignore[no-any-return]
+    mean_Bgq = mean(x_BgqP, [3])
+    if x_BgqP.dtype == torch.float16:
+        return (mean_Bgq.unsqueeze(3) * x_BgqP.float()).sum(2)
+    return (mean_Bgq.unsqueeze(2) @ x_BgqP).squeeze(2)
 
 
 class EfficientMultiScale(nn.Module):
@@ -95,22 +112,23 @@ class EfficientMultiScale(nn.Module):
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
         self.groups = groups
-        width = channels // groups
+        self.width = width = channels // groups
         self.conv1 = nn.Conv1d(width, width, 1)
         self.conv3 = conv(2, width, width, 3)
         self.norm = GroupNorm(width, width)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        height, width = x_BCHW.shape[2:]
-        x_NqHW = x_BCHW.reshape(-1, x_BCHW.shape[1] // self.groups, height, width)
+        height, width = x_BCHW.shape[2], x_BCHW.shape[3]
+        x_NqHW = x_BCHW.reshape(-1, self.width, height, width)
         pooled_NqL = torch.cat((mean_along(x_NqHW, 3), mean_along(x_NqHW, 2)), 2)
         # Each part has its own sigmoid: torch 2.13's CPU compiler takes a wrong gradient of one sigmoid before a split.
-        rows_NqH, columns_NqW = (torch.sigmoid(part) for part in self.conv1(pooled_NqL).split((height, width), 2))
-        x1_NqP = self.norm(x_NqHW * rows_NqH.unsqueeze(3) * columns_NqW.unsqueeze(2)).flatten(2)
+        rows_NqH, columns_NqW = self.conv1(pooled_NqL).split([height, width], 2)
+        gated_NqHW = x_NqHW * torch.sigmoid(rows_NqH).unsqueeze(3) * torch.sigmoid(columns_NqW).unsqueeze(2)
+        x1_NqP = self.norm(gated_NqHW).flatten(2)
         x2_NqP = self.conv3(x_NqHW).flatten(2)
         # Expanded to a batch, so that the product does not transpose x2 to fold its batch away.
         by_x1_N1q = self.norm.bias.softmax(0).to(x2_NqP.dtype).expand(x2_NqP.shape[0], 1, -1)
-        by_x2_N1q = mean(x2_NqP, 2, keepdim=True).softmax(1).transpose(1, 2).to(x1_NqP.dtype)
+        by_x2_N1q = mean(x2_NqP, [2], keepdim=True).softmax(1).transpose(1, 2).to(x1_NqP.dtype)
         gate_N1P = torch.sigmoid(by_x1_N1q @ x2_NqP + by_x2_N1q @ x1_NqP).to(x_BCHW.dtype)
         gate_Bg1HW = gate_N1P.unflatten(0, (-1, self.groups)).unflatten(3, (height, width))
         return (x_BCHW.unflatten(1, (self.groups, -1)) * gate_Bg1HW).flatten(1, 2)

@@ -6,12 +6,23 @@ Shapes as in parts.py.
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn import functional as F
 
 from spaces.attention.channel import SE_PART, EfficientChannel, eca_kernel, mlp_params
-from spaces.attention.parts import BatchNorm, Gate, ParallelMax, ParallelSum, conv, like, mean, peak, space
+from spaces.attention.parts import BatchNorm, Gate, ParallelMax, ParallelSum, conv, like, mean, peak, recorded, space
 from spaces.attention.registry import register
 from spaces.attention.types import AttentionType, Fit, Fusion, Sizes, part
+
+
+class SumLinear(nn.Linear):
+    """A linear layer of two inputs, its outputs summed: W (a + b) + 2 b, one product for both."""
+
+    def forward(self, input: Tensor, other: Tensor) -> Tensor:
+        if not torch.jit.is_scripting():  # noqa: SIM102
+            if isinstance(input, Proxy):
+                return recorded(self, input, other)  # type: ignore[no-any-return]
+        return F.linear(input + other, self.weight, 2 * self.bias)
 
 
 class CbamChannel(Gate):
@@ -20,14 +31,12 @@ class CbamChannel(Gate):
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(channels, hidden)
-        self.fc2 = nn.Linear(hidden, channels)
+        self.fc2 = SumLinear(hidden, channels)
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
         pooled_2BC = torch.stack((mean(x_BCHW, space(x_BCHW)), peak(x_BCHW.flatten(2), 2)))
         mean_Bh, max_Bh = torch.relu(self.fc1(pooled_2BC)).unbind()
-        # The MLP's last layer is affine: one product for the sum of both, with its bias counted twice.
-        logits_BC = F.linear(mean_Bh + max_Bh, self.fc2.weight, 2 * self.fc2.bias)
-        return like(logits_BC, x_BCHW)
+        return like(self.fc2(mean_Bh, max_Bh), x_BCHW)
 
 
 class PooledSpatial(Gate):
@@ -43,8 +52,8 @@ class PooledSpatial(Gate):
         self.norm = BatchNorm(1, momentum=0.01) if norm else nn.Identity()
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
-        pooled = [peak(x_BCHW, 1, keepdim=True), mean(x_BCHW, 1, keepdim=True)]
-        pooled_B2HW = torch.cat(pooled[::-1] if self.mean_first else pooled, 1)
+        max_B1HW, mean_B1HW = peak(x_BCHW, 1, keepdim=True), mean(x_BCHW, [1], keepdim=True)
+        pooled_B2HW = torch.cat([mean_B1HW, max_B1HW] if self.mean_first else [max_B1HW, mean_B1HW], 1)
         logits_B1HW: Tensor = self.norm(self.conv(pooled_B2HW))
         return logits_B1HW
 
@@ -190,7 +199,8 @@ class GalaParallel(ParallelSum):
         alpha_C11, beta_C11 = like(self.alpha[None], x_BCHW), like(self.beta[None], x_BCHW)
         # alpha (S + F) + beta S F = alpha F + (alpha + beta F) S: the full map is touched by one fused multiply-add.
         logits_BCHW = torch.addcmul(alpha_C11 * channel, alpha_C11 + beta_C11 * channel, spatial)
-        return x_BCHW * (torch.tanh if self.activation == "tanh" else torch.sigmoid)(logits_BCHW).to(x_BCHW.dtype)
+        gate_BCHW = torch.tanh(logits_BCHW) if self.activation == "tanh" else torch.sigmoid(logits_BCHW)
+        return x_BCHW * gate_BCHW.to(x_BCHW.dtype)
 
 
 def _bam_spatial_params(s: Sizes) -> int:

@@ -9,46 +9,45 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import handle_torch_function, has_torch_function, has_torch_function_unary
 
-from spaces.attention.parts import conv, keep_format, like, slow_half
+from spaces.attention.parts import (
+    MapConv2d,
+    MapConv3d,
+    PositionConv2d,
+    PositionConv3d,
+    conv,
+    gram,
+    keep_format,
+    like,
+    positions,
+    slow_half,
+    to_map,
+)
 from spaces.attention.registry import register
 from spaces.attention.types import SUM, AttentionType, Sizes, part
 
-PointConv = nn.Conv2d | nn.Conv3d  # with a kernel of 1
+
+def position_conv(dims: int, in_channels: int, out_channels: int) -> PositionConv2d | PositionConv3d:
+    """A 1x1 convolution over `dims` spatial axes, computed over rows of positions."""
+    kind = PositionConv3d if dims == 3 else PositionConv2d
+    return kind(in_channels, out_channels, 1)
 
 
-def at_positions(layer: PointConv, x_BPC: Tensor, by_image: bool = False) -> Tensor:
-    """A 1x1 convolution as one matrix product over all positions, (B, P, out): the layout that attention works in.
-
-    That holds a copy of a map, whose positions are not rows. One product for each image does not, but its gradient
-    holds one of the weights for each image.
-    """
-    if by_image:
-        assert layer.bias is not None
-        weight_BCo = layer.weight.flatten(1).to(x_BPC.dtype).t().expand(x_BPC.shape[0], -1, -1)
-        return torch.baddbmm(layer.bias, x_BPC, weight_BCo)
-    return F.linear(x_BPC, layer.weight.flatten(1), layer.bias)
+def map_conv(dims: int, in_channels: int, out_channels: int) -> MapConv2d | MapConv3d:
+    """A 1x1 convolution over `dims` spatial axes, which can be computed as a product for each image."""
+    kind = MapConv3d if dims == 3 else MapConv2d
+    return kind(in_channels, out_channels, 1)
 
 
-def positions(x_BCHW: Tensor) -> Tensor:
-    """The map as a view (B, P, C)."""
-    return x_BCHW.flatten(2).transpose(1, 2)
-
-
-def to_map(y_BPC: Tensor, x_BCHW: Tensor) -> Tensor:
-    """Positions back in place, (B, C, H, W), in the dtype of x."""
-    return y_BPC.transpose(1, 2).unflatten(2, x_BCHW.shape[2:]).to(x_BCHW.dtype)
-
-
-def features(layer: PointConv, x_BCHW: Tensor, as_product: bool) -> Tensor:
-    """A 1x1 convolution of a map, (B, out, P), if wanted as one matrix product for each image."""
-    if as_product:
-        assert layer.bias is not None
-        # In the dtype of x before it is expanded: autocast would copy it for each image.
-        weight_BoC = layer.weight.flatten(1).to(x_BCHW.dtype).expand(x_BCHW.shape[0], -1, -1)
-        return torch.baddbmm(layer.bias[:, None], weight_BoC, x_BCHW.flatten(2))
-    y_BoP: Tensor = layer(x_BCHW).flatten(2)
-    return y_BoP
+def flat_positions(x_BCHW: Tensor) -> int:
+    """The number of positions P of a map that lies in memory channel by channel; 0 of one that does not."""
+    if has_torch_function_unary(x_BCHW):
+        return handle_torch_function(flat_positions, (x_BCHW,), x_BCHW)  # type: ignore[no-any-return]
+    count = 1
+    for side in x_BCHW.shape[2:]:
+        count *= side
+    return count if x_BCHW.is_contiguous() else 0
 
 
 def weighted(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -65,9 +64,16 @@ def attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     memory. In bfloat16 there, the fused form takes twice the time that it takes in float32; the products are faster until
     the weights outgrow the cache.
     """
-    positions, depth = q.shape[2:]
+    if has_torch_function((q, k, v)):
+        return handle_torch_function(attended, (q, k, v), q, k, v)  # type: ignore[no-any-return]
+    count, depth = q.shape[2], q.shape[3]
+    if not torch.jit.is_scripting():  # noqa: SIM102
+        if (
+            torch.onnx.is_in_onnx_export()
+        ):  # the exporter of old opsets knows the fused form late, and for one size only
+            return weighted(q, k, v, depth**-0.5)
     learning = q.device.type == "cpu" and q.requires_grad
-    if (learning and positions <= depth) or (slow_half(q) and positions <= 4 * depth):
+    if (learning and count <= depth) or (slow_half(q) and count <= 4 * depth):
         return weighted(q, k, v, depth**-0.5)
     return F.scaled_dot_product_attention(q, k, v)
 
@@ -82,31 +88,35 @@ class DoubleAttention(nn.Module):
     def __init__(self, channels: int, hidden: int, dims: int) -> None:
         super().__init__()
         # Apart: softmaxes of parts of one convolution's output would copy them, and views would keep all of it.
-        self.conv_a, self.conv_b, self.conv_v = (conv(dims, channels, hidden) for _ in range(3))
-        self.project = conv(dims, hidden, channels)
+        self.conv_a, self.conv_b, self.conv_v = (map_conv(dims, channels, hidden) for _ in range(3))
+        self.project = map_conv(dims, hidden, channels)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         # Products hold a gradient of the weights for each image, and take less time and memory where those are smaller
         # than the map. While training only: exported and counted networks have the published convolutions.
-        size = x_BCHW.shape[2:]
-        product = self.training and x_BCHW.is_contiguous() and x_BCHW.shape[1] < size.numel()
-        a_BmP = features(self.conv_a, x_BCHW, product)
-        g_Bmn = a_BmP @ features(self.conv_b, x_BCHW, product).softmax(2).transpose(1, 2)
-        z_BmP = g_Bmn @ features(self.conv_v, x_BCHW, product).softmax(1)
-        added_BCP = features(self.project, z_BmP.unflatten(2, size), product)
-        return x_BCHW + added_BCP.unflatten(2, size).to(x_BCHW.dtype)
+        product = self.training and x_BCHW.shape[1] < flat_positions(x_BCHW)
+        a_BmP = self.conv_a(x_BCHW, product).flatten(2)
+        g_Bmn = a_BmP @ self.conv_b(x_BCHW, product).flatten(2).softmax(2).transpose(1, 2)
+        z_BmP = g_Bmn @ self.conv_v(x_BCHW, product).flatten(2).softmax(1)
+        added_BCHW = self.project(z_BmP.unflatten(2, x_BCHW.shape[2:]), product)
+        return x_BCHW + added_BCHW.to(x_BCHW.dtype)
 
 
 class NonLocal(nn.Module):
     """`x + W softmax(theta^T phi / sqrt(d)) g`, the embedded form (Wang et al., CVPR 2018, arXiv:1711.07971).
 
-    W is zero-initialised, so that a fresh block is the identity, unless `zero_init=False`.
+    `scaled=False` leaves 1 / sqrt(d) out, as the paper's equation 4 does; its public code divides by default. W is
+    zero-initialised, so that a fresh block is the identity, unless `zero_init=False`. Public code has a batch
+    normalisation after W, zero-initialised in W's place, and can halve the map of keys and values by max pooling. Both
+    are left out.
     """
 
-    def __init__(self, channels: int, hidden: int, dims: int, zero_init: bool = True) -> None:
+    def __init__(self, channels: int, hidden: int, dims: int, zero_init: bool = True, scaled: bool = True) -> None:
         super().__init__()
-        self.conv_qkv = conv(dims, channels, 3 * hidden)
-        self.project = conv(dims, hidden, channels)
+        self.scaled = scaled
+        self.depth = hidden
+        self.conv_qkv = position_conv(dims, channels, 3 * hidden)
+        self.project = position_conv(dims, hidden, channels)
         if zero_init:
             nn.init.zeros_(self.project.weight)
             nn.init.zeros_(self.project.bias)  # type: ignore[arg-type]
@@ -114,10 +124,12 @@ class NonLocal(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         # By image where the gradients of its weights (3C / 2 for each of C numbers) are not much more than the map.
         # While training only: exported and counted networks have one product.
-        by_image = self.training and x_BCHW.is_contiguous() and x_BCHW.shape[1] <= 2 * x_BCHW.shape[2:].numel()
-        q, k, v = at_positions(self.conv_qkv, positions(x_BCHW), by_image).unsqueeze(1).chunk(3, 3)
+        by_image = self.training and x_BCHW.shape[1] <= 2 * flat_positions(x_BCHW)
+        q, k, v = positions(self.conv_qkv(x_BCHW, by_image)).unsqueeze(1).chunk(3, 3)
+        if not self.scaled:
+            q = q * self.depth**0.5
         z_BPd = attended(q, k, v).squeeze(1)
-        return x_BCHW + to_map(at_positions(self.project, z_BPd), x_BCHW)
+        return x_BCHW + self.project(to_map(z_BPd, x_BCHW)).to(x_BCHW.dtype)
 
 
 class SelfAttention(nn.Module):
@@ -131,26 +143,46 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int, hidden: int, dims: int, heads: int, position: str) -> None:
         super().__init__()
         self.heads = math.gcd(hidden, heads)
-        self.conv_qkv = conv(dims, channels, 3 * hidden)
+        self.conv_qkv = position_conv(dims, channels, 3 * hidden)
         self.local = conv(dims, hidden, hidden, 3, groups=hidden) if position == "conv" else None
-        self.project = conv(dims, hidden, channels)
+        self.project = position_conv(dims, hidden, channels)
 
     def attend(self, x_BCHW: Tensor) -> Tensor:
         """The values that every head attends to, (B, P, heads, d).
 
         Apart, as it lets go of the projections when it returns: of several heads, products hold copies.
         """
-        qkv_BP3h = at_positions(self.conv_qkv, positions(x_BCHW))
-        q, k, v = qkv_BP3h.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        qkv_BP3h = positions(self.conv_qkv(x_BCHW))
+        qkv_BP3nd = qkv_BP3h.reshape(qkv_BP3h.shape[0], qkv_BP3h.shape[1], 3, self.heads, -1)
+        q, k, v = qkv_BP3nd.permute(2, 0, 3, 1, 4).unbind()
         z_BPnd = attended(q, k, v).transpose(1, 2)
         if self.local is not None:
-            local_BPh = positions(self.local(to_map(qkv_BP3h.chunk(3, 2)[2], x_BCHW)))
+            values_BhHW = to_map(qkv_BP3h.chunk(3, 2)[2], x_BCHW).to(x_BCHW.dtype)
+            local_BPh = positions(self.local(values_BhHW))
             z_BPnd = z_BPnd + local_BPh.unflatten(2, (self.heads, -1))
         return z_BPnd
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         z_BPh = self.attend(x_BCHW).flatten(2)
-        return x_BCHW + to_map(at_positions(self.project, z_BPh), x_BCHW)
+        return x_BCHW + self.project(to_map(z_BPh, x_BCHW)).to(x_BCHW.dtype)
+
+
+def offsets(table_dT: Tensor, length: int) -> Tensor:
+    """Embeddings (d, L, L) of the offset from each query position to each key position, resized from a table of T."""
+    resized_dT = F.interpolate(table_dT[None], size=2 * length - 1, mode="linear", align_corners=False)[0]
+    position_L = torch.arange(length, device=table_dT.device)
+    return resized_dT[:, position_L[None, :] - position_L[:, None] + length - 1]
+
+
+def relative_logits(q_BnPd: Tensor, rows_dT: Tensor, columns_dT: Tensor, height: int, width: int) -> Tensor:
+    """q r_h + q r_w, (B, n, P, P)."""
+    if has_torch_function((q_BnPd, rows_dT, columns_dT)):
+        tensors = (q_BnPd, rows_dT, columns_dT)
+        return handle_torch_function(relative_logits, tensors, *tensors, height, width)  # type: ignore[no-any-return]
+    q_BnHWd = q_BnPd.unflatten(2, (height, width))
+    by_row = torch.einsum("bnhwd,dhk->bnhwk", [q_BnHWd, offsets(rows_dT, height).to(q_BnPd.dtype)])
+    by_column = torch.einsum("bnhwd,dwk->bnhwk", [q_BnHWd, offsets(columns_dT, width).to(q_BnPd.dtype)])
+    return (by_row.unsqueeze(5) + by_column.unsqueeze(4)).flatten(4).flatten(2, 3)
 
 
 class AugmentedConv(nn.Module):
@@ -166,34 +198,25 @@ class AugmentedConv(nn.Module):
         super().__init__()
         self.heads = math.gcd(hidden, heads)
         depth = hidden // self.heads
+        self.scale = depth**-0.5
         self.conv = conv(2, channels, channels - hidden, 3) if channels > hidden else None
         self.conv_qkv = conv(2, channels, 3 * hidden)
         self.project = conv(2, hidden, hidden)
         self.relative_h = nn.Parameter(torch.randn(depth, self.OFFSETS) * depth**-0.5)
         self.relative_w = nn.Parameter(torch.randn(depth, self.OFFSETS) * depth**-0.5)
 
-    def offsets(self, table_dT: Tensor, length: int) -> Tensor:
-        """Embeddings (d, L, L) of the offset from each query position to each key position."""
-        resized_dT = F.interpolate(table_dT[None], size=2 * length - 1, mode="linear", align_corners=False)[0]
-        position_L = torch.arange(length, device=table_dT.device)
-        return resized_dT[:, position_L[None, :] - position_L[:, None] + length - 1]
-
-    def relative(self, q_BnPd: Tensor, height: int, width: int) -> Tensor:
-        """q r_h + q r_w, (B, n, P, P)."""
-        q_BnHWd = q_BnPd.unflatten(2, (height, width))
-        by_row = torch.einsum("bnhwd,dhk->bnhwk", q_BnHWd, self.offsets(self.relative_h, height).to(q_BnPd.dtype))
-        by_column = torch.einsum("bnhwd,dwk->bnhwk", q_BnHWd, self.offsets(self.relative_w, width).to(q_BnPd.dtype))
-        return (by_row.unsqueeze(5) + by_column.unsqueeze(4)).flatten(4).flatten(2, 3)
-
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        height, width = x_BCHW.shape[2:]
+        height, width = x_BCHW.shape[2], x_BCHW.shape[3]
         q, k, v = self.conv_qkv(x_BCHW).flatten(2).unflatten(1, (3, self.heads, -1)).transpose(3, 4).unbind(1)
-        q = q * q.shape[-1] ** -0.5
+        q = q * self.scale
         # Not fused: with a bias that learns, torch's fused attention falls back to more copies than this.
-        weights_BnPP = (q @ k.transpose(2, 3) + self.relative(q, height, width)).softmax(3)
+        relative_BnPP = relative_logits(q, self.relative_h, self.relative_w, height, width)
+        weights_BnPP = (q @ k.transpose(2, 3) + relative_BnPP).softmax(3)
         z_BnPd = weights_BnPP.to(v.dtype) @ v
         attended_BhHW = self.project(z_BnPd.transpose(2, 3).flatten(1, 2).unflatten(2, (height, width)))
-        parts = [attended_BhHW] if self.conv is None else [self.conv(x_BCHW), attended_BhHW]
+        parts = [attended_BhHW]
+        if self.conv is not None:
+            parts = [self.conv(x_BCHW), attended_BhHW]
         return keep_format(torch.cat(parts, 1).to(x_BCHW.dtype), x_BCHW)
 
 
@@ -205,14 +228,15 @@ class DualPosition(nn.Module):
 
     def __init__(self, channels: int, hidden: int, dims: int, zero_init: bool = True) -> None:
         super().__init__()
-        self.widths = (hidden, hidden, channels)
-        self.conv_qkv = conv(dims, channels, 2 * hidden + channels)
+        self.widths = [hidden, hidden, channels]
+        self.conv_qkv = position_conv(dims, channels, 2 * hidden + channels)
         self.gamma = nn.Parameter(torch.full((), 0.0 if zero_init else 1.0))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         # Not fused: where keys and values differ in width, torch's fused form falls back to float32 and to more copies.
-        q, k, v = at_positions(self.conv_qkv, positions(x_BCHW)).split(self.widths, 2)
-        return x_BCHW + self.gamma.to(x_BCHW.dtype) * to_map(weighted(q, k, v, 1.0), x_BCHW)
+        q, k, v = positions(self.conv_qkv(x_BCHW)).split(self.widths, 2)
+        z_BCHW = to_map(weighted(q, k, v, 1.0), x_BCHW)
+        return x_BCHW + self.gamma.to(x_BCHW.dtype) * z_BCHW.to(x_BCHW.dtype)
 
 
 class DualChannel(nn.Module):
@@ -227,7 +251,7 @@ class DualChannel(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         x_BCP = x_BCHW.flatten(2)
-        weights_BCC = (-(x_BCP @ x_BCP.transpose(1, 2))).softmax(2)
+        weights_BCC = (-gram(x_BCP)).softmax(2)
         z_BCHW = (weights_BCC.to(x_BCP.dtype) @ x_BCP).unflatten(2, x_BCHW.shape[2:])
         return x_BCHW + self.gamma.to(x_BCHW.dtype) * z_BCHW.to(x_BCHW.dtype)
 
@@ -275,9 +299,10 @@ A2 = part(
 NON_LOCAL = part(
     id="non_local",
     role="whole",
-    build=lambda s, zero_init: NonLocal(s.channels, s.hidden, s.dims, zero_init),
+    build=lambda s, scaled, zero_init: NonLocal(s.channels, s.hidden, s.dims, zero_init, scaled),
     params=lambda s: 4 * s.channels * s.hidden + 3 * s.hidden + s.channels,
     reduction=2,
+    flags={"scaled": (True, False)},
     dims=(2, 3),
     zero_init=True,
     formula="4Ch + 3h + C",

@@ -5,9 +5,10 @@ Shapes as in parts.py.
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import handle_torch_function, has_torch_function, has_torch_function_unary
 
 from spaces.attention.channel import mlp_params
-from spaces.attention.parts import BatchNorm, Gate, conv, mean, space
+from spaces.attention.parts import BatchNorm, Gate, conv, mean, space, wide
 from spaces.attention.registry import register
 from spaces.attention.types import AttentionType, Sizes, part
 
@@ -32,10 +33,20 @@ class SimAM(Gate):
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
         axes = space(x_BCHW)
-        n = max(1, x_BCHW[0, 0].numel() - 1)
+        x_BCHW = wide(x_BCHW)
         d_BCHW = (x_BCHW - mean(x_BCHW, axes, keepdim=True)).square()
-        scale_BC11 = 0.25 / (d_BCHW.sum(axes, keepdim=True) / n + 1e-4)
+        scale_BC11 = 0.25 / (d_BCHW.sum(axes, keepdim=True) / others(x_BCHW) + 1e-4)
         return d_BCHW * scale_BC11 + 0.5
+
+
+def others(x_BCHW: Tensor) -> int:
+    """P - 1, and at least 1."""
+    if has_torch_function_unary(x_BCHW):
+        return handle_torch_function(others, (x_BCHW,), x_BCHW)  # type: ignore[no-any-return]
+    count = 1
+    for side in x_BCHW.shape[2:]:
+        count *= side
+    return max(1, count - 1)
 
 
 # kernel -> (taps of the first pair, taps of the dilated pair, its dilation), Table 1 of the paper.
@@ -91,18 +102,31 @@ class GatherExcite(Gate):
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
         if self.gather is not None:
-            gathered: Tensor = self.gather(x_BCHW)
+            gathered = self.gather(x_BCHW)
         elif self.extent:
             e = self.extent
             gathered = F.avg_pool2d(x_BCHW, 2 * e - 1, stride=e, padding=e - 1, count_include_pad=False)
         else:
-            gathered = mean(x_BCHW, (2, 3), keepdim=True)
-        return gathered if self.excite is None else self.excite(gathered)
+            gathered = mean(x_BCHW, [2, 3], keepdim=True)
+        if self.excite is not None:
+            gathered = self.excite(gathered)
+        return gathered
 
     def gate(self, x_BCHW: Tensor) -> Tensor:
         # The activation comes before the spreading: the same values, on e * e times fewer elements.
-        gate = super().gate(x_BCHW)
-        return gate if gate.shape[2:] == (1, 1) else F.interpolate(gate, size=x_BCHW.shape[2:], mode="nearest")
+        return spread(self.activate(self.logits(x_BCHW)).to(x_BCHW.dtype), x_BCHW)
+
+
+def spread(gate_BChw: Tensor, x_BCHW: Tensor) -> Tensor:
+    """A gate of windows, spread to the map by nearest neighbours; one number for all positions is left as it is.
+
+    Where a network is exported for any size, whether it is one number is not known, and that is spread too.
+    """
+    if has_torch_function((gate_BChw, x_BCHW)):
+        return handle_torch_function(spread, (gate_BChw, x_BCHW), gate_BChw, x_BCHW)  # type: ignore[no-any-return]
+    if isinstance(x_BCHW.shape[2], int) and gate_BChw.shape[2] == 1 and gate_BChw.shape[3] == 1:
+        return gate_BChw
+    return F.interpolate(gate_BChw, size=x_BCHW.shape[2:], mode="nearest")
 
 
 def _lska_params(s: Sizes) -> int:

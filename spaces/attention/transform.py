@@ -6,8 +6,9 @@ Shapes as in parts.py.
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import handle_torch_function, has_torch_function, has_torch_function_unary
 
-from spaces.attention.parts import BatchNorm, Gate, conv, keep_format
+from spaces.attention.parts import BatchNorm, Gate, conv, keep_format, wide
 from spaces.attention.registry import register
 from spaces.attention.types import AttentionType, part
 
@@ -23,6 +24,7 @@ class SpatialTransformer(nn.Module):
 
     def __init__(self, channels: int, hidden: int, zero_init: bool = True) -> None:
         super().__init__()
+        self.pooled = POOLED
         self.reduce = conv(2, channels, hidden)
         self.theta = nn.Linear(POOLED * POOLED * hidden, 6)
         if zero_init:
@@ -31,12 +33,55 @@ class SpatialTransformer(nn.Module):
             self.theta.bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        pooled_Bh44 = F.adaptive_avg_pool2d(torch.relu(self.reduce(x_BCHW)), POOLED)
-        # A grid in less than float32 would be off by pixels.
-        theta_B23 = self.theta(pooled_Bh44.flatten(1)).float().unflatten(1, (2, 3))
-        grid_BHW2 = F.affine_grid(theta_B23, list(x_BCHW.shape), align_corners=False)
-        sampled = F.grid_sample(x_BCHW.float(), grid_BHW2, mode="bilinear", padding_mode="zeros", align_corners=False)
-        return keep_format(sampled.to(x_BCHW.dtype), x_BCHW)
+        pooled_Bh44 = pooled(torch.relu(self.reduce(x_BCHW)), self.pooled)
+        theta_B23 = self.theta(pooled_Bh44.flatten(1)).unflatten(1, (2, 3))
+        return keep_format(sampled(x_BCHW, theta_B23), x_BCHW)
+
+
+def pooled(x_BCHW: Tensor, side: int) -> Tensor:
+    """Means over a grid of side x side, (B, C, side, side), by products where a network is exported for any size.
+
+    ONNX has no operator for windows that depend on the size.
+    """
+    if has_torch_function_unary(x_BCHW):
+        return handle_torch_function(pooled, (x_BCHW,), x_BCHW, side)  # type: ignore[no-any-return]
+    if isinstance(x_BCHW.shape[2], int) and isinstance(x_BCHW.shape[3], int):
+        return F.adaptive_avg_pool2d(x_BCHW, side)
+    return windows(x_BCHW.shape[2], side, x_BCHW) @ x_BCHW @ windows(x_BCHW.shape[3], side, x_BCHW).t()
+
+
+def windows(size: int, count: int, like: Tensor) -> Tensor:
+    """The (count, size) weights of adaptive pooling along one side: window i is [floor(i n / k), ceil((i + 1) n / k))."""
+    number_k = torch.arange(count, device=like.device)
+    place_n = torch.arange(size, device=like.device)
+    start_k, end_k = number_k * size // count, ((number_k + 1) * size + count - 1) // count
+    inside_kn = (place_n >= start_k[:, None]) & (place_n < end_k[:, None])
+    return inside_kn.to(like.dtype) / (end_k - start_k)[:, None].to(like.dtype)
+
+
+def centres(size: int, like: Tensor) -> Tensor:
+    """Where the middles of `size` pixels are on [-1, 1], in dtype and on the device of `like`."""
+    return (2 * torch.arange(size, device=like.device, dtype=like.dtype) + 1) / size - 1
+
+
+def sampled(x_BCHW: Tensor, theta_B23: Tensor) -> Tensor:
+    """x at the places that an affine map sends each pixel to, bilinear, zero outside.
+
+    Places are computed in at least float32, since half precision would be off by pixels; by sums and not by a matrix product
+    (as `affine_grid` does it), which autocast would turn to half precision, and which has no gradient where a side is 1.
+    """
+    if has_torch_function((x_BCHW, theta_B23)):
+        return handle_torch_function(sampled, (x_BCHW, theta_B23), x_BCHW, theta_B23)  # type: ignore[no-any-return]
+    source_BCHW = wide(x_BCHW)
+    theta_B23 = theta_B23.to(source_BCHW.dtype)
+    row_H1 = centres(x_BCHW.shape[2], source_BCHW)[:, None]
+    column_W = centres(x_BCHW.shape[3], source_BCHW)
+    by_x, by_y, shift = theta_B23[:, :, None, None].unbind(4)
+    grid_B2HW = by_x * column_W + by_y * row_H1 + shift
+    found_BCHW = F.grid_sample(
+        source_BCHW, grid_B2HW.permute(0, 2, 3, 1), mode="bilinear", padding_mode="zeros", align_corners=False
+    )
+    return found_BCHW.to(x_BCHW.dtype)
 
 
 class ResidualAttention(Gate):

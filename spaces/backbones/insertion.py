@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections import OrderedDict
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,22 +13,185 @@ import torch
 from torch import Tensor, nn
 
 from spaces.backbones.structure import CHILD, Site
+from spaces.errors import UsageError
+
+INNER = "plain"  # the name of a layer inside of the `Followed` that stands in its place
+
+
+class Beside(nn.Module):
+    """Stands in a layer's place and holds an attention that runs elsewhere; the state_dict looks as if the layer held it.
+
+    Tools that convert, freeze, fuse or prune networks replace layers: they find the layer as a child and leave this
+    in place, so the attention stays. Names in the state_dict are ``PATH.weight`` and ``PATH.attune.weight``; only the module
+    tree knows that the layer is one level deeper.
+    """
+
+    def __init__(self, layer: nn.Module, attention: nn.Module) -> None:
+        super().__init__()
+        self.add_module(INNER, layer)
+        self.add_module(CHILD, attention)
+        self.training = layer.training
+
+    def forward(self, *args: Any) -> Any:
+        """What the layer gives."""
+        return self.plain(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        """What a block reads of its layers (weights, sizes) is the layer's; its methods are not, lest `fuse` replaces this."""
+        modules = self.__dict__.get("_modules", {})
+        if name in modules or name in ("_parameters", "_buffers", "_modules") or INNER not in modules:
+            return super().__getattr__(name)
+        value = getattr(modules[INNER], name)
+        if callable(value) and not isinstance(value, nn.Module):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Weights under the layer's names go to the layer, as `torch.func.functional_call` puts them."""
+        layer = self.__dict__.get("_modules", {}).get(INNER)
+        for tensors in () if layer is None else (layer._parameters, layer._buffers):
+            if name in tensors:
+                tensors[name] = value
+                return
+        super().__setattr__(name, value)
+
+    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        """As `nn.Module.state_dict`, the layer's weights under this module's own name."""
+        if destination is None:
+            destination = OrderedDict()
+            destination._metadata = OrderedDict()
+        self.plain.state_dict(destination=destination, prefix=prefix, keep_vars=keep_vars)
+        self.attune.state_dict(destination=destination, prefix=f"{prefix}{CHILD}.", keep_vars=keep_vars)
+        return destination
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        kept = (f"{prefix}{CHILD}.", f"{prefix}{INNER}.")
+        for key in [key for key in state_dict if key.startswith(prefix) and not key.startswith(kept)]:
+            state_dict[f"{prefix}{INNER}.{key[len(prefix) :]}"] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class Followed(Beside):
+    """A layer and the attention that comes after it."""
+
+    def forward(self, *args: Any) -> Any:
+        """(B, C, H, W) -> same."""
+        return self.attune(self.plain(*args))
 
 
 def attach(model: nn.Module, site: Site, attention: nn.Module) -> None:
     """Put ``attention`` at a site of ``model``, in place.
 
-    An empty native slot is filled. Elsewhere the attention becomes a child of the module it follows and runs from a
-    forward hook, so that copying, pickling, compiling and exporting the network carry it along.
+    An empty native slot is filled. A layer, which other tools may replace, gets a ``Followed`` around it. A composite module
+    takes the attention as a child that runs last: by itself in a Sequential, from a forward hook elsewhere, before the hooks
+    that are there. Copying, pickling, compiling, tracing, converting, fusing and exporting the network carry it along.
     """
     parent_path, _, name = site.path.rpartition(".")
     if site.empty:
         setattr(model.get_submodule(parent_path), name, nn.Sequential(OrderedDict({CHILD: attention})))
         return
-    target, host = model.get_submodule(site.path), model.get_submodule(site.host or site.path)
-    host.add_module(CHILD, attention)
-    if type(target).forward is not nn.Sequential.forward:  # a Sequential runs its new last child by itself
-        target.register_forward_hook(partial(_attend, site.attention.removeprefix(site.path + ".")))
+    target = model.get_submodule(site.path)
+    if site.host:
+        host = model.get_submodule(site.host)
+        _replace(model, host, Beside(host, attention))
+    elif _is_layer(target) or hasattr(target, "fuse"):
+        _replace(model, target, Followed(target, attention))
+        return
+    else:
+        target.add_module(CHILD, attention)
+        if type(target).forward is nn.Sequential.forward:  # it runs its new last child by itself
+            return
+    target.register_forward_hook(partial(_attend, site.attention.removeprefix(site.path + ".")), prepend=True)
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Whether nothing below a module has weights, as in a convolution, or in a BatchNorm that holds its activation."""
+    inner = (child for child in module.modules() if child is not module)
+    return isinstance(module, nn.modules.batchnorm._NormBase) or not any(
+        child._parameters or child._buffers for child in inner
+    )
+
+
+def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put a module in another's place, under every name that it has."""
+    for parent in [module for module in model.modules() if old in module.children()]:
+        for name, child in list(parent._modules.items()):  # `named_children` leaves out a second name
+            if child is old:
+                setattr(parent, name, new)
+
+
+class Whole(nn.Module):
+    """The features that timm's `features_only` leaves of a network, under the names of the whole network.
+
+    ``names``: the whole network's module names. What was left out is an empty module: attention that goes there goes nowhere.
+    """
+
+    def __init__(self, features: nn.Module, names: Collection[str]) -> None:
+        super().__init__()
+        self.homes: dict[str, tuple[nn.Module, str]] = {}  # by path, where timm keeps a module that it renamed
+        kept = features.get_submodule("model") if "model" in features._modules else features
+        for name, child in kept.named_children():
+            joined = (f"{name[:i]}.{name[i + 1 :]}" for i, letter in enumerate(name) if letter == "_")
+            path = name if name in names else next((one for one in joined if one in names), name)
+            parent, _, last = path.rpartition(".")
+            if parent and parent not in self._modules:
+                self.add_module(parent, nn.Module())
+            super().get_submodule(parent).add_module(last, child)
+            self.homes[path] = (kept, name)
+
+    def get_submodule(self, target: str) -> nn.Module:
+        try:
+            return super().get_submodule(target)
+        except AttributeError:
+            return nn.Module()
+
+    def put_back(self) -> None:
+        """Give the features what took the place of their own modules."""
+        for path, (home, name) in self.homes.items():
+            home._modules[name] = super().get_submodule(path)
+
+
+class Probe(nn.Module):
+    """Notes that it was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called = False
+
+    def forward(self, x: Any) -> Any:
+        """The same."""
+        self.called = True
+        return x
+
+
+def never_called(model: nn.Module, sites: Sequence[Site], shapes: Sequence[tuple[int, ...]]) -> list[str]:
+    """Where a forward pass would not call what is attached at the sites; shapes: (C, H, W) of an input, tried in turn.
+
+    The pass is one of a copy on the meta device: no weight is copied, nothing is computed, and the network stays as it is.
+    Raises UsageError for a network that takes none of these inputs there.
+    """
+    tensors = itertools.chain(model.parameters(), model.buffers())
+    copied = copy.deepcopy(model, {id(tensor): _meta(tensor) for tensor in tensors}).eval()
+    probes = {site.attention: Probe() for site in sites}
+    for site in sites:
+        attach(copied, site, probes[site.attention])
+    for shape in shapes:
+        try:
+            with torch.no_grad(), torch.device("meta"):
+                copied(torch.empty(1, *shape))
+        except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError) as error:
+            refusal = error
+            continue
+        return [path for path, probe in probes.items() if not probe.called]
+    raise UsageError(
+        f"this {type(model).__name__} cannot be tried on an input of shape {shapes[-1]}, so nothing tells whether it calls "
+        f"attention: {' '.join(str(refusal).split())}"
+    )
+
+
+def _meta(tensor: Tensor) -> Tensor:
+    empty = torch.empty_like(tensor, device="meta")
+    return nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
 def _attend(child: str, module: nn.Module, args: Any, output: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ from timm.layers import make_divisible
 from timm.models import adapt_input_conv, register_model
 from torch import Tensor, nn
 
+from spaces.backbones.options import network_options
+
 
 def _conv(inside: int, outside: int, kernel: int = 1, stride: int = 1, groups: int = 1, act: bool = True) -> nn.Module:
     """Convolution, BatchNorm and, unless it is linear, ReLU6."""
@@ -41,12 +43,13 @@ class MobileNetwork(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.head = head
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.classifier = nn.Linear(width, num_classes)
+        self.classifier = nn.Linear(width, num_classes) if num_classes else nn.Identity()
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
-        nn.init.normal_(self.classifier.weight, 0, 0.01)
-        nn.init.zeros_(self.classifier.bias)
+        if isinstance(self.classifier, nn.Linear):
+            nn.init.normal_(self.classifier.weight, 0, 0.01)
+            nn.init.zeros_(self.classifier.bias)
 
     def get_classifier(self) -> nn.Module:
         return self.classifier
@@ -225,65 +228,61 @@ def _proxylessnas(variant: str, num_classes: int = 1000, in_chans: int = 3) -> M
 # --- the registry -----------------------------------------------------------------------------------------------------
 
 
-def _sizes(kwargs: dict[str, Any]) -> dict[str, int]:
-    return {key: kwargs[key] for key in ("num_classes", "in_chans") if key in kwargs}
-
-
 @register_model
 def mobilenext_100(pretrained: bool = False, **kwargs: Any) -> MobileNetwork:
     """Published: 3.5 M parameters, 300 M multiply-adds; the authors' own code, like this, has 3.54 M and 311 M."""
-    return _mobilenext(1.0, **_sizes(kwargs))
+    return _mobilenext(1.0, **network_options(kwargs))
 
 
 @register_model
 def mobilenext_075(pretrained: bool = False, **kwargs: Any) -> MobileNetwork:
-    return _mobilenext(0.75, **_sizes(kwargs))
+    return _mobilenext(0.75, **network_options(kwargs))
 
 
 @register_model
 def mobilenext_050(pretrained: bool = False, **kwargs: Any) -> MobileNetwork:
-    return _mobilenext(0.5, **_sizes(kwargs))
+    return _mobilenext(0.5, **network_options(kwargs))
 
 
 @register_model
 def mobilenext_140(pretrained: bool = False, **kwargs: Any) -> MobileNetwork:
-    return _mobilenext(1.4, **_sizes(kwargs))
+    return _mobilenext(1.4, **network_options(kwargs))
 
 
 @register_model
 def hbonet_100(pretrained: bool = False, **kwargs: Any) -> MobileNetwork:
     """Published: 4.56 M parameters, 305 M multiply-adds."""
-    return _hbonet(1.0, **_sizes(kwargs))
+    return _hbonet(1.0, **network_options(kwargs))
 
 
 @register_model
 def hbonet_080(pretrained: bool = False, **kwargs: Any) -> MobileNetwork:
-    return _hbonet(0.8, **_sizes(kwargs))
+    return _hbonet(0.8, **network_options(kwargs))
 
 
 @register_model
 def hbonet_050(pretrained: bool = False, **kwargs: Any) -> MobileNetwork:
-    return _hbonet(0.5, **_sizes(kwargs))
+    return _hbonet(0.5, **network_options(kwargs))
 
 
 @register_model
 def proxylessnas_cpu(pretrained: bool = False, **kwargs: Any) -> MobileNetwork:
-    return _proxylessnas("cpu", **_sizes(kwargs))
+    return _proxylessnas("cpu", **network_options(kwargs))
 
 
 @register_model
 def proxylessnas_gpu(pretrained: bool = False, **kwargs: Any) -> MobileNetwork:
-    return _proxylessnas("gpu", **_sizes(kwargs))
+    return _proxylessnas("gpu", **network_options(kwargs))
 
 
 @register_model
 def proxylessnas_mobile(pretrained: bool = False, **kwargs: Any) -> MobileNetwork:
-    return _proxylessnas("mobile", **_sizes(kwargs))
+    return _proxylessnas("mobile", **network_options(kwargs))
 
 
 @register_model
 def proxylessnas_mobile_14(pretrained: bool = False, **kwargs: Any) -> MobileNetwork:
-    return _proxylessnas("mobile_14", **_sizes(kwargs))
+    return _proxylessnas("mobile_14", **network_options(kwargs))
 
 
 def _shufflenet(width: str, num_classes: int = 1000, in_chans: int = 3, pretrained: bool = False) -> nn.Module:
@@ -302,19 +301,19 @@ def _shufflenet(width: str, num_classes: int = 1000, in_chans: int = 3, pretrain
 
 @register_model
 def shufflenet_v2_x0_5(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    return _shufflenet("0_5", pretrained=pretrained, **_sizes(kwargs))
+    return _shufflenet("0_5", pretrained=pretrained, **network_options(kwargs))
 
 
 @register_model
 def shufflenet_v2_x1_0(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    return _shufflenet("1_0", pretrained=pretrained, **_sizes(kwargs))
+    return _shufflenet("1_0", pretrained=pretrained, **network_options(kwargs))
 
 
 @register_model
 def shufflenet_v2_x1_5(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    return _shufflenet("1_5", pretrained=pretrained, **_sizes(kwargs))
+    return _shufflenet("1_5", pretrained=pretrained, **network_options(kwargs))
 
 
 @register_model
 def shufflenet_v2_x2_0(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    return _shufflenet("2_0", pretrained=pretrained, **_sizes(kwargs))
+    return _shufflenet("2_0", pretrained=pretrained, **network_options(kwargs))

@@ -2,15 +2,20 @@
 
 The trunk of a network is the chain of moments at which a single tensor carries everything: nothing made earlier is needed
 later. A *block* is a composite module that starts and ends at such moments and cannot be cut any further (a residual
-block: the shortcut is alive inside it), or one of the same class. A *stage* is a run of blocks with one output resolution.
+block: the shortcut is alive inside it), or one of the same class. A *stage* is a run of blocks with one output resolution;
+where dilation took the place of a stride, the stages are those that the stride would have made.
+
+A network that returns more than one tensor, or a map, has its trunk up to the tensor behind which most blocks lie: what
+branches off to heads and decoders is no part of it. Parallel branches (HRNet) are stages of their own, by resolution.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -45,6 +50,9 @@ _WEIGHTED = (*_CONVOLUTIONS, "addmm", "mm", "bmm", "linear")
 _ADDITIONS = ("add", "add_")
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
 class Site:
     """A place for one attention module, and the channels of the (B, C, H, W) map it works on.
@@ -52,6 +60,7 @@ class Site:
     ``path`` names a module after which attention runs or, where ``empty``, an attribute that takes it: a block's native
     slot that holds nothing in the plain network. ``native`` says that ``path`` is the block's own attention. ``host`` is
     the module that holds the attention as a child where the one at ``path`` would take any child for a layer of its own.
+    ``calls``: how often one pass of the network runs it.
     """
 
     path: str
@@ -59,6 +68,7 @@ class Site:
     empty: bool = False
     native: bool = False
     host: str = ""
+    calls: int = 1
 
     @property
     def attention(self) -> str:
@@ -77,6 +87,17 @@ class Stage:
     sites: Mapping[str, tuple[Site, ...]] = field(hash=False)
     channels: int
     stride: int
+
+    def at(self, site: str | None) -> tuple[Site, ...]:
+        """The sites of a kind; ``block/N``: after every N-th block. Empty for None and for what the stage does not offer."""
+        return tuple(chosen(self.sites, site))
+
+
+def chosen(by_kind: Mapping[str, Sequence[T]], site: str | None) -> Sequence[T]:
+    """Of what there is at each kind of site, that of one kind, or of every N-th block for ``block/N``."""
+    kind, _, every = (site or "").partition("/")
+    found = by_kind.get(kind, ())
+    return found[int(every) - 1 :: int(every)] if every else found
 
 
 def find_stem(trace: Trace) -> tuple[str, ...]:
@@ -99,20 +120,75 @@ def find_stem(trace: Trace) -> tuple[str, ...]:
 def find_stages(trace: Trace) -> tuple[Stage, ...]:
     """The stages of a recorded network; empty where no chain of blocks is found."""
     blocks = find_blocks(trace)
+    runs = [part for run in _by_resolution(blocks) for part in _undilated(trace, run)]
+    branches: dict[tuple[int, ...], list[Call]] = {}
+    for block in _branch_blocks(trace, blocks):
+        branches.setdefault(block.shape[-2:], []).append(block)
+    height = trace.shapes[0][-2]
+    return tuple(_stage(trace, run, height) for run in (*runs, *branches.values()))
+
+
+def _by_resolution(blocks: list[Call]) -> list[list[Call]]:
+    """Runs of blocks of one output resolution."""
     runs: list[list[Call]] = []
     for block in blocks:
         if runs and runs[-1][-1].shape[-2:] == block.shape[-2:]:
             runs[-1].append(block)
         else:
             runs.append([block])
-    height = trace.shapes[0][-2]
-    return tuple(_stage(trace, run, height) for run in runs)
+    return runs
+
+
+def _undilated(trace: Trace, run: list[Call]) -> list[list[Call]]:
+    """A run of blocks cut where the network would lower the resolution if it did not dilate its convolutions instead."""
+    starts = _told_starts(trace, run) or _dilated_starts(trace, run)
+    return [run[start:end] for start, end in zip([0, *starts], [*starts, len(run)], strict=True)]
+
+
+def _told_starts(trace: Trace, run: list[Call]) -> list[int]:
+    """Where timm's own list of feature maps, which names the last module of each stage, has two of one resolution."""
+    starts: set[int] = set()
+    for call in trace.calls:
+        told = getattr(call.module, "feature_info", None)
+        told = getattr(told, "info", told)
+        if not isinstance(told, list):
+            continue
+        for one, following in pairwise(told):
+            if one["reduction"] != following["reduction"]:
+                continue
+            names = (one["module"], one["module"].replace(".", "_", 1))  # `features_only` joins the first two
+            ends = [f"{call.path}.{name}.".removeprefix(".") for name in names]
+            inside = [i for i, block in enumerate(run) if f"{block.path}.".startswith(tuple(ends))]
+            starts |= {inside[-1] + 1} if inside else set()
+    return sorted(starts - {len(run)})
+
+
+def _dilated_starts(trace: Trace, run: list[Call]) -> list[int]:
+    """Where dilation rises: at the block itself, or the first one of its container, which keeps the dilation before it."""
+    starts = [0]
+    dilations = [_dilation(trace, block) for block in run]
+    homes = [block.path.rpartition(".")[0] for block in run]
+    for i in range(1, len(run)):
+        if dilations[i] > max(dilations[:i]):
+            first = i
+            while first > starts[-1] and homes[first - 1] == homes[i]:
+                first -= 1
+            starts.append(first if first > starts[-1] else i)
+    return starts[1:]
+
+
+def _dilation(trace: Trace, block: Call) -> int:
+    convs: list[Any] = [call.module for call in _inside(trace, block) if isinstance(call.module, nn.Conv2d)]
+    return max((max(conv.dilation) for conv in convs if max(conv.kernel_size) > 1), default=1)
 
 
 def _stage(trace: Trace, blocks: list[Call], height: int) -> Stage:
     slots = [slot for block in blocks if (slot := find_slot(trace, block)) is not None]
-    after = tuple(_after(block) for block in blocks)
-    sites = {"slot": tuple(slots), "block": after, "stage": after[-1:]}
+    after = [_after(block) for block in blocks]
+    times = Counter(call.path for call in trace.calls)
+    if any(times[site.path] > 1 for site in (*slots, *after)):
+        slots, after = ([replace(site, calls=times[site.path]) for site in sites] for sites in (slots, after))
+    sites = {"slot": tuple(slots), "block": tuple(after), "stage": tuple(after[-1:])}
     return Stage(
         blocks=tuple(block.path for block in blocks),
         sites={place: found for place, found in sites.items() if found},
@@ -134,8 +210,30 @@ def _after(call: Call) -> Site:
 
 def find_blocks(trace: Trace) -> list[Call]:
     """The calls of the network's blocks, in the order they run."""
-    alive = trace.alive()
-    once = {path: calls[0] for path, calls in trace.by_path().items() if len(calls) == 1 and path}
+    root = trace.calls[0]
+    if root.output >= 0 and len(root.shape) != 4:
+        return _trunk(trace, None)
+    return max((_trunk(trace, end) for end in _ends(trace)), key=len, default=[])
+
+
+def _ends(trace: Trace) -> list[int]:
+    """Where the trunk of a network may end: at an output, or at the last composite module of some resolution."""
+    root = trace.calls[0]
+    last = {
+        call.shape[-2:]: call.output for call in trace.calls[1:] if len(call.shape) == 4 and any(call.module.children())
+    }
+    return sorted({*last.values(), *(out for out in root.outputs if len(trace.shapes[out]) == 4)})
+
+
+def _trunk(trace: Trace, end: int | None) -> list[Call]:
+    """The blocks on the way to a tensor; None: to what the network puts out."""
+    alive = trace.alive(end)
+    behind = None if end is None else trace.behind(end)
+    met: dict[str, list[Call]] = {}
+    for call in trace.calls:
+        if behind is None or behind.issuperset(call.outputs):
+            met.setdefault(call.path, []).append(call)
+    once = {path: calls[0] for path, calls in met.items() if len(calls) == 1 and path}
     weights = {path: _weighted_ops(trace, call) for path, call in once.items()}
 
     def cut(call: Call) -> bool:
@@ -170,17 +268,43 @@ def find_blocks(trace: Trace) -> list[Call]:
         return [found for child in top for found in descend(child)]
 
     found = [composites[path] for path in descend("")]
+    if not found:  # nothing but layers: the network itself is the long Sequential
+        return _without_stem_and_head(_layer_groups(trace, trace.calls[0], alive))
     return _without_stem_and_head([block for call in found for block in _plain_layers(trace, call, alive)])
+
+
+def _branch_blocks(trace: Trace, known: list[Call]) -> list[Call]:
+    """The blocks of branches that run side by side: of every Sequential chain of blocks in a module from maps to maps."""
+    times = Counter(call.path for call in trace.calls)
+    wide = [call for call in trace.calls if call.path and call.output < 0 < len(call.outputs) and len(call.inputs) > 1]
+    found: list[Call] = []
+    for chain in trace.calls:
+        if type(chain.module) is not nn.Sequential or times[chain.path] != 1 or len(chain.shape) != 4:
+            continue
+        if not any(chain.path.startswith(call.path + ".") for call in wide):
+            continue
+        depth = chain.path.count(".") + 1
+        links = [call for call in _inside(trace, chain) if call.path.count(".") == depth]
+        whole = all(any(call.module.children()) and len(_weighted_ops(trace, call)) > 1 for call in links)
+        if links and whole and not any(block.path.startswith(chain.path + ".") for block in (*known, *found)):
+            found += links
+    return found
 
 
 def _plain_layers(trace: Trace, call: Call, alive: list[int]) -> list[Call]:
     """A long Sequential of plain layers (VGG) as one block per convolution: its last layer of the same resolution."""
     if type(call.module) is not nn.Sequential or len(_weighted_ops(trace, call)) < 4:
         return [call]
+    return _layer_groups(trace, call, alive) or [call]
+
+
+def _layer_groups(trace: Trace, call: Call, alive: list[int]) -> list[Call]:
+    """For every convolution directly inside of a module, the last layer of the same resolution before the next one."""
+    depth = call.path.count(".") + 1 if call.path else 0
     layers = [
         layer
         for layer in _inside(trace, call)
-        if layer.path.count(".") == call.path.count(".") + 1 and alive[layer.end] == 1 and len(layer.shape) == 4
+        if layer.path.count(".") == depth and alive[layer.end] == 1 and len(layer.shape) == 4
     ]
     groups: list[list[Call]] = []
     for layer in layers:
@@ -188,7 +312,7 @@ def _plain_layers(trace: Trace, call: Call, alive: list[int]) -> list[Call]:
             groups.append([layer])
         elif groups and layer.shape == groups[-1][0].shape:
             groups[-1].append(layer)
-    return [group[-1] for group in groups] or [call]
+    return [group[-1] for group in groups]
 
 
 def _weighted_ops(trace: Trace, call: Call) -> set[int]:
@@ -227,7 +351,7 @@ def open_slots(model: nn.Module) -> None:
 
 def _native_slot(trace: Trace, block: Call) -> Site | None:
     """A slot in use or, where all of a block's slots are empty, the one that lies on the path (an Identity is called)."""
-    called = {call.path: call for call in trace.calls}
+    called = {call.path: call for call in trace.calls if block.start <= call.start and call.end <= block.end}
     empty = None
     for name in NATIVE_SLOTS:
         path = f"{block.path}.{name}"
@@ -240,11 +364,17 @@ def _native_slot(trace: Trace, block: Call) -> Site | None:
 
 
 def _inside(trace: Trace, block: Call) -> list[Call]:
-    counts = Counter(call.path for call in trace.calls)
-    prefix = block.path + "."
-    return [
-        call for call in trace.calls if call.path.startswith(prefix) and counts[call.path] == 1 and call.output >= 0
+    prefix = block.path + "." if block.path else ""
+    calls = [
+        call
+        for call in trace.calls
+        if call.path != block.path
+        and call.path.startswith(prefix)
+        and block.start <= call.start
+        and call.end <= block.end
     ]
+    counts = Counter(call.path for call in calls)
+    return [call for call in calls if counts[call.path] == 1 and call.output >= 0]
 
 
 def _depthwise_slot(trace: Trace, block: Call) -> Site | None:

@@ -9,6 +9,8 @@ from timm.models.resnet import Bottleneck, ResNet
 from torch import Tensor, nn
 from torch.nn.functional import pad, pixel_unshuffle
 
+from spaces.backbones.options import network_options
+
 
 class TinyResNet(ResNet):
     """timm's ResNet with three stages of one bottleneck block, at 1/2, 1/4 and 1/8 of the input's resolution.
@@ -19,7 +21,14 @@ class TinyResNet(ResNet):
     begin to learn at once, whatever its seed.
     """
 
-    def __init__(self, num_classes: int = 1000, in_chans: int = 3, widths: tuple[int, int, int] = (16, 32, 64)) -> None:
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        widths: tuple[int, int, int] = (16, 32, 64),
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+    ) -> None:
         planes = [width // Bottleneck.expansion for width in widths]
         super().__init__(
             Bottleneck,
@@ -28,6 +37,8 @@ class TinyResNet(ResNet):
             in_chans=in_chans,
             channels=(*planes, planes[2]),
             zero_init_last=False,
+            global_pool=global_pool,
+            drop_rate=drop_rate,
         )
         self.conv1 = nn.Conv2d(4 * in_chans, widths[0], 1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
@@ -56,4 +67,4 @@ class TinyResNet(ResNet):
 @register_model
 def attune_tiny(pretrained: bool = False, **kwargs: Any) -> TinyResNet:
     """16, 32 and 64 channels; there are no pretrained weights."""
-    return TinyResNet(**{key: kwargs[key] for key in ("num_classes", "in_chans") if key in kwargs})
+    return TinyResNet(**network_options(kwargs))

@@ -26,6 +26,7 @@ class Call:
     end: int = -1
     output: int = -1  # -1: the module did not return one tensor
     shape: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()  # all tensors in what it returned
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,32 @@ class Trace:
             found.setdefault(call.path, []).append(call)
         return found
 
-    def alive(self) -> list[int]:
-        """For every moment t, how many tensors made before operator t are still needed by operator t or a later one."""
+    def behind(self, end: int) -> set[int]:
+        """The tensors that a tensor was made from, itself among them."""
+        needed = {end}
+        for op in reversed(self.ops):
+            if needed.intersection(op.outputs):
+                needed.update(op.inputs)
+        return needed
+
+    def alive(self, end: int | None = None) -> list[int]:
+        """For every moment t, how many tensors made before operator t are still needed by operator t or a later one.
+
+        ``end``: needed for making this tensor, which is all that the network is then for; None: needed at all.
+        """
+        wanted = None if end is None else self.behind(end)
         born = {0: 0}
         last = {0: 0}
         for moment, op in enumerate(self.ops):
+            if wanted is not None and not wanted.intersection(op.outputs):
+                continue
             for tensor in op.outputs:
                 born.setdefault(tensor, moment + 1)
             for tensor in (*op.inputs, *op.outputs):
                 last[tensor] = moment
-        if self.calls and self.calls[0].output in born:
-            last[self.calls[0].output] = len(self.ops)
+        final = end if end is not None else self.calls[0].output if self.calls else -1
+        if final in born:
+            last[final] = len(self.ops)
         change = [0] * (len(self.ops) + 2)
         for tensor, birth in born.items():
             if last[tensor] >= birth:
@@ -112,6 +128,7 @@ def record(model: nn.Module, x_BCHW: Tensor) -> Trace:
         def leave(_: nn.Module, args: Any, out: Any) -> None:
             call = open_calls.pop()
             call.end = len(trace.ops)
+            call.outputs = recorder.known(out)
             if isinstance(out, Tensor) and id(out) in recorder.numbers:
                 call.output, call.shape = recorder.numbers[id(out)], tuple(out.shape)
 

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 
 import timm
+import torch
 from torch import nn
 
 from spaces.backbones import mobile, tiny  # noqa: F401  (they register their networks with timm)
@@ -85,11 +86,24 @@ def list_backbones() -> list[str]:
 
 
 def create_plain(name: str, num_classes: int, in_chans: int, pretrained: bool = False) -> nn.Module:
-    """The network as its library builds it; raises UsageError for an unknown name."""
+    """The network as its library builds it; raises UsageError for an unknown name.
+
+    On the meta device, a network whose constructor computes on values is built on the CPU and moved there.
+    """
+    if not is_brought(name) and not timm.is_model(name):
+        raise _unknown(name)
+    if not torch.empty(0).is_meta:
+        return _create(name, num_classes, in_chans, pretrained)
+    try:
+        return _create(name, num_classes, in_chans, pretrained)
+    except (RuntimeError, NotImplementedError):  # what torch raises where a meta tensor is asked for its values
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            return _create(name, num_classes, in_chans, pretrained).to("meta")
+
+
+def _create(name: str, num_classes: int, in_chans: int, pretrained: bool) -> nn.Module:
     if is_brought(name):
         return _users_own(name, num_classes, in_chans)
-    if not timm.is_model(name):
-        raise _unknown(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a renamed model is still the model that was asked for
         return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, in_chans=in_chans)

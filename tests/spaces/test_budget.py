@@ -1,6 +1,7 @@
 """Budgets: counts, samples and extremes against enumerating the whole space."""
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from spaces.errors import UsageError
 
 @st.composite
 def spaces(draw):
-    metrics = draw(st.integers(0, 3))
+    metrics = draw(st.integers(0, 4))
     stages = draw(st.lists(st.integers(1, 4), min_size=1, max_size=5))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     costs = [rng.integers(-2, 6, size=(choices, metrics)) for choices in stages]
@@ -64,13 +65,34 @@ def test_sampling_is_uniform(metrics):
     assert chi_square < feasible.count - 1 + 5 * np.sqrt(2 * feasible.count)
 
 
-@pytest.mark.parametrize("metrics", [2, 3])
-def test_dominance_counts_of_many_sums(metrics):
+@pytest.mark.parametrize("metrics", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(("values", "heaviest"), [(40, 4), (40, 1), (10**12, 300), (1, 2)])
+def test_dominance_counts_of_many_sums(metrics, values, heaviest):
     rng = np.random.default_rng(0)
-    sums = rng.integers(0, 40, size=(2000, metrics))
-    sums = sums[np.argsort(sums[:, 0])]
-    weight, rooms = rng.integers(1, 4, size=2000), rng.integers(-5, 50, size=(400, metrics))
+    sums = rng.integers(0, values, size=(2000, metrics))
+    weight = rng.integers(1, heaviest + 1, size=2000)
+    rooms = rng.integers(-values // 8, values + values // 4 + 1, size=(400, metrics))
     assert (weight_below(sums, weight, rooms) == (sums[None] <= rooms[:, None]).all(axis=2) @ weight).all()
+
+
+@pytest.mark.parametrize("metrics", [2, 3, 5])
+def test_several_limits_over_five_stages_are_counted_and_drawn_in_a_moment(metrics):
+    """Five stages of 40 choices, 10^8 architectures: against the choices of one stage enumerated by hand."""
+    rng = np.random.default_rng(metrics)
+    costs = [rng.integers(0, 10**6, size=(40, metrics)) for _ in range(5)]
+    base, limits = np.zeros(metrics, int), np.full(metrics, 2_600_000)
+    started = time.process_time()
+    feasible = Feasible(costs, base, limits)
+    assert feasible.contains(feasible.sample(rng, 500)).all()
+    assert time.process_time() - started < 4
+    parts = (Feasible(costs[1:], base + one, limits) for one in costs[0])
+    assert feasible.count == sum(part.count for part in parts)
+
+
+def test_a_budget_that_would_take_hours_is_refused():
+    costs = [np.arange(500)[:, None] * stage for stage in (1, 2, 3, 4, 5, 6, 7, 8)]
+    with pytest.raises(UsageError, match=r"8 stages with 500, .*fewer choices"):
+        _ = Feasible(costs, np.zeros(1, int), np.array([5000])).count
 
 
 def test_a_space_of_a_trillion_is_counted_exactly():

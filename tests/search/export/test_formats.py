@@ -169,7 +169,7 @@ def test_an_architecture_is_exported_with_its_card_and_read_back(tmp_path: Path)
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert (tmp_path / "out" / f"{config['architecture']}.py").exists()
     card = (tmp_path / "out" / CARD).read_text()
-    assert card.startswith("---\nlicense: apache-2.0\n")
+    assert card.startswith("---\nlibrary_name: timm\n")
     assert "test_resnet:se-r16@slot" in card
     assert load_exported(tmp_path / "out").state_dict().keys() == load_file(tmp_path / "out" / WEIGHTS).keys()
 

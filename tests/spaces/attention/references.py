@@ -150,7 +150,8 @@ def gct_logits(x: Array, w: Weights, o: SimpleNamespace) -> Array:
 
 
 def second_order_logits(x: Array, w: Weights, o: SimpleNamespace) -> Array:
-    y = relu(batch_norm(conv(x, sub(w, "reduce")), sub(w, "norm"), o.train))
+    seen = relu(x) if vars(o).get("first_relu") else x
+    y = relu(batch_norm(conv(seen, sub(w, "reduce")), sub(w, "norm"), o.train))
     b, h = y.shape[:2]
     y = y.reshape(b, h, -1)
     cov = np.stack([np.cov(y[i], bias=True).reshape(h, h) for i in range(b)])
@@ -280,7 +281,7 @@ def non_local(x: Array, w: Weights, o: SimpleNamespace) -> Array:
     d = theta.shape[1]
     for i in range(len(x)):
         t, f, v = (m[i].reshape(d, -1).T for m in (theta, phi, g))
-        z[i] = attend(t, f, v, d**-0.5).T.reshape(z[i].shape)
+        z[i] = attend(t, f, v, d**-0.5 if o.scaled else 1.0).T.reshape(z[i].shape)
     return x + conv(z, sub(w, "project"))
 
 

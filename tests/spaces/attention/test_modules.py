@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from spaces.attention import IdentityStart, attention_type, create_attention, list_attentions
-from spaces.attention.pairwise import at_positions, attended, positions
-from spaces.attention.parts import mean, mean_along
+from spaces.attention.pairwise import attended
+from spaces.attention.parts import MapConv2d, PositionConv2d, mean, mean_along
 
 C = 32
 NAMES = list_attentions()
@@ -170,6 +171,76 @@ def test_pooling_large_maps_in_half_precision_stays_finite(name: str) -> None:
         assert create_attention(name, 64).eval().half()(x_BCHW).isfinite().all()
 
 
+# Of sizes on both sides of what the faster ways choose by.
+MAPS = ((2, C, 6, 5), (2, C, 7, 60), (1, C, 1, 1))
+
+
+@every_case
+def test_every_layer_is_called(name: str, options: dict[str, Any]) -> None:
+    """Hooks, pruning, quantisation and counters of other tools see a layer by its call."""
+    for dims in attention_type(name).dims:
+        module = build(name, options, dims=dims)
+        layers = [one for one in module.modules() if [*one.parameters()] and not [*one.children()]]
+        called: set[nn.Module] = set()
+        for layer in layers:
+            layer.register_forward_hook(lambda one, *_, called=called: called.add(one))
+        for train, shape in product((True, False), MAPS):
+            called.clear()
+            module.train(train)(torch.randn(shape if dims == 2 else (*shape, 2)))
+            assert called == (set(layers) or called), shape
+
+
+@every_case
+def test_traces_and_scripts(name: str, options: dict[str, Any]) -> None:
+    """By torch.fx and TorchScript, for all sizes from one tracing; a traced network keeps its layers."""
+    for dims, train in product(attention_type(name).dims, (True, False)):
+        module = stir(build(name, options, dims=dims, identity_start=True)).train(train)
+        traced, scripted = torch.fx.symbolic_trace(copy.deepcopy(module)), copy.deepcopy(module)
+        scripted = torch.jit.script(scripted)
+        assert {type(one) for one in module.modules() if isinstance(one, nn.Conv2d)} <= {
+            type(m) for m in traced.modules()
+        }
+        for shape in MAPS if dims == 2 else [(2, C, 3, 4, 5)]:
+            x = torch.randn(shape)
+            state = copy.deepcopy(module.state_dict())
+            wanted = module(x)
+            for other in (traced, scripted):
+                other.load_state_dict(state, strict=False)  # a buffer that is not kept is kept by torch.fx
+                assert torch.equal(other(x), wanted), shape
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
+@every_case
+def test_large_inputs_in_half_precision(name: str, options: dict[str, Any], half: torch.dtype) -> None:
+    """Sums of squares of 30 over 56 x 56 positions exceed float16; nothing else is lost but digits, with autocast or not."""
+    module = build(name, options).eval()
+    module = module if name == "spatial_transformer" else stir(module)
+    rounded = copy.deepcopy(module).to(half)
+    x = (30 * torch.randn(1, C, 56, 56, generator=torch.Generator().manual_seed(3)) + 20).to(half)
+    with torch.no_grad():
+        wanted = copy.deepcopy(rounded).double()(x.double())
+        found = [rounded(x)]
+        with torch.autocast("cpu", dtype=half):
+            found += [module(x), module(x.float())]
+    for y in found:
+        assert y.isfinite().all()
+        assert (y.double() - wanted).abs().mean() < (0.005 if half == torch.float16 else 0.03) * wanted.abs().mean()
+
+
+def test_the_spatial_transformer_is_the_identity_under_autocast_and_learns_on_one_row() -> None:
+    module = build("spatial_transformer", {})
+    x = image(2, 56, 56)
+    compiled = torch.compile(copy.deepcopy(module), fullgraph=True, backend="aot_eager")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for one in (module, compiled):
+            torch.testing.assert_close(one(x), x, rtol=0, atol=1e-4)
+            y = image(2, 1, 5).requires_grad_()
+            one(y).square().sum().backward()
+            assert y.grad is not None
+            assert y.grad.isfinite().all()
+    torch.testing.assert_close(module.double()(x.double()), x.double(), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("count", [5, 20, 300])
 def test_attention_is_the_same_in_both_forms(count: int) -> None:
     """On a CPU, few positions take two products where there is a gradient, and more of them do in bfloat16."""
@@ -189,26 +260,23 @@ def test_attention_is_the_same_in_both_forms(count: int) -> None:
 
 
 def test_a_product_for_each_image_is_the_1x1_convolution() -> None:
-    layer = nn.Conv2d(C, 7, 1)
+    plain, layers = nn.Conv2d(C, 7, 1), (PositionConv2d(C, 7, 1), MapConv2d(C, 7, 1))
     outputs, gradients = [], []
-    for run in (
-        lambda x: layer(x).flatten(2).transpose(1, 2),
-        lambda x: at_positions(layer, positions(x)),
-        lambda x: at_positions(layer, positions(x), by_image=True),
-    ):
+    for layer, *options in ((plain,), *((layer, flag) for layer in layers for flag in (False, True))):
+        layer.load_state_dict(plain.state_dict())
         x = image().requires_grad_()
-        y_BPo = run(x)
-        outputs.append(y_BPo)
-        gradients.append(torch.autograd.grad(y_BPo.square().sum(), (x, layer.weight, layer.bias)))
-    for y_BPo, gradient in zip(outputs[1:], gradients[1:], strict=True):
-        torch.testing.assert_close(y_BPo, outputs[0], rtol=1e-5, atol=1e-5)
+        y_BoHW = layer(x, *options)
+        outputs.append(y_BoHW)
+        gradients.append(torch.autograd.grad(y_BoHW.square().sum(), (x, layer.weight, layer.bias)))
+    for y_BoHW, gradient in zip(outputs[1:], gradients[1:], strict=True):
+        torch.testing.assert_close(y_BoHW, outputs[0], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(gradient, gradients[0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("axis", [2, 3])
 def test_the_mean_along_an_axis_in_half_precision_has_a_written_gradient(axis: int) -> None:
     x = image().bfloat16().requires_grad_()
-    along, plain = mean_along(x, axis), mean(x, axis)
+    along, plain = mean_along(x, axis), mean(x, [axis])
     assert torch.equal(along, plain)
     given = torch.randn(along.shape, generator=torch.Generator().manual_seed(1)).bfloat16()
     (written,), (view,) = torch.autograd.grad(along, x, given), torch.autograd.grad(plain, x, given)

@@ -34,6 +34,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("gam", {"reduction": 3, "groups": 2, "arrangement": "parallel"}),
     ("scse", {"fusion": "max"}),
     ("gala", {"activation": "tanh"}),
+    ("non_local", {"scaled": False}),
+    ("second_order", {"first_relu": True}),
     ("pixel_attention", {"single_map": True}),
     ("gather_excite", {"extent": 2}),
     ("gather_excite_theta", {"extent": 4}),
@@ -68,13 +70,19 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def check(
-    name: str, shape: tuple[int, ...], train: bool, dims: int = 2, channels: int = CHANNELS, **options: Any
+    name: str,
+    shape: tuple[int, ...],
+    train: bool,
+    dims: int = 2,
+    channels: int = CHANNELS,
+    dtype: torch.dtype = torch.float32,
+    **options: Any,
 ) -> None:
     kind = attention_type(name)
     torch.manual_seed(0)
-    module = randomise(create_attention(name, channels, dims=dims, **options)).train(train)
+    module = randomise(create_attention(name, channels, dims=dims, **options)).train(train).to(dtype)
     weights = {key: value.double().numpy() for key, value in module.state_dict().items()}
-    x = torch.randn(shape[0], channels, *shape[1:]) + 0.3
+    x = (torch.randn(shape[0], channels, *shape[1:]) + 0.3).to(dtype)
     with torch.no_grad():
         got = module(x).numpy()
     genes = {
@@ -90,7 +98,8 @@ def check(
         described.heads = int(np.gcd(module.conv_qkv.weight.shape[0] // 3, flags["heads"]))
     wanted = reference(name, x.double().numpy(), weights, described)
     assert got.shape == wanted.shape == x.shape
-    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+    near = 1e-5 if dtype == torch.float32 else 1e-11
+    np.testing.assert_allclose(got, wanted, rtol=near, atol=near)
 
 
 def with_arrangements(name: str) -> list[dict[str, Any]]:
@@ -106,6 +115,11 @@ def test_equals_the_formula(name: str, train: bool) -> None:
             options["reduction"] = 4
         for shape in SHAPES:
             check(name, shape, train, **options)
+
+
+@pytest.mark.parametrize("name", [*list_attentions(), *MIXES])
+def test_float64_is_computed_in_float64(name: str) -> None:
+    check(name, (2, 5, 7), train=True, dtype=torch.float64)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +153,9 @@ def test_a_fresh_fca_at_7x7_is_the_published_one() -> None:
     module = create_attention("fca", 32)
     x = torch.randn(2, 32, 7, 7)
     basis = module.basis(module.frequencies_2C[0], 7)
-    torch.testing.assert_close(basis @ basis.T, (module.frequencies_2C[0][:, None] == module.frequencies_2C[0]).float())
+    same = module.frequencies_2C[0][:, None] == module.frequencies_2C[0]
+    torch.testing.assert_close(basis @ basis.T, same.double(), rtol=0, atol=1e-14)
+    assert basis.dtype == torch.float64  # rounded once, when it meets the map
     seen: list[torch.Tensor] = []
     module.fc1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     module(x)

@@ -1,0 +1,51 @@
+"""Writing a run's files so that a kill, a full disk or a lost machine leaves the old content or the new, never a part."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import make_url
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Replace a file by ``content``, whole or not at all; returns when it is on the disk. Raises OSError."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the disk hold the names in a folder too, not only what the files contain."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def free_name(path: Path, suffix: str = "") -> Path:
+    """The first of ``path.suffix``, or ``path.suffix.1``, ``.2`` ... that is not taken; without a suffix they begin at 1."""
+    number = 0 if suffix else 1
+    while True:
+        name = f"{path.name}{suffix}{f'.{number}' if number else ''}"
+        if not path.with_name(name).exists():
+            return path.with_name(name)
+        number += 1
+
+
+def sqlite_url(path: Path) -> str:
+    """SQLAlchemy's URL of a database file, whatever characters are in its path (%, ?, #, braces)."""
+    name = f"file:{quote(str(path.resolve()))}"
+    url = f"sqlite:///{name}?uri=true"
+    # Versions of SQLAlchemy differ in whether they decode the name before SQLite does.
+    return url if make_url(url).database == name else f"sqlite:///{quote(name)}?uri=true"

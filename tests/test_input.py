@@ -1,0 +1,252 @@
+"""Whatever a user hands in ends in one line: a property over configurations, overrides, architectures and damaged runs.
+
+ATTUNE_EXAMPLES: how many examples each property gets (a few in CI; 2,000 or 20,000 by hand: a few minutes to an hour).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import run_search
+from search.config import load_config
+from search.store import Evaluation, Store
+from spaces.errors import UsageError
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = int(os.environ.get("ATTUNE_EXAMPLES", "25"))
+SECONDS = 10.0
+many = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+SMALL = {
+    "data": {"name": "digits"},
+    "space": {"backbone": "attune_tiny", "attentions": ["none", "se"], "reductions": [4, 16], "sites": ["slot"]},
+    "training": {"preset": "short", "epochs": 1, "lr": 0.1},
+    "evaluator": {"name": "training", "seeds": 1},
+    "search": {"trials": 8, "costs": ["flops"], "budget": {"flops": "1.5x", "params": 100000}, "scheduler": "none"},
+    "resources": {"cpus": 1, "memory": "2G"},
+}
+odd_numbers = st.one_of(
+    st.integers(), st.floats(), st.sampled_from([0, -1, 2**31, 2**63, 2**64, 10**30, 10**400, True, 1e308, 1e-320])
+)
+odd_texts = st.one_of(
+    st.text(max_size=30),
+    st.sampled_from(
+        ["", " ", "\n", "\0", "310X", "1e999999999", "9" * 5000, "../x", "/", "~", "none", "{{ 7 }}", "\u2028"]
+    ),
+    st.sampled_from(
+        ["'", '"', "\\", "a" * 5000, "module:os:path", "module:", "module:a:b:c", ".inf", "-0", "1:30", "010"]
+    ),
+)
+odd = st.recursive(
+    st.one_of(st.none(), st.booleans(), odd_numbers, odd_texts),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(odd_texts, inner, max_size=3)),
+    max_leaves=4,
+)
+
+
+def paths(value: Any, before: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The keys of every value below a mapping."""
+    found = [(*before, key) for key in value]
+    return found + [path for key, one in value.items() if isinstance(one, dict) for path in paths(one, (*before, key))]
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> dict[str, Any]:
+    """A configuration that works, with one to three values replaced, removed or added."""
+    config = json.loads(json.dumps(SMALL))
+    for _ in range(draw(st.integers(1, 3))):
+        path = draw(st.sampled_from(sorted(paths(SMALL))))
+        node = config
+        for key in path[:-1]:
+            node = node.get(key) if isinstance(node.get(key), dict) else {}
+        change = draw(st.sampled_from(["replace", "replace", "wrap", "remove", "add"]))
+        if change == "replace":
+            node[path[-1]] = draw(odd)
+        elif change == "wrap" and path[-1] in node:
+            node[path[-1]] = [node[path[-1]]]
+        elif change == "remove":
+            node.pop(path[-1], None)
+        else:
+            node[draw(odd_texts)] = draw(odd)
+    return config
+
+
+def outcome(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str]:
+    """The exit code and stderr of the command line in this process, which may take SECONDS."""
+    before, here = sys.argv, Path.cwd()
+    sys.argv = ["run_search.py", *args]
+    capsys.readouterr()
+    started = time.monotonic()
+    try:
+        os.chdir(ROOT)
+        code = run_search.main()
+    finally:
+        sys.argv = before
+        os.chdir(here)
+    took = time.monotonic() - started
+    assert took < SECONDS, f"{took:.1f} s: {args}"
+    return code, capsys.readouterr().err
+
+
+def check_outcome(code: int, err: str) -> None:
+    lines = [line for line in err.splitlines() if line.startswith(("error:", "failed:"))]
+    assert code in (0, 1, 2)
+    assert len(lines) == (code != 0), err
+    assert "Traceback" not in err
+    assert all(len(line) < 2000 for line in lines), err
+
+
+@many
+@given(config=configurations())
+def test_any_configuration_is_counted_or_refused_in_one_line(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config.yaml"
+    try:
+        path.write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8", errors="surrogatepass")
+    except ValueError:  # an integer that has no text
+        path.write_text(repr(10**400))
+    check_outcome(*outcome(capsys, "space", str(path), "--json"))
+
+
+@many
+@given(content=st.one_of(st.binary(max_size=200), st.text(alphabet="{}[]&*!|>-:,?#'\"%@`\t\n \\ab01~.<", max_size=60)))
+def test_any_bytes_are_no_configuration_in_one_line(
+    content: bytes | str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    code, err = outcome(capsys, "space", str(path))
+    check_outcome(code, err)
+    assert code == 2
+
+
+@many
+@given(
+    key=st.one_of(st.sampled_from([".".join(path) for path in paths(SMALL)]), odd_texts),
+    value=st.one_of(odd_texts, st.text(alphabet="{}[]&*!|>:,'\"ab01~.- ", max_size=20), odd.map(repr)),
+    equals=st.sampled_from(["=", "=", "=", "", "=="]),
+)
+def test_any_override_is_taken_or_refused_in_one_line(key: str, value: str, equals: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(SMALL))
+    started = time.monotonic()
+    try:
+        load_config(path, [f"{key}{equals}{value}"])
+    except UsageError as error:
+        assert len(str(error)) < 2000
+    assert time.monotonic() - started < SECONDS
+
+
+WORDS = (
+    "none",
+    "se",
+    "cbam",
+    "eca",
+    "se+cbam",
+    "-r4",
+    "-k7",
+    "-g2",
+    "-r0",
+    "-r" + "9" * 30,
+    "-parallel",
+    "@slot",
+    "@stage",
+)
+
+
+@many
+@given(
+    backbone=st.one_of(st.sampled_from(["attune_tiny", "resnet18", "timm:resnet18", "module:os:path"]), odd_texts),
+    placements=st.one_of(
+        st.lists(st.lists(st.sampled_from(WORDS), max_size=4).map("".join), max_size=5).map(",".join), odd_texts
+    ),
+    colon=st.sampled_from([":", ":", ":", "", "::"]),
+    options=st.sampled_from(
+        [[], ["--image-size", "0"], ["--image-size", "9" * 30], ["--classes", "9" * 12], ["--channels", "7"]]
+    ),
+)
+def test_any_architecture_is_counted_or_refused_in_one_line(
+    backbone: str, placements: str, colon: str, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_outcome(*outcome(capsys, "cost", *options, "--json", "--", f"{backbone}{colon}{placements}"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory with four evaluations, made without training."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    rng = np.random.default_rng(0)
+    with Store(folder) as store:
+        for number, words in enumerate(("none,none,none", "se,none,none", "none,se,none", "se,se,none")):
+            costs = {"flops": 1000 + number, "macs": 900 + number, "params": 50 + number, "activations": 70}
+            store.add(
+                Evaluation(
+                    f"attune_tiny:{words}", 1, 0, "complete", "", float(rng.random()), costs, 1.0, float(number), "same"
+                )
+            )
+    (folder / "config.yaml").write_text(yaml.safe_dump(SMALL))
+    described = {"num_classes": 10, "in_chans": 1, "image_size": 16, "mean": [0.5], "std": [0.2]}
+    (folder / "data.json").write_text(json.dumps(described))
+    (folder / "run.json").write_text(
+        json.dumps({"metric": {"name": "accuracy", "unit": "share", "higher_is_better": True}, "identity": "same"})
+    )
+    return folder
+
+
+DAMAGED = ("config.yaml", "data.json", "run.json", "evaluations.jsonl", "evaluations.parquet")
+
+
+@many
+@given(
+    name=st.sampled_from(DAMAGED),
+    damage=st.sampled_from(["cut", "remove", "replace", "flip", "folder", "empty"]),
+    where=st.floats(0, 1),
+    content=st.one_of(
+        st.binary(max_size=60), st.sampled_from([b"null", b"[]", b"{}", b"5", b'{"metric": 5}', b"\0" * 40])
+    ),
+)
+def test_any_damaged_run_is_read_or_refused_in_one_line(
+    name: str,
+    damage: str,
+    where: float,
+    content: bytes,
+    finished: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(finished, folder)
+    file = folder / name
+    before = file.read_bytes()
+    at = int(where * (len(before) - 1))
+    if damage in ("remove", "folder"):
+        file.unlink()
+        if damage == "folder":
+            file.mkdir()
+    else:
+        changed = {
+            "cut": before[:at],
+            "replace": content,
+            "empty": b"",
+            "flip": before[:at] + content + before[at + 1 :],
+        }
+        file.write_bytes(changed[damage])
+    check_outcome(*outcome(capsys, "front", str(folder), "--json"))
