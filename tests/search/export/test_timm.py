@@ -31,8 +31,9 @@ def test_an_export_takes_and_refuses_what_timms_networks_do(text: str, tmp_path:
 
     with torch.no_grad():
         assert torch.equal(made()(x_BCHW), model(x_BCHW))
-        assert torch.equal(made(num_classes=0, global_pool="")(x_BCHW), model.forward_features(x_BCHW))
-        assert made(num_classes=0)(x_BCHW).shape == (1, model.num_features)
+        pooled = model.forward_head(model.forward_features(x_BCHW), pre_logits=True)
+        assert torch.equal(made(num_classes=0)(x_BCHW), pooled)
+        assert made(num_classes=0, global_pool="")(x_BCHW).shape == (1, model.num_features, 3, 3)
         assert made(num_classes=9)(x_BCHW).shape == (1, 9)
         grey_BCHW = x_BCHW[:, :1]
         assert torch.allclose(made(in_chans=1)(grey_BCHW), model(grey_BCHW.repeat(1, 3, 1, 1)), atol=1e-5)
