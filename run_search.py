@@ -368,7 +368,7 @@ def refuse_below_file(option: str, folder: Path) -> None:
 
 def read_limits(limits: list[str] | None) -> dict[str, str]:
     """``["flops=310M"]`` as a mapping; raises UsageError for what is not METRIC=LIMIT."""
-    found = {}
+    found: dict[str, str] = {}
     for limit in limits or []:
         metric, equals, value = limit.partition("=")
         if not equals or not value:

@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 HIDDEN = "***"
-_SECRET_NAME = r"[\w.-]*(?:token|secret|passw|pwd|credential|(?:api|access|account|private)[_-]?key|signature|\bsig\b|\bkey\b)[\w.-]*"
+_WORDS = r"token|secret|passw|pwd|credential|(?:api|access|account|private)[_-]?key|signature|\bsig\b|\bkey\b"
+_SECRET_NAME = rf"[\w.-]*(?:{_WORDS})[\w.-]*"
 _SECRETS = (
     (re.compile(r"(?<=://)[^/\s@'\"]+(?=@)"), HIDDEN),  # user:password@ of a URL
     (re.compile(rf"([?&;]{_SECRET_NAME}=)[^&;\s'\"]+", re.IGNORECASE), rf"\1{HIDDEN}"),
