@@ -104,12 +104,12 @@ def _inside(source: str, root: str, url: str) -> str:
 def _refuse_link(files: fsspec.AbstractFileSystem, source: str, root: str, about: Mapping[str, Any], url: str) -> bool:
     """Raise UsageError for a file that is a link, or that is neither file nor link (a device, a pipe); else False."""
     linked = bool(about.get("islink")) or about.get("type") not in ("file", None)
-    kind = getattr(files, "fs", None)
+    archive = getattr(files, "tar", None)
     mode = about.get("external_attr", 0) >> 16 if isinstance(about.get("external_attr"), int) else about.get("mode", 0)
     if isinstance(mode, int) and stat.S_ISLNK(mode):
         linked = True
-    if isinstance(kind, tarfile.TarFile):
-        linked = linked or not kind.getmember(source).isreg()
+    if isinstance(archive, tarfile.TarFile):
+        linked = linked or not archive.getmember(source).isreg()
     if linked:
         raise UsageError(f"{masked(url)!r} holds {shortened(source.removeprefix(root))}, which is a link; valid: files")
     return False
