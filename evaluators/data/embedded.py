@@ -18,6 +18,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from evaluators.data.splits import ArraySplit, Data, cut, moments
+from evaluators.data.summary import Summary, count
 from spaces.errors import UsageError
 
 CLASS_NAMES = tuple("0123456789")
@@ -118,6 +119,19 @@ def paste(image_SS: np.ndarray, patch: np.ndarray, place: np.ndarray) -> None:
     np.maximum(window, patch, out=window)
 
 
+def _summary(name: str, train: ArraySplit, val: ArraySplit, test_images: int) -> Summary:
+    return Summary.of(
+        name,
+        "made from scikit-learn's handwritten digits",
+        CLASS_NAMES,
+        count(train.labels_N, len(CLASS_NAMES)),
+        count(val.labels_N, len(CLASS_NAMES)),
+        channels=1,
+        size=(train.images_NCHW.shape[2], train.images_NCHW.shape[3]),
+        test_images=test_images,
+    )
+
+
 def cluttered_digits(
     seed: int,
     *,
@@ -136,12 +150,12 @@ def cluttered_digits(
         rows = glyph_rows(split, seed)
         return compose(images[rows], labels[rows], count, clutter, seed=10 * seed + stream)
 
-    train = build("train", train_size, 0)
+    train, val = build("train", train_size, 0), build("val", val_size, 1)
     mean, std = moments(train.images_NCHW)
     return Data(
         name="cluttered_digits",
         train=train,
-        val=build("val", val_size, 1),
+        val=val,
         class_names=CLASS_NAMES,
         in_chans=1,
         size=(clutter.canvas, clutter.canvas),
@@ -149,6 +163,7 @@ def cluttered_digits(
         std=std,
         flip=False,
         load_test=lambda: build("test", test_size, 2),
+        summary=_summary("cluttered_digits", train, val, test_size),
     )
 
 
@@ -161,12 +176,12 @@ def digits(seed: int, *, image_size: int = 16) -> Data:
         pixels = (enlarge(images[rows], image_size) * 255).round().astype(np.uint8)[:, None]
         return ArraySplit(torch.from_numpy(pixels), torch.from_numpy(labels[rows]))
 
-    train = build("train")
+    train, val = build("train"), build("val")
     mean, std = moments(train.images_NCHW)
     return Data(
         name="digits",
         train=train,
-        val=build("val"),
+        val=val,
         class_names=CLASS_NAMES,
         in_chans=1,
         size=(image_size, image_size),
@@ -174,4 +189,5 @@ def digits(seed: int, *, image_size: int = 16) -> Data:
         std=std,
         flip=False,
         load_test=lambda: build("test"),
+        summary=_summary("digits", train, val, TEST_GLYPHS),
     )
