@@ -38,8 +38,7 @@ def prepare(spec: str, opened: Opened, options: RealOptions, *, seed: int, flip:
         raise UsageError(f"{spec} has no training images")
     classes, labels = _classes(spec, opened)
     if opened.val is None:
-        val_size = number(options.val_size, len(labels)) if options.val_size is not None else max(1, len(labels) // 10)
-        assert val_size is not None
+        val_size = number(options.val_size, len(labels)) or _default_validation(labels)
         train_rows, val_rows = cut(labels, val_size, seed)
         val_source, val_labels = source, labels
     else:
@@ -111,6 +110,11 @@ def prepare(spec: str, opened: Opened, options: RealOptions, *, seed: int, flip:
         summary=summary,
         span=form.span,
     )
+
+
+def _default_validation(labels: np.ndarray) -> int:
+    """A tenth of the images, and at least one of each class that has two."""
+    return max(1, len(labels) // 10, int((np.bincount(labels) > 1).sum()))
 
 
 def _classes(spec: str, opened: Opened) -> tuple[Classes, np.ndarray]:
