@@ -74,7 +74,7 @@ def find_classes(labels: np.ndarray, names: Sequence[str] | None, where: Callabl
     Numbers from 1 to K are taken for classes too, and that is said. UsageError for what is no set of classes.
     """
     given, labels = np.asarray(labels), plain(labels, what)
-    assumed = (f"labels are whole numbers stored as {given.dtype}",) if given.dtype.kind == "f" else ()
+    assumed: tuple[str, ...] = (f"labels are whole numbers stored as {given.dtype}",) if given.dtype.kind == "f" else ()
     distinct = np.unique(labels)
     if names is None and len(distinct) > max(FEW, len(labels)) // 2 and len(labels) >= FEW:
         raise UsageError(

@@ -26,7 +26,7 @@ def _range(value: object) -> object:
     """The value of full brightness, or those of black and of full brightness, as (low, high)."""
     if value is None:
         return None
-    ends = list(value) if isinstance(value, (list, tuple)) else [0, value]
+    ends: list[Any] = list(value) if isinstance(value, (list, tuple)) else [0, value]
     numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) and abs(end) < 1e30 for end in ends)
     if len(ends) != 2 or not numbers or not ends[0] < ends[1]:
         raise UsageError(f"{value!r}; valid: the value of full brightness above 0, or [lowest, highest]")

@@ -49,11 +49,14 @@ class TableSource:
         cell = column[index].as_py()
         if array_depth(column.type) and cell is not None:
             return _array(cell, column.type, where)
-        content = cell if isinstance(cell, bytes) else (cell or {}).get("bytes")
-        path = None if isinstance(cell, bytes) else (cell or {}).get("path")
-        if content is None and not path:
+        cell = {"bytes": cell} if isinstance(cell, bytes) else cell or {}
+        content: bytes | None = cell.get("bytes")
+        path: str | None = cell.get("path")
+        if content is not None:
+            return open_image(content, where, self.max_pixels)
+        if not path:
             raise CorruptImage(f"corrupt image {where}: neither bytes nor path")
-        return open_image(Path(path) if content is None else content, where, self.max_pixels)
+        return open_image(Path(path), where, self.max_pixels)
 
     def where(self, index: int) -> str:
         return f"row {index} of {self.name}"

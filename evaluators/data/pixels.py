@@ -94,7 +94,7 @@ def _check_size(width: int, height: int, where: str, max_pixels: int) -> None:
 
 
 def _loaded(image: Image.Image, content: Path | bytes) -> Picture:
-    raw = str([tile[3] for tile in image.tile])
+    raw = str(getattr(image, "tile", ""))
     if image.format == "TIFF":
         _refuse_stack(image)
         if tiff.is_beyond_pillow(image.tag_v2):  # type: ignore[attr-defined]
@@ -107,15 +107,14 @@ def _loaded(image: Image.Image, content: Path | bytes) -> Picture:
 
 def _refuse_stack(image: Image.Image) -> None:
     """Pages of equal size are a stack (bands, slices, time); a smaller second page is a thumbnail."""
-    if getattr(image, "n_frames", 1) > 1:
+    pages = getattr(image, "n_frames", 1)
+    if pages > 1:
         size = image.size
         image.seek(1)
         alike = image.size == size
         image.seek(0)
         if alike:
-            raise ValueError(
-                f"{image.n_frames} pages of one size; save bands as samples of one page, or one file a page"
-            )  # type: ignore[attr-defined]
+            raise ValueError(f"{pages} pages of one size; save bands as samples of one page, or one file a page")
 
 
 def _deep_png(content: bytes) -> np.ndarray:

@@ -38,7 +38,8 @@ def prepare(spec: str, opened: Opened, options: RealOptions, *, seed: int, flip:
         raise UsageError(f"{spec} has no training images")
     classes, labels = _classes(spec, opened)
     if opened.val is None:
-        val_size = number(options.val_size, len(labels)) or _default_validation(labels)
+        wanted = number(options.val_size, len(labels))
+        val_size = _default_validation(labels) if wanted is None else wanted
         train_rows, val_rows = cut(labels, val_size, seed)
         val_source, val_labels = source, labels
     else:

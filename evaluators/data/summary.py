@@ -113,8 +113,8 @@ def _by_name(names: Sequence[str], images_K: np.ndarray) -> dict[str, int]:
 def _uneven(names: Sequence[str], images_K: np.ndarray) -> list[str]:
     if images_K.max() < UNEVEN * max(1, images_K.min()):
         return []
-    order = np.argsort(-images_K, kind="stable")
-    shown = [*order] if len(order) <= SHOWN else [*order[:2], *order[-3:]]
+    order = np.argsort(-images_K, kind="stable").tolist()
+    shown: list[int] = [*order] if len(order) <= SHOWN else [*order[:2], *order[-3:]]
     counts = ", ".join(f"{names[index]} {images_K[index]}" for index in shown)
     share = 100 * images_K.max() / images_K.sum()
     return [
@@ -126,7 +126,7 @@ def _uneven(names: Sequence[str], images_K: np.ndarray) -> list[str]:
 def _validation(names: Sequence[str], train_K: np.ndarray, val_K: np.ndarray) -> list[str]:
     found = []
     for images_K, split in ((train_K, "train"), (val_K, "validation")):
-        empty = [names[index] for index in np.flatnonzero(images_K == 0)]
+        empty = [names[index] for index in np.flatnonzero(images_K == 0).tolist()]
         if empty:
             more = f" and {len(empty) - SHOWN} more" if len(empty) > SHOWN else ""
             found.append(f"no {split} image of {', '.join(empty[:SHOWN])}{more}")

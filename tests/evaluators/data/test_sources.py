@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from evaluators.data import ArraySplit, StreamSplit, load_data
-from evaluators.data.vision import TORCHVISION
 from evaluators.data.splits import part
+from evaluators.data.vision import TORCHVISION
 from evaluators.tasks.classification import Classification
 from spaces.errors import UsageError
 from tests.evaluators.data.pictures import picture, png
