@@ -1,21 +1,23 @@
 """Batches ready for the network: from the device's own memory, or streamed from disk by workers.
 
-Splits in memory live on the device as uint8 and are augmented there, a whole batch at once.
+Splits in memory live on the device as uint8 (deeper pixels as float16) and are augmented there, a whole batch at once.
 
 Legend: B batch, N images, C channels, H and W pixels, K classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
-from torch.nn.functional import one_hot, pad
+from torch.nn.functional import interpolate, one_hot, pad
 from torch.utils.data import DataLoader, Dataset
 
+from evaluators.data.pixels import bands, is_deep, shaped
 from evaluators.data.splits import ArraySplit, Data, Split, StreamSplit
 from spaces.errors import UsageError
 
@@ -59,13 +61,15 @@ class ResidentBatches:
         self.batch_size = min(batch_size, len(split))
         self.augment = augment or Augment()
         self.generator = generator
-        # (x / 255 - mean) / std as one multiplication and one addition
+        full = 255 if split.images_NCHW.dtype == torch.uint8 else 1  # deeper pixels are kept in [0, 1]
+        # (x / full - mean) / std as one multiplication and one addition
         mean_C11 = torch.tensor(data.mean, device=device)[:, None, None]
         std_C11 = torch.tensor(data.std, device=device)[:, None, None]
-        self.scale_C11, self.shift_C11 = 1 / (255 * std_C11), -mean_C11 / std_C11
+        self.scale_C11, self.shift_C11 = 1 / (full * std_C11), -mean_C11 / std_C11
         if generator is not None and self.augment.crop:
             # Padded once with the mean colour, which is zero after normalisation.
-            border = torch.tensor(data.mean, device=device).mul(255).round().to(torch.uint8)
+            border_C = torch.tensor(data.mean, device=device) * full
+            border = border_C.round().to(torch.uint8) if full == 255 else border_C
             self.images_NCHW = _pad(self.images_NCHW, self.augment.crop, border)
         self.height, self.width = split.images_NCHW.shape[2:]
 
@@ -116,22 +120,66 @@ class _Decoded(Dataset[tuple[Tensor, int]]):
 
         self.split = split
         self.labels_N = split.labels_N
-        self.mode = "L" if split.in_chans == 1 else "RGB"
-        self.transform = create_transform(
-            (split.in_chans, *split.size),
-            is_training=augment is not None,
-            hflip=0.5 if augment is not None and augment.flip else 0.0,
-            color_jitter=None,
-            mean=data.mean,
-            std=data.std,
-        )
+        # Pillow knows grey and colour of 8 bits; everything else goes through the same changes as a tensor.
+        self.mode = {1: "L", 3: "RGB"}.get(split.in_chans) if split.form.span is None else None
+        if self.mode is not None:
+            self.transform = create_transform(
+                (split.in_chans, *split.size),
+                is_training=augment is not None,
+                hflip=0.5 if augment is not None and augment.flip else 0.0,
+                color_jitter=None,
+                mean=data.mean,
+                std=data.std,
+            )
+        else:
+            self.transform = _tensor_transform(split.size, data, augment)
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = self.split.source.image(int(self.split.rows[index])).convert(self.mode)
-        return self.transform(image), int(self.labels_N[index])
+        row = int(self.split.rows[index])
+        picture, where, form = self.split.source.image(row), self.split.source.where(row), self.split.form
+        if (
+            self.mode is not None
+            and isinstance(picture, Image.Image)
+            and (form.forced or bands(picture) <= form.channels)
+        ):
+            return self.transform(picture.convert(self.mode)), int(self.labels_N[index])
+        if form.span is None and is_deep(picture):
+            raise UsageError(f"{where} has more than 8 bits, the images looked at first have 8; set data.max")
+        image_HWC = shaped(picture, form.channels, None, where, forced=form.forced)
+        if self.mode is not None:
+            grey_or_colour = Image.fromarray(image_HWC[:, :, 0] if form.channels == 1 else image_HWC)
+            return self.transform(grey_or_colour), int(self.labels_N[index])
+        x_HWC = torch.from_numpy(np.ascontiguousarray(form.scaled(image_HWC)))
+        x_CHW = x_HWC.permute(2, 0, 1).float() / (255 if form.span is None else 1)
+        return self.transform(x_CHW), int(self.labels_N[index])
+
+
+def _tensor_transform(size: tuple[int, int], data: Data, augment: Augment | None) -> Callable[[Tensor], Tensor]:
+    """What timm's transform does to pictures, for tensors (C, H, W) in [0, 1]."""
+    from torchvision.transforms import v2  # here because it takes seconds to import
+
+    bicubic = v2.InterpolationMode.BICUBIC
+    normalise = v2.Normalize(list(data.mean), list(data.std))
+    if augment is None:
+        return v2.Compose([_Cover(size), v2.CenterCrop(list(size)), normalise])
+    crop = v2.RandomResizedCrop(list(size), scale=(0.08, 1.0), interpolation=bicubic)
+    return v2.Compose([crop, v2.RandomHorizontalFlip(0.5 if augment.flip else 0.0), normalise])
+
+
+@dataclass(frozen=True)
+class _Cover:
+    """Resizes a tensor (C, H, W) until it covers (H, W)."""
+
+    size: tuple[int, int]
+
+    def __call__(self, x_CHW: Tensor) -> Tensor:
+        height, width = x_CHW.shape[-2:]
+        scale = max(self.size[0] / height, self.size[1] / width)
+        covering = max(self.size[0], round(height * scale)), max(self.size[1], round(width * scale))
+        return interpolate(x_CHW[None], size=covering, mode="bicubic", antialias=True)[0]
 
 
 class StreamBatches:
@@ -171,7 +219,7 @@ class StreamBatches:
                 x_BCHW = x_BCHW.to(self.device, memory_format=torch.channels_last, non_blocking=True)
                 yield x_BCHW, y_B.to(self.device, non_blocking=True)
         except UsageError as error:  # a worker's error arrives with the worker's whole traceback as its message
-            raise UsageError(str(error).strip().splitlines()[-1].split("UsageError: ")[-1]) from None
+            raise UsageError(str(error).strip().splitlines()[-1].split(f"{type(error).__name__}: ")[-1]) from None
 
 
 Batches = ResidentBatches | StreamBatches
@@ -250,5 +298,5 @@ def _box(H: int, W: int, centre_2B: Tensor, height: int, width: int) -> Tensor:
 def _pad(images_NCHW: Tensor, width: int, border_C: Tensor) -> Tensor:
     """Images with a frame of the border colour."""
     frame = (width, width, width, width)
-    padded = [pad(images_NCHW[:, channel], frame, value=int(colour)) for channel, colour in enumerate(border_C)]
+    padded = [pad(images_NCHW[:, channel], frame, value=colour.item()) for channel, colour in enumerate(border_C)]
     return torch.stack(padded, dim=1)

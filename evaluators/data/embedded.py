@@ -20,6 +20,7 @@ from pydantic import Field
 from torch.nn.functional import interpolate
 
 from evaluators.data.splits import ArraySplit, Data, cut, moments
+from evaluators.data.summary import Summary, count
 from spaces.errors import UsageError
 
 CLASS_NAMES = tuple("0123456789")
@@ -123,6 +124,19 @@ def paste(image_SS: np.ndarray, patch: np.ndarray, place: np.ndarray) -> None:
     np.maximum(window, patch, out=window)
 
 
+def _summary(name: str, train: ArraySplit, val: ArraySplit, test_images: int) -> Summary:
+    return Summary.of(
+        name,
+        "made from scikit-learn's handwritten digits",
+        CLASS_NAMES,
+        count(train.labels_N, len(CLASS_NAMES)),
+        count(val.labels_N, len(CLASS_NAMES)),
+        channels=1,
+        size=(train.images_NCHW.shape[2], train.images_NCHW.shape[3]),
+        test_images=test_images,
+    )
+
+
 def cluttered_digits(
     seed: int,
     *,
@@ -151,12 +165,12 @@ def cluttered_digits(
         rows = glyph_rows(split, seed)
         return compose(images[rows], labels[rows], count, clutter, seed=10 * seed + stream)
 
-    train = build("train", train_size, 0)
+    train, val = build("train", train_size, 0), build("val", val_size, 1)
     mean, std = moments(train.images_NCHW)
     return Data(
         name="cluttered_digits",
         train=train,
-        val=build("val", val_size, 1),
+        val=val,
         class_names=CLASS_NAMES,
         in_chans=1,
         size=(clutter.canvas, clutter.canvas),
@@ -164,6 +178,7 @@ def cluttered_digits(
         std=std,
         flip=False,
         load_test=lambda: build("test", test_size, 2),
+        summary=_summary("cluttered_digits", train, val, test_size),
     )
 
 
@@ -176,12 +191,12 @@ def digits(seed: int, *, image_size: Annotated[int, Field(ge=1, le=512)] = 16) -
         pixels = (enlarge(images[rows], image_size) * 255).round().astype(np.uint8)[:, None]
         return ArraySplit(torch.from_numpy(pixels), torch.from_numpy(labels[rows]))
 
-    train = build("train")
+    train, val = build("train"), build("val")
     mean, std = moments(train.images_NCHW)
     return Data(
         name="digits",
         train=train,
-        val=build("val"),
+        val=val,
         class_names=CLASS_NAMES,
         in_chans=1,
         size=(image_size, image_size),
@@ -189,4 +204,5 @@ def digits(seed: int, *, image_size: Annotated[int, Field(ge=1, le=512)] = 16) -
         std=std,
         flip=False,
         load_test=lambda: build("test"),
+        summary=_summary("digits", train, val, TEST_GLYPHS),
     )

@@ -1,4 +1,4 @@
-"""Splits in memory or on disk, the cut of validation from train, and the checks that every data set passes.
+"""Splits in memory or on disk, and the cut of validation from train.
 
 Legend: N images, C channels, H and W pixels.
 """
@@ -6,43 +6,48 @@ Legend: N images, C channels, H and W pixels.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from evaluators.data.source import Source
+from evaluators.data.summary import Summary
 from spaces.errors import UsageError
 
 # Decoded splits up to this size are kept whole in memory and on the device; larger ones are streamed from disk.
 RESIDENT_BYTES = 2 * 1024**3
 
 
-class Source(Protocol):
-    """Where the images of one split come from, before anything is decoded."""
+@dataclass(frozen=True)
+class Form:
+    """What every picture of a data set is brought to before a network sees it.
 
-    @property
-    def class_names(self) -> tuple[str, ...] | None: ...
+    size: (H, W); None keeps that of the pictures, which is the same for all. span: the pixel values that become 0 and 1, None
+    for 8 bits (0 and 255). forced: the user chose the channels, so colour may become grey. own: a picture of 8 bits among
+    deeper ones has a span of its own, 0 to 255 (not where the user chose the span).
+    """
 
-    @property
-    def labels(self) -> np.ndarray: ...
+    channels: int
+    size: tuple[int, int] | None
+    span: tuple[float, float] | None = None
+    forced: bool = False
+    own: bool = True
 
-    def image(self, index: int) -> Image.Image:
-        """The decoded image; UsageError naming `where(index)` when it is corrupt."""
-        ...
-
-    def where(self, index: int) -> str:
-        """The file, and the row in it, for error messages."""
-        ...
+    def scaled(self, image_HWC: np.ndarray) -> np.ndarray:
+        """(H, W, C) as it is stored: uint8 for 8 bits, else float16 with `span` at 0 and 1."""
+        if self.span is None:
+            return image_HWC
+        low, high = (0.0, 255.0) if self.own and image_HWC.dtype == np.uint8 else self.span
+        return ((image_HWC.astype(np.float32) - low) / (high - low)).astype(np.float16)
 
 
 @dataclass(frozen=True, eq=False)
 class ArraySplit:
-    """A split decoded in memory: images_NCHW uint8, labels_N int64."""
+    """A split decoded in memory: images_NCHW uint8, or float16 in [0, 1] where 8 bits cannot hold them; labels_N int64."""
 
     images_NCHW: Tensor
     labels_N: Tensor
@@ -62,19 +67,28 @@ class ArraySplit:
 
 @dataclass(frozen=True, eq=False)
 class StreamSplit:
-    """A split that stays on disk: the images `rows` of a source, decoded by loader workers when they are needed."""
+    """A split that stays on disk: the images `rows` of a source, decoded by loader workers when they are needed.
+
+    classes: of every image of the source. turned: whether EXIF turns images of the set.
+    """
 
     source: Source
     rows: np.ndarray
-    in_chans: int
+    classes: np.ndarray
+    form: Form
     size: tuple[int, int]
+    turned: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
+    def in_chans(self) -> int:
+        return self.form.channels
+
+    @property
     def labels_N(self) -> Tensor:
-        return torch.from_numpy(self.source.labels[self.rows].astype(np.int64))
+        return torch.from_numpy(self.classes[self.rows].astype(np.int64))
 
     @cached_property
     def digest(self) -> str:
@@ -83,7 +97,9 @@ class StreamSplit:
         pixels = height if height == width else f"{height}x{width}"
         content.update(f"{self.in_chans} {pixels} ".encode())
         content.update(np.ascontiguousarray(self.rows).data)
-        content.update(np.ascontiguousarray(self.source.labels[self.rows]).data)
+        content.update(np.ascontiguousarray(self.classes[self.rows]).data)
+        if self.form.span is not None or self.turned:  # the others keep the digests that they have always had
+            content.update(f"{self.form.span} {self.turned}".encode())
         return content.hexdigest()
 
 
@@ -95,7 +111,7 @@ class Data:
     """A data set: train and validation splits, and the test split for those who ask for it by name.
 
     size: (H, W) of every image. mean and std: per channel, of the training images in [0, 1]. flip: whether a mirrored image
-    keeps its label.
+    keeps its label. span: the pixel values of the files that [0, 1] stands for; None: 0 to 255. summary: what was read.
     """
 
     name: str
@@ -108,6 +124,8 @@ class Data:
     std: tuple[float, ...]
     flip: bool
     load_test: Callable[[], Split] = field(repr=False)
+    summary: Summary
+    span: tuple[float, float] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -128,20 +146,32 @@ def cut(labels: np.ndarray, val_size: int, seed: int) -> tuple[np.ndarray, np.nd
     """(train rows, validation rows): a stratified cut that depends on nothing but the labels, the size and the seed.
 
     Every class gives validation its proportional share (largest remainders first) and keeps at least one image for train;
-    what a class of few images cannot give, the others do.
+    what a class of few images cannot give, the others do. A class of two images or more gives at least one, where val_size
+    has room for one of each.
     """
     if not 0 < val_size < len(labels):
         raise UsageError(f"val_size {val_size} leaves no image for validation or train; valid: 1 to {len(labels) - 1}")
+    return _drawn(labels, val_size, seed, keep=1)
+
+
+def _drawn(labels: np.ndarray, size: int, seed: int, *, keep: int) -> tuple[np.ndarray, np.ndarray]:
+    """(the rest, `size` rows by class in proportion); `keep`: images that a class without a share leaves to the rest."""
     classes, counts = np.unique(labels, return_counts=True)
-    ideal = counts * val_size / len(labels)
+    ideal = counts * size / len(labels)
     shares = np.minimum(ideal.astype(int), counts - 1)
-    while shares.sum() < val_size and (can_give := shares < counts - 1).any():
+    while shares.sum() < size and (can_give := shares < counts - 1).any():
         shares[np.argmax(np.where(can_give, ideal - shares, -np.inf))] += 1
+    for rare in np.flatnonzero((shares == 0) & (counts > keep)):
+        if shares.sum() >= size:
+            if shares.max() < 2:
+                break
+            shares[np.argmax(np.where(shares > 1, shares - ideal, -np.inf))] -= 1
+        shares[rare] += 1
     rng = np.random.default_rng(seed)
-    val = np.concatenate(
+    drawn = np.concatenate(
         [rng.permutation(np.flatnonzero(labels == label))[:share] for label, share in zip(classes, shares, strict=True)]
     )
-    return np.setdiff1d(np.arange(len(labels)), val), np.sort(val)
+    return np.setdiff1d(np.arange(len(labels)), drawn), np.sort(drawn)
 
 
 def subset(labels: np.ndarray, rows: np.ndarray, size: int | None, seed: int) -> np.ndarray:
@@ -150,7 +180,12 @@ def subset(labels: np.ndarray, rows: np.ndarray, size: int | None, seed: int) ->
         return rows
     if size < 1:
         raise UsageError(f"a subset of {size} images is empty; valid: 1 to {len(rows)}")
-    return rows[cut(labels[rows], size, seed)[1]]
+    return rows[_drawn(labels[rows], size, seed, keep=0)[1]]
+
+
+def number(size: int | float | None, of: int) -> int | None:
+    """A number of images from a number or a share; at least one."""
+    return size if size is None or isinstance(size, int) else max(1, round(size * of))
 
 
 def part(split: Split, size: int | None) -> Split:
@@ -164,60 +199,26 @@ def part(split: Split, size: int | None) -> Split:
     return ArraySplit(split.images_NCHW[kept], split.labels_N[kept])
 
 
-def check_labels(labels: np.ndarray, num_classes: int, where: Callable[[int], str]) -> None:
-    """UsageError naming the file when a label is not one of 0 ... num_classes - 1."""
-    if len(labels) == 0:
-        return
-    bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
-    if len(bad):
-        raise UsageError(f"label {labels[bad[0]]} out of range in {where(int(bad[0]))}; valid: 0 to {num_classes - 1}")
-
-
-def check_classes(labels: np.ndarray, class_names: Sequence[str], name: str) -> None:
-    """UsageError naming the classes that have no training image."""
-    counts = np.bincount(labels, minlength=len(class_names))
-    empty = [class_names[int(index)] for index in np.flatnonzero(counts == 0)]
-    if empty:
-        more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
-        raise UsageError(f"{name}: no training image for class {', '.join(empty[:5])}{more}")
-
-
-def decode(source: Source, rows: np.ndarray, in_chans: int, size: tuple[int, int] | None) -> ArraySplit:
-    """All images `rows` as uint8, resized to `size` (H, W); None: they must share one size already."""
-    images: list[np.ndarray] = []
-    for row in rows:
-        pixels_HWC = to_pixels(source.image(int(row)), in_chans, size)
-        if images and pixels_HWC.shape != images[0].shape:
-            height, width = pixels_HWC.shape[:2]
-            raise UsageError(f"images differ in size ({source.where(int(row))} is {width}x{height}); set image_size")
-        images.append(pixels_HWC)
-    images_NCHW = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
-    return ArraySplit(images_NCHW, torch.from_numpy(source.labels[rows].astype(np.int64)))
-
-
-def to_pixels(image: Image.Image, in_chans: int, size: tuple[int, int] | None) -> np.ndarray:
-    """(H, W, C) uint8; with a `size` (H, W) the image is resized until it covers it, and the centre is cropped out."""
-    image = image.convert("L" if in_chans == 1 else "RGB")
-    if size is not None and image.size != size[::-1]:
-        height, width = size
-        scale = max(width / image.width, height / image.height)
-        covering = max(width, round(image.width * scale)), max(height, round(image.height * scale))
-        left, top = (covering[0] - width) // 2, (covering[1] - height) // 2
-        image = image.resize(covering, Image.Resampling.BICUBIC)
-        image = image.crop((left, top, left + width, top + height))
-    pixels = np.asarray(image)
-    return pixels[:, :, None] if pixels.ndim == 2 else pixels
-
-
 def moments(images_NCHW: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of uint8 images scaled to [0, 1]; a constant channel gets 1."""
-    flat_CM = images_NCHW.transpose(0, 1).flatten(1)
+    """Mean and standard deviation per channel of images scaled to [0, 1]; a constant channel gets 1.
+
+    UsageError where every channel is constant: there is nothing to learn from.
+    """
     levels = torch.arange(256, dtype=torch.float64) / 255
     means, stds = [], []
-    for channel_M in flat_CM:
-        share = torch.bincount(channel_M, minlength=256).double() / len(channel_M)
-        mean = float(share @ levels)
-        std = float(share @ (levels - mean) ** 2) ** 0.5
+    for channel in range(images_NCHW.shape[1]):
+        channel_M = images_NCHW[:, channel].flatten()
+        if images_NCHW.dtype == torch.uint8:
+            share = torch.bincount(channel_M, minlength=256).double() / len(channel_M)
+            mean = float(share @ levels)
+            std = float(share @ (levels - mean) ** 2) ** 0.5
+        else:
+            mean, std = float(channel_M.double().mean()), float(channel_M.double().std(correction=0))
         means.append(round(mean, 6))
-        stds.append(round(std, 6) or 1.0)
-    return tuple(means), tuple(stds)
+        stds.append(round(std, 6))
+    if not any(stds):
+        raise UsageError(
+            f"all training images are one even {'grey' if len(stds) == 1 else 'colour'} "
+            f"({', '.join(f'{mean:g}' for mean in means)} of 1); see data.max for what full brightness is"
+        )
+    return tuple(means), tuple(std or 1.0 for std in stds)

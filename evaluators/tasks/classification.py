@@ -1,6 +1,7 @@
 """Image classification: one label an image, cross-entropy, accuracy.
 
-Legend: B batch, C channels, H and W pixels, K classes.
+Balanced accuracy is the mean recall over the classes that are present (Brodersen et al., The balanced accuracy and its
+posterior distribution, 2010). Legend: B batch, C channels, H and W pixels, K classes.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
-from evaluators.data import Data, load_data
+from evaluators.data import Data, Summary, load_data
 from evaluators.data import Split as Images
 from evaluators.data.batches import Mixed, make_batches
 from evaluators.data.splits import part
@@ -74,8 +75,9 @@ class Classification:
         return torch.zeros(batch, dtype=torch.long)
 
     def describe(self) -> dict[str, Any]:
-        """Classes, channels, size and normalisation."""
+        """Classes, channels, size and normalisation; ``pixel_span``, where pixel values are not those of 8 bits."""
         size = self.data.size
+        deep = {} if self.data.span is None else {"pixel_span": list(self.data.span)}
         return {
             "num_classes": self.data.num_classes,
             "in_chans": self.data.in_chans,
@@ -83,33 +85,48 @@ class Classification:
             "mean": list(self.data.mean),
             "std": list(self.data.std),
             "class_names": list(self.data.class_names),
+            **deep,
         }
+
+    @property
+    def summary(self) -> Summary:
+        """What was read of the data, left out and assumed."""
+        return self.data.summary
 
     def _images(self, split: Split) -> Images:
         return {"train": lambda: self.data.train, "val": lambda: self.data.val, "test": lambda: self.data.test}[split]()
 
 
 class Accuracy:
-    """The share of images whose largest logit is that of their class, and the mean cross-entropy."""
+    """The share of images whose largest logit is that of their class, the mean of that over classes, and the cross-entropy."""
 
     def __init__(self) -> None:
         self._hits: Tensor | float = 0.0  # on the device, so that nothing waits for it
+        self._hits_K: Tensor | float = 0.0
+        self._images_K: Tensor | float = 0.0
         self._loss: Tensor | float = 0.0
         self._count = 0
 
     def update(self, output: Tensor, target: Tensor) -> None:
         """(B, K), (B,)."""
         logits_BK = output.float()
-        self._hits = self._hits + (logits_BK.argmax(1) == target).sum()
+        right_B = logits_BK.argmax(1) == target
+        self._hits = self._hits + right_B.sum()
+        target_BK = one_hot(target, logits_BK.shape[1])
+        self._images_K = self._images_K + target_BK.sum(0)
+        self._hits_K = self._hits_K + target_BK[right_B].sum(0)
         self._loss = self._loss + cross_entropy(logits_BK, target, reduction="sum")
         self._count += len(target)
 
     def compute(self) -> Metrics:
-        """``accuracy`` in [0, 1] and ``loss``."""
+        """``accuracy`` and ``balanced_accuracy`` in [0, 1], and ``loss``."""
         loss = float(self._loss)
         if not abs(loss) < float("inf"):
             raise EvaluationError(f"the validation loss became {loss}")
-        return {"accuracy": float(self._hits) / self._count, "loss": loss / self._count}
+        hits_K, images_K = torch.as_tensor(self._hits_K).cpu(), torch.as_tensor(self._images_K).cpu()
+        present_K = images_K > 0
+        balanced = float((hits_K[present_K].double() / images_K[present_K]).mean())
+        return {"accuracy": float(self._hits) / self._count, "balanced_accuracy": balanced, "loss": loss / self._count}
 
 
 class ClassificationConfig(TaskConfig):

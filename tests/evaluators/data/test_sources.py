@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from evaluators.data import ArraySplit, StreamSplit, load_data
-from evaluators.data.sources import TORCHVISION
 from evaluators.data.splits import part
+from evaluators.data.vision import TORCHVISION
 from evaluators.tasks.classification import Classification
 from spaces.errors import UsageError
 from tests.evaluators.data.pictures import picture, png
@@ -269,8 +269,10 @@ def test_npz(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no test split"):
         data.test  # noqa: B018
     np.savez(tmp_path / "floats.npz", x_train=arrays["x_train"] / 255, y_train=arrays["y_train"])
-    with pytest.raises(UsageError, match="float64"):
-        load_data(f"npz:{tmp_path / 'floats.npz'}")
+    floats = load_data(f"npz:{tmp_path / 'floats.npz'}", val_size=4)
+    assert isinstance(floats.train, ArraySplit)
+    assert floats.span == (0, 1)
+    assert torch.allclose(floats.train.images_NCHW.float(), data.train.images_NCHW / 255, atol=1e-3)
 
 
 @pytest.mark.parametrize(

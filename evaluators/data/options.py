@@ -1,0 +1,141 @@
+"""The options of each source of data, with their types: a mistake is one line that names the key and what is valid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from evaluators.data.embedded import TRAIN_SIZE, Clutter
+from evaluators.data.pixels import MAX_PIXELS
+from spaces.errors import UsageError, unknown
+from spaces.network import pixels
+
+
+def _size(value: object) -> object:
+    """A number of images, or a share of them."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    if isinstance(value, float) and 0 < value < 1:
+        return value
+    raise UsageError(f"{value!r}; valid: a number of images, or a share of them between 0 and 1")
+
+
+def _range(value: object) -> object:
+    """The value of full brightness, or those of black and of full brightness, as (low, high)."""
+    if value is None:
+        return None
+    ends: list[Any] = list(value) if isinstance(value, (list, tuple)) else [0, value]
+    numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) and abs(end) < 1e30 for end in ends)
+    if len(ends) != 2 or not numbers or not ends[0] < ends[1]:
+        raise UsageError(f"{value!r}; valid: the value of full brightness above 0, or [lowest, highest]")
+    return float(ends[0]), float(ends[1])
+
+
+Pixels = Annotated[tuple[int, int], BeforeValidator(pixels)]
+Images = Annotated[int | float, BeforeValidator(_size)]
+Count = Annotated[int, Field(ge=1)]
+Made = Annotated[int, Field(ge=1, le=10**7)]  # images that are composed, all held in memory
+Side = Annotated[int, Field(ge=1, le=4096)]
+Pair = Annotated[tuple[int, int], Field(strict=False)]
+
+
+class Options(BaseModel):
+    """Options of a source; unknown keys and wrong types are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ClutterOptions(Options):
+    """How cluttered digits are composed; see ``embedded.Clutter``."""
+
+    train_size: Made = TRAIN_SIZE
+    val_size: Made = 2000
+    test_size: Made = 2000
+    image_size: Side = Clutter.canvas
+    glyph: Pair = Clutter.glyph
+    fragments: Annotated[int, Field(ge=0, le=1000)] = Clutter.fragments
+    fragment: Side = Clutter.fragment
+    contrast: Annotated[float, Field(ge=0, le=1)] = Clutter.contrast
+    noise: Annotated[float, Field(ge=0, le=100)] = Clutter.noise
+
+    @model_validator(mode="after")
+    def _fits(self) -> ClutterOptions:
+        low, high = self.glyph
+        if not 1 <= low <= high:
+            raise UsageError(f"glyph {list(self.glyph)}; valid: [smallest, largest] side in pixels")
+        if self.fragment > low:
+            raise UsageError(f"fragment {self.fragment} is larger than the smallest glyph; valid: 1 to {low}")
+        return self
+
+
+class DigitsOptions(Options):
+    """The plain digits."""
+
+    image_size: Side = 16
+
+
+class RealOptions(Options):
+    """What every set of real images can be told.
+
+    image_size: (H, W). train_size, val_size: images, or a share of them. channels: of the input; None: those of the images.
+    max: the pixel values of black and of full brightness; None: read from the data. skip_corrupt: leave out, and count,
+    what cannot be decoded. stream: read from disk while training; None: above 2 GiB.
+    """
+
+    image_size: Pixels | None = None
+    train_size: Images | None = None
+    val_size: Images | None = None
+    flip: bool | None = None
+    stream: bool | None = None
+    channels: Count | None = None
+    max: Annotated[tuple[float, float] | None, BeforeValidator(_range)] = None
+    skip_corrupt: bool = False
+
+
+class FolderOptions(RealOptions):
+    """Image files."""
+
+    max_pixels: Count = MAX_PIXELS
+
+
+class TableOptions(FolderOptions):
+    """Tables of Hugging Face: label and image name columns, config a configuration."""
+
+    label: str | None = None
+    image: str | None = None
+    config: str | None = None
+
+
+class ArrayOptions(RealOptions):
+    """Arrays in a file."""
+
+
+class DownloadOptions(RealOptions):
+    """torchvision's sets; root: where they are kept."""
+
+    root: str = "~/.cache/attune/data"
+
+
+Chosen = TypeVar("Chosen", bound=Options)
+
+
+def read_options(model: type[Chosen], spec: str, given: Mapping[str, Any]) -> Chosen:
+    """The options of the set `spec`; UsageError for an unknown key or a wrong type, in one line."""
+    for option in given:
+        if option not in model.model_fields:
+            raise unknown(f"option of data {spec!r}", option, model.model_fields)
+    try:
+        return model.model_validate(dict(given))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"][:1])
+        if problem["type"] == "value_error":
+            reason = str(problem["ctx"]["error"])
+            own_words = key in ("", "image_size")
+            raise UsageError(reason if own_words else f"data {spec!r}: {key} = {reason}") from None
+        value = repr(given.get(key, problem["input"]))
+        shown = value if len(value) <= 60 else f"{value[:57]}..."
+        message = f"{problem['msg'][:1].lower()}{problem['msg'][1:]}"
+        raise UsageError(f"data {spec!r}: {key} = {shown}: {message}") from None

@@ -1,0 +1,222 @@
+"""Hugging Face's parquet: a local folder of it, or a data set of the hub."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from evaluators.data.arrays import as_picture
+from evaluators.data.columns import array_depth, find_columns, labels_of
+from evaluators.data.folders import LEFT_BEHIND
+from evaluators.data.pixels import MAX_PIXELS, CorruptImage, Picture, open_image
+from evaluators.data.source import Found, Opened
+from evaluators.data.spelling import is_left_behind, name_splits, roles, split_of, split_of_file
+from spaces.errors import UsageError
+
+# A local parquet folder larger than this is memory-mapped through Hugging Face's Arrow cache instead of being read whole.
+MAPPED_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the user said of the columns, and the largest image that is decoded."""
+
+    label: str | None = None
+    image: str | None = None
+    config: str | None = None
+    max_pixels: int = MAX_PIXELS
+
+
+@dataclass(frozen=True, eq=False)
+class TableSource:
+    """An Arrow table in the way Hugging Face stores images: a struct of bytes and path (or an array), and a label."""
+
+    table: pa.Table
+    name: str
+    image_column: str
+    labels: np.ndarray
+    class_names: tuple[str, ...] | None
+    max_pixels: int = MAX_PIXELS
+
+    def image(self, index: int) -> Picture:
+        column, where = self.table[self.image_column], self.where(index)
+        cell = column[index].as_py()
+        if array_depth(column.type) and cell is not None:
+            return _array(cell, column.type, where)
+        cell = {"bytes": cell} if isinstance(cell, bytes) else cell or {}
+        content: bytes | None = cell.get("bytes")
+        path: str | None = cell.get("path")
+        if content is not None:
+            return open_image(content, where, self.max_pixels)
+        if not path:
+            raise CorruptImage(f"corrupt image {where}: neither bytes nor path")
+        return open_image(Path(path), where, self.max_pixels)
+
+    def where(self, index: int) -> str:
+        return f"row {index} of {self.name}"
+
+
+def _array(cell: list[object], kind: pa.DataType, where: str) -> Picture:
+    """Lists of numbers, (H, W) or (H, W, C), as a picture."""
+    kind = getattr(kind, "storage_type", kind)
+    while not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        kind = kind.value_type
+    try:
+        return as_picture(np.array(cell, dtype=kind.to_pandas_dtype()), where)
+    except UsageError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise CorruptImage(f"corrupt image {where}: {error}".replace("\n", " ")) from error
+
+
+def table_source(table: pa.Table, name: str, choice: Choice) -> tuple[TableSource, tuple[str, str, tuple[str, ...]]]:
+    """The source, and (label column, image column, what was assumed)."""
+    columns = find_columns(table, name, choice.image, choice.label)
+    labels = labels_of(table, columns.label, name)
+    source = TableSource(table, name, columns.image, labels, columns.names, choice.max_pixels)
+    return source, (columns.label, columns.image, columns.assumed)
+
+
+def open_parquet(folder: Path, choice: Choice) -> Opened:
+    """The parquet files below a folder, by the splits in their names (`train-00000-of-00001.parquet`, `data/test.parquet` ...).
+
+    Raises UsageError for several configurations without `choice.config`, and where no file is of a train split.
+    """
+    skipped: Counter[str] = Counter()
+    files = []
+    for file in sorted(folder.rglob("*.parquet")):
+        if any(is_left_behind(part) for part in file.relative_to(folder).parts):
+            skipped[LEFT_BEHIND] += 1
+        else:
+            files.append(file)
+    files, assumed = _of_config(folder, files, choice.config)
+    by_name: dict[str, list[Path]] = defaultdict(list)  # the spelling of the split -> its files
+    for file in files:
+        spelling = _split_name(file)
+        if spelling is None:
+            skipped["parquet files of no split"] += 1
+        else:
+            by_name[spelling].append(file)
+    splits = name_splits(by_name, str(folder))
+    if "train" not in splits:
+        shown = ", ".join(str(file.relative_to(folder)) for file in files[:5]) or "no parquet file"
+        raise UsageError(f"no train*.parquet below {folder}; found: {shown}")
+    val, test, said = roles(splits)
+    read = partial(_read_files, folder, choice=choice)
+    train, (label, image, guessed) = read(by_name[splits["train"]], splits["train"])
+    # The other splits have the columns of train, whatever else they have.
+    same = Choice(label, image, choice.config, choice.max_pixels)
+    used = [name for name in (splits["train"], val, test) if name]
+    found = Found(f"{', '.join(used)} of {folder}", label, image, skipped, assumed + said + guessed)
+    if test is None:
+        return Opened(train, found)
+    return Opened(
+        train,
+        found,
+        read(by_name[val], val, choice=same)[0] if val else None,
+        lambda: read(by_name[test], test, choice=same)[0],
+        sum(_rows(file) for file in by_name[test]),
+    )
+
+
+def _split_name(file: Path) -> str | None:
+    """The split of a file by its name, else by its folder's."""
+    return split_of_file(file.stem) or split_of(file.parent.name)
+
+
+def _of_config(folder: Path, files: list[Path], wanted: str | None) -> tuple[list[Path], tuple[str, ...]]:
+    """The files of one configuration: those of one folder, not counting folders that are called after a split or `data`."""
+    by_config: dict[str, list[Path]] = defaultdict(list)
+    for file in files:
+        parts = [part for part in file.relative_to(folder).parts[:-1] if not split_of(part) and part != "data"]
+        if _split_name(file) is not None:
+            by_config["/".join(parts)].append(file)
+    names = [name or "." for name in by_config]
+    if wanted is not None:
+        key = "" if wanted == "." else wanted
+        if key not in by_config:
+            raise UsageError(
+                f"{folder} has no configuration {wanted!r} (data.config); valid: {', '.join(names) or 'none'}"
+            )
+        return by_config[key], ()
+    if len(by_config) > 1:
+        raise UsageError(f"{folder} has {len(names)} configurations, {', '.join(names[:8])}; name one in data.config")
+    return files, ()
+
+
+def _rows(file: Path) -> int:
+    try:
+        return pq.read_metadata(file).num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UsageError(f"cannot read {file}: {error}".splitlines()[0]) from error
+
+
+def _read_files(
+    folder: Path, files: list[Path], split: str, *, choice: Choice
+) -> tuple[TableSource, tuple[str, str, tuple[str, ...]]]:
+    label = f"{folder.name}/{split}"
+    if sum(file.stat().st_size for file in files) > MAPPED_BYTES:
+        import datasets
+
+        loaded = datasets.load_dataset("parquet", data_files=[str(file) for file in files], split="train")
+        return table_source(loaded.data.table, label, choice)
+    try:
+        table = pa.concat_tables([pq.read_table(file) for file in files])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UsageError(f"cannot read the parquet files of {folder}: {error}".splitlines()[0]) from error
+    return table_source(table, label, choice)
+
+
+def open_hub(name: str, choice: Choice) -> Opened:
+    """A data set of the Hugging Face hub by name, downloaded into the hub's own cache."""
+    import datasets
+
+    try:
+        configs = datasets.get_dataset_config_names(name)
+        config, assumed = _hub_config(name, configs, choice.config)
+        splits = name_splits(datasets.get_dataset_split_names(name, config), f"hf:{name}")
+    except UsageError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"hf:{name} is neither a folder nor a data set of the hub: {reason}") from error
+    if "train" not in splits:
+        raise UsageError(
+            f"hf:{name} has no train split; its splits: {', '.join(splits.values()) or 'none that is known'}"
+        )
+    val, test, said = roles(splits)
+
+    def read(split: str, chosen: Choice) -> tuple[TableSource, tuple[str, str, tuple[str, ...]]]:
+        try:
+            loaded = datasets.load_dataset(name, config, split=split)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UsageError(f"cannot read split {split} of hf:{name}: {str(error).splitlines()[0]}") from error
+        return table_source(loaded.data.table, f"{name}/{split}", chosen)
+
+    train, (label, image, guessed) = read(splits["train"], choice)
+    same = Choice(label, image, choice.config, choice.max_pixels)
+    used = [split for split in (splits["train"], val, test) if split]
+    found = Found(f"{', '.join(used)} of the hub's {name}", label, image, assumed=assumed + said + guessed)
+    if test is None:
+        return Opened(train, found)
+    return Opened(train, found, read(val, same)[0] if val else None, lambda: read(test, same)[0])
+
+
+def _hub_config(name: str, configs: list[str], wanted: str | None) -> tuple[str | None, tuple[str, ...]]:
+    if wanted is not None:
+        if wanted not in configs:
+            raise UsageError(f"hf:{name} has no configuration {wanted!r} (data.config); valid: {', '.join(configs)}")
+        return wanted, ()
+    if len(configs) > 1:
+        if "default" in configs:
+            return "default", (f"configuration 'default' of {', '.join(configs[:8])} (data.config)",)
+        raise UsageError(
+            f"hf:{name} has {len(configs)} configurations, {', '.join(configs[:8])}; name one in data.config"
+        )
+    return None, ()
