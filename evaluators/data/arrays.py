@@ -14,8 +14,10 @@ from PIL import Image
 
 from evaluators.data.pixels import Picture, check_finite
 from evaluators.data.source import Found, Opened
-from evaluators.data.spelling import roles
+from evaluators.data.spelling import SPLITS, roles, split_of
 from spaces.errors import UsageError
+
+IMAGES, LABELS = ("x", "image", "images"), ("y", "label", "labels")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,7 @@ def open_npz(file: Path) -> Opened:
         raise UsageError(f"no such file: {file}")
     with _opened(file) as archive:
         keys = archive.files
-        pairs = {split: pair for split in ("train", "val", "test") if (pair := _pair(split, keys))}
+        pairs = _pairs(keys, file)
         if "train" not in pairs:
             raise UsageError(
                 f"{file} has no x_train and y_train (or train_images, train_labels); it has: {', '.join(keys)}"
@@ -74,6 +76,9 @@ def open_npz(file: Path) -> Opened:
         arrays = {key: _array(archive, key, file) for key in wanted}
     sources = {split: _source(file, arrays, *pair) for split, pair in pairs.items()}
     val, test, assumed = roles({split: split for split in pairs})
+    unread = [key for key in keys if key not in wanted]
+    if unread:
+        assumed += (f"arrays that are not read: {', '.join(unread[:5])}",)
     image, label = pairs["train"]
     found = Found(f"{', '.join(pair[0] for pair in pairs.values())} of {file}", label, image, assumed=assumed)
     return Opened(
@@ -85,21 +90,28 @@ def open_npz(file: Path) -> Opened:
     )
 
 
-def _pair(split: str, keys: Collection[str]) -> tuple[str, str] | None:
-    """The keys of images and labels of a split."""
-    spellings = ("val", "valid", "validation") if split == "val" else (split,)
-    for name in spellings:
-        for pair in ((f"x_{name}", f"y_{name}"), (f"X_{name}", f"y_{name}"), (f"{name}_images", f"{name}_labels")):
-            if set(pair) <= set(keys):
-                return pair
-    return None
+def _pairs(keys: Collection[str], file: Path) -> dict[str, tuple[str, str]]:
+    """The keys of images and labels by split, as `x_train` or `train_images`; UsageError where two keys are for one thing."""
+    found: dict[tuple[str, bool], str] = {}
+    for key in keys:
+        first, _, last = key.lower().partition("_")
+        for split, what in ((split_of(last), first), (split_of(first), last)):
+            if split is None or what not in (*IMAGES, *LABELS):
+                continue
+            place = (split, what in IMAGES)
+            if place in found:
+                raise UsageError(f"{file} has both {found[place]} and {key}; leave one of them")
+            found[place] = key
+    splits = [split for split in SPLITS if (split, True) in found and (split, False) in found]
+    return {split: (found[split, True], found[split, False]) for split in splits}
 
 
 def _opened(file: Path) -> NpzFile:
     try:
         opened = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"cannot read {file}: it is no whole .npz file ({str(error).splitlines()[0]})") from error
+        reason = "" if "pickle" in str(error) else f" ({str(error).splitlines()[0]})"
+        raise UsageError(f"cannot read {file}: it is no whole .npz file{reason}") from error
     if isinstance(opened, np.ndarray):
         raise UsageError(f"{file} holds one array; valid: an .npz file with x_train and y_train")
     return opened

@@ -33,7 +33,11 @@ def features_of(schema: pa.Schema) -> Mapping[str, Mapping[str, Any]]:
         features = metadata.get("info", {}).get("features", {})
     except (ValueError, AttributeError) as error:
         raise UsageError(f"the metadata of Hugging Face are broken: {error}") from error
-    return {name: feature for name, feature in features.items() if isinstance(feature, Mapping)}
+    # A list of one description is how the hub once wrote a list of such values.
+    described = {
+        name: {"feature": feature} if isinstance(feature, list) else feature for name, feature in features.items()
+    }
+    return {name: feature for name, feature in described.items() if isinstance(feature, Mapping)}
 
 
 def find_columns(table: pa.Table, name: str, image: str | None = None, label: str | None = None) -> Columns:
@@ -49,10 +53,29 @@ def find_columns(table: pa.Table, name: str, image: str | None = None, label: st
     assumed: tuple[str, ...] = ()
     if label is None:
         label, assumed = _label_column(table, name, features, image)
+    elif label == image:
+        raise UsageError(f"{name}: column {label!r} of data.label holds the images; {_others(table, image)}")
     if table[label].null_count:
         raise UsageError(f"{name}: {table[label].null_count} labels are missing in column {label!r}")
     names = features.get(label, {}).get("names")
     return Columns(image, label, tuple(map(str, names)) if names else None, assumed)
+
+
+def unfolded(table: pa.Table) -> pa.Table:
+    """A table with each ClassLabel of a struct as a column of its own (`annotation.label`), described in the metadata."""
+    features = dict(features_of(table.schema))
+    for column, feature in list(features.items()):
+        if column not in table.column_names or not pa.types.is_struct(table.schema.field(column).type):
+            continue
+        for name, inner in feature.items():
+            if isinstance(inner, Mapping) and inner.get("_type") == "ClassLabel":
+                values = pc.struct_field(table[column], name)
+                features[f"{column}.{name}"] = inner
+                table = table.append_column(f"{column}.{name}", values)
+    if len(features) == len(features_of(table.schema)):
+        return table
+    metadata = {**(table.schema.metadata or {}), b"huggingface": json.dumps({"info": {"features": features}})}
+    return table.replace_schema_metadata(metadata)
 
 
 def labels_of(table: pa.Table, column: str, name: str) -> np.ndarray:
@@ -117,15 +140,26 @@ def _label_column(
     """The ClassLabel of the metadata; else a column that is called label; else the only one that can hold classes."""
     declared = [column for column in table.column_names if features.get(column, {}).get("_type") == "ClassLabel"]
     possible = [field.name for field in table.schema if field.name != image and _can_label(field.type)]
-    called = [column for known in LABEL_NAMES for column in possible if column.lower() == known]
+    named = [column for known in LABEL_NAMES for column in table.column_names if column.lower() == known]
+    called = [column for column in named if column in possible or pa.types.is_floating(table.schema.field(column).type)]
     if declared:
         preferred = [column for column in called if column in declared]
         rivals = [column for column in called[:1] if column not in declared and not preferred]
         if preferred or (len(declared) == 1 and not rivals):
-            return (preferred or declared)[0], ()
+            chosen = (preferred or declared)[0]
+            others = [column for column in declared if column != chosen]
+            return chosen, (f"{chosen!r} is the label, and not {_and(others)} (data.label)",) if others else ()
         raise UsageError(f"{name} may have its labels in {_and([*declared, *rivals])}; name one in data.label")
+    if len(called) > 1:
+        raise UsageError(f"{name} may have its labels in {_and(called)}; name one in data.label")
     if called:
         return called[0], ()
+    several = [*named, *(column for column, feature in features.items() if _has_class_label(feature))]
+    if several and several[0] in table.column_names:
+        kind = table.schema.field(several[0]).type
+        raise UsageError(
+            f"{name} has labels in column {several[0]!r}, which is {kind}, not one class an image; {_others(table, image)}"
+        )
     candidates = [column for column in possible if _repeats(table[column])]
     if not candidates:
         raise UsageError(
@@ -134,6 +168,19 @@ def _label_column(
     if len(candidates) > 1:
         raise UsageError(f"{name} may have its labels in {_and(candidates)}; name one in data.label")
     return candidates[0], (f"{candidates[0]!r} is the label: no other column can be one",)
+
+
+def _has_class_label(feature: object) -> bool:
+    """Whether a ClassLabel lies somewhere in the description of a column."""
+    if isinstance(feature, Mapping):
+        return feature.get("_type") == "ClassLabel" or any(_has_class_label(inner) for inner in feature.values())
+    return isinstance(feature, list) and any(_has_class_label(inner) for inner in feature)
+
+
+def _others(table: pa.Table, image: str) -> str:
+    """What can be said in data.label."""
+    valid = [field.name for field in table.schema if field.name != image and _can_label(field.type)]
+    return f"valid in data.label: {', '.join(valid)}" if valid else "no other column can be data.label"
 
 
 def _is_string(kind: pa.DataType) -> bool:
@@ -154,4 +201,4 @@ def _repeats(column: pa.ChunkedArray) -> bool:
 
 
 def _and(names: list[str]) -> str:
-    return ", ".join(names[:-1]) + f" or {names[-1]}"
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -6,7 +6,7 @@ Legend: N images, C channels, H and W pixels.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -19,23 +19,23 @@ from evaluators.data.source import Source
 from evaluators.data.splits import Form
 from spaces.errors import UsageError
 
+BEYOND = 2.0  # times full brightness: more than that is another scale
+DARK = 0.1  # of the brightest value: a split that stays below it is of another scale
+
 
 @dataclass(frozen=True, eq=False)
 class Pile:
     """Decoded images (H, W, C) of some rows, each with its own channels: uint8, or float32 in the unit of the files.
 
-    corrupt: what could not be decoded, where that is allowed. deep: images whose values 8 bits cannot hold; low, high: the
-    smallest and largest of these values; whole: whether all of them are whole numbers. turned: by EXIF. alpha: images whose
-    transparency is ignored.
+    corrupt: what could not be decoded, where that is allowed. ranges: the smallest and the largest value of the images that 8
+    bits cannot hold, of those that store whole numbers (True) and of those that store fractions (False). turned: by EXIF.
+    alpha: images whose transparency is ignored.
     """
 
     images: list[np.ndarray]
     rows: np.ndarray
     corrupt: tuple[str, ...]
-    deep: int
-    low: float
-    high: float
-    whole: bool
+    ranges: Mapping[bool, tuple[float, float]]
     turned: int
     alpha: int
 
@@ -55,8 +55,8 @@ def pile(
     """
     images: list[np.ndarray] = []
     kept, corrupt = [], []
-    deep = turned = alpha = 0
-    low, high, whole = np.inf, -np.inf, True
+    turned = alpha = 0
+    ranges: dict[bool, tuple[float, float]] = {}
     for row in map(int, rows):
         try:
             picture = source.image(row)
@@ -67,12 +67,12 @@ def pile(
             continue
         if isinstance(picture, np.ndarray):
             if is_deep(picture):
-                deep += 1
-                low, high = min(low, float(picture.min())), max(high, float(picture.max()))
-                whole = whole and picture.dtype.kind in "iu"
+                whole = picture.dtype.kind in "iu"
+                low, high = ranges.get(whole, (np.inf, -np.inf))
+                ranges[whole] = min(low, float(picture.min())), max(high, float(picture.max()))
         else:
             turned += TURNED in picture.info
-            alpha += channels != 4 and has_alpha(picture)
+            alpha += channels not in (2, 4) and has_alpha(picture)
         pixels_HWC = shaped(picture, channels, size, source.where(row), forced=forced)
         if images and pixels_HWC.shape[:2] != images[0].shape[:2]:
             height, width = pixels_HWC.shape[:2]
@@ -81,7 +81,7 @@ def pile(
         kept.append(row)
     if not images:
         raise UsageError(f"no image can be read: {', '.join(corrupt[:3]) or 'there is none'}")
-    return Pile(images, np.array(kept), tuple(corrupt), deep, low, high, whole, turned, alpha)
+    return Pile(images, np.array(kept), tuple(corrupt), ranges, turned, alpha)
 
 
 def settle(
@@ -96,10 +96,34 @@ def settle(
     """
     given = span is not None
     most = max(image.shape[2] for found in piles for image in found.images)
-    if span is None and any(found.deep for found in piles):
-        low, high = min(found.low for found in piles), max(found.high for found in piles)
-        span = full_span(low, high, whole=all(found.whole for found in piles))
+    ranges = [(whole, ends) for found in piles for whole, ends in found.ranges.items()]
+    if span is None and ranges:
+        low, high = min(low for _, (low, _) in ranges), max(high for _, (_, high) in ranges)
+        span = full_span(low, high, whole=all(whole for whole, _ in ranges))
     return Form(channels or most, size, span, channels is not None, own=not given)
+
+
+def top(piles: Sequence[Pile]) -> float:
+    """The largest value of images that 8 bits cannot hold; 0 without any."""
+    return max((high for found in piles for _, high in found.ranges.values()), default=0.0)
+
+
+def check_alike(piles: Sequence[Pile], form: Form, what: str, highest: float) -> None:
+    """UsageError where deep images are of another scale than the data set: they would be black, or beyond white.
+
+    highest: the largest value of training and validation. What the user has chosen the scale of passes.
+    """
+    if form.span is None or not form.own:
+        return
+    black, white = form.span
+    dark = black + DARK * (highest - black)
+    for low, high in (ends for found in piles for ends in found.ranges.values()):
+        darkest, brightest = (low - black) / (white - black), (high - black) / (white - black)
+        if brightest > BEYOND or darkest < 1 - BEYOND or high < dark:
+            raise UsageError(
+                f"{what} have values from {low:g} to {high:g} where the data set spans {black:g} to {white:g}; "
+                "bring all to one scale, or set data.max if they are of one"
+            )
 
 
 def full_span(low: float, high: float, *, whole: bool) -> tuple[float, float]:
@@ -117,10 +141,13 @@ def full_span(low: float, high: float, *, whole: bool) -> tuple[float, float]:
     return 0.0, float(2**bits - 1) if bits is not None else high
 
 
-def describe_span(span: tuple[float, float], *, given: bool) -> str:
-    """The sentence that says what pixel values stand for."""
+def describe_span(span: tuple[float, float], reached: float, *, given: bool) -> str:
+    """The sentence that says what pixel values stand for. reached: the largest one."""
     low, high = span
-    source = "data.max" if given else "read from the data; data.max sets it"
+    if given and reached > high * 1.01:
+        source = f"data.max; the images go beyond it, to {reached:.4g}"
+    else:
+        source = "data.max" if given else "read from the data; data.max sets it"
     return f"pixel values from {low:g} to {high:g} are scaled to [0, 1] ({source})"
 
 

@@ -60,9 +60,11 @@ def open_folder(folder: Path, max_pixels: int = MAX_PIXELS) -> Opened:
     val, test, assumed = roles(splits)
     used = [name for name in (splits["train"], val, test) if name is not None]
     class_names = tuple(sorted({entry.name for name in used for entry in _folders(folder / name)}))
+    _count_left_behind(folder, skipped)
     beside = [entry.name for entry in _folders(folder) if entry.name not in used]
     if beside:
         assumed += (f"folders beside the splits are not read: {', '.join(beside[:5])}",)
+    _refuse_inner_splits(folder / splits["train"])
     opened = {name: _read(folder / name, class_names, skipped, max_pixels) for name in used}
     train = opened[splits["train"]]
     _check(train, folder / splits["train"])
@@ -85,6 +87,8 @@ def open_folder(folder: Path, max_pixels: int = MAX_PIXELS) -> Opened:
 
 def _without_splits(folder: Path, skipped: Counter[str], max_pixels: int) -> Opened:
     class_names = tuple(sorted(entry.name for entry in _folders(folder)))
+    _refuse_inner_splits(folder)
+    _refuse_two_levels(folder)
     source = _read(folder, class_names, skipped, max_pixels)
     _check(source, folder)
     return Opened(source, Found(f"class folders of {folder}", skipped=skipped, assumed=_nested(folder)))
@@ -96,13 +100,39 @@ def _folders(folder: Path) -> list[Path]:
         return sorted(folder / entry.name for entry in entries if not is_left_behind(entry.name) and entry.is_dir())
 
 
-def _read(root: Path, class_names: tuple[str, ...], skipped: Counter[str], max_pixels: int) -> FileSource:
-    """The images of the class folders of one split, in the order of their paths; what is left out goes into `skipped`."""
-    pairs: list[tuple[Path, int]] = []
+def _count_left_behind(root: Path, skipped: Counter[str]) -> None:
     for entry in root.iterdir():
         if is_left_behind(entry.name):
             skipped[LEFT_BEHIND] += sum(path.is_file() for path in entry.rglob("*")) if entry.is_dir() else 1
-        elif entry.is_file():
+
+
+def _refuse_inner_splits(root: Path) -> None:
+    """UsageError for CLASS/SPLIT/*: read as classes, their test images would be trained on."""
+    for entry in _folders(root):
+        inner = [child.name for child in _folders(entry) if split_of(child.name)]
+        if len({split_of(name) for name in inner}) > 1:
+            raise UsageError(
+                f"{entry} has splits in it ({', '.join(inner)}); expected SPLIT/CLASS/*.jpg; {_found(root)}"
+            )
+
+
+def _refuse_two_levels(root: Path) -> None:
+    """UsageError where all folders have the same folders in them: either level may be the classes, the other one splits."""
+    inner = [tuple(child.name for child in _folders(entry)) for entry in _folders(root)]
+    if len(inner) > 1 and len(inner[0]) > 1 and len(set(inner)) == 1:
+        outer = [entry.name for entry in _folders(root)]
+        raise UsageError(
+            f"{root}: either {', '.join(outer[:3])} or {', '.join(inner[0][:3])} are the classes; call the outer folders "
+            f"train, val and test if they are splits, or put them into {root / 'train'} if they are classes"
+        )
+
+
+def _read(root: Path, class_names: tuple[str, ...], skipped: Counter[str], max_pixels: int) -> FileSource:
+    """The images of the class folders of one split, in the order of their paths; what is left out goes into `skipped`."""
+    pairs: list[tuple[Path, int]] = []
+    _count_left_behind(root, skipped)
+    for entry in root.iterdir():
+        if entry.is_file() and not is_left_behind(entry.name):
             skipped[OUTSIDE if entry.suffix.lower() in IMAGE_SUFFIXES else NO_IMAGE] += 1
     for label, name in enumerate(class_names):
         for file in sorted((root / name).rglob("*")):

@@ -12,6 +12,8 @@ from evaluators.data.pixels import MAX_PIXELS
 from spaces.errors import UsageError, unknown
 from spaces.network import pixels
 
+MAX_INPUT = 4096**2  # pixels of an image as a network sees it
+
 
 def _size(value: object) -> object:
     """A number of images, or a share of them."""
@@ -33,7 +35,15 @@ def _range(value: object) -> object:
     return float(ends[0]), float(ends[1])
 
 
-Pixels = Annotated[tuple[int, int], BeforeValidator(pixels)]
+def _pixels(value: Any) -> tuple[int, int]:
+    """(H, W), no larger than what a device can train on."""
+    height, width = pixels(value)
+    if height * width > MAX_INPUT:
+        raise UsageError(f"image size {value!r} is {height * width} pixels; valid: up to {MAX_INPUT} pixels")
+    return height, width
+
+
+Pixels = Annotated[tuple[int, int], BeforeValidator(_pixels)]
 Images = Annotated[int | float, BeforeValidator(_size)]
 Count = Annotated[int, Field(ge=1)]
 Made = Annotated[int, Field(ge=1, le=10**7)]  # images that are composed, all held in memory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evaluators.data.arrays import as_picture
-from evaluators.data.columns import array_depth, find_columns, labels_of
+from evaluators.data.columns import array_depth, features_of, find_columns, labels_of, unfolded
 from evaluators.data.folders import LEFT_BEHIND
 from evaluators.data.pixels import MAX_PIXELS, CorruptImage, Picture, open_image
 from evaluators.data.source import Found, Opened
@@ -77,6 +78,7 @@ def _array(cell: list[object], kind: pa.DataType, where: str) -> Picture:
 
 def table_source(table: pa.Table, name: str, choice: Choice) -> tuple[TableSource, tuple[str, str, tuple[str, ...]]]:
     """The source, and (label column, image column, what was assumed)."""
+    table = unfolded(table)
     columns = find_columns(table, name, choice.image, choice.label)
     labels = labels_of(table, columns.label, name)
     source = TableSource(table, name, columns.image, labels, columns.names, choice.max_pixels)
@@ -107,6 +109,8 @@ def open_parquet(folder: Path, choice: Choice) -> Opened:
     if "train" not in splits:
         shown = ", ".join(str(file.relative_to(folder)) for file in files[:5]) or "no parquet file"
         raise UsageError(f"no train*.parquet below {folder}; found: {shown}")
+    for spelling in splits.values():
+        _check_shards(folder, by_name[spelling], spelling)
     val, test, said = roles(splits)
     read = partial(_read_files, folder, choice=choice)
     train, (label, image, guessed) = read(by_name[splits["train"]], splits["train"])
@@ -130,6 +134,26 @@ def _split_name(file: Path) -> str | None:
     return split_of_file(file.stem) or split_of(file.parent.name)
 
 
+def _check_shards(folder: Path, files: list[Path], split: str) -> None:
+    """UsageError unless the files of a split are the parts of one whole: `train_full` and `train_small` share images."""
+    wholes: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+    for file in files:
+        numbered = re.sub(r"-\d+-of-(\d+).*", r"-of-\1", file.stem)
+        by_name = (
+            re.sub(r"[-_.]?\d+$", "", file.stem) if split_of_file(file.stem) else ""
+        )  # else the folder is the split
+        wholes[file.parent, by_name if numbered == file.stem else numbered].append(file)
+    if len(wholes) > 1:
+        shown = ", ".join(str(parts[0].relative_to(folder)) for parts in list(wholes.values())[:3])
+        raise UsageError(
+            f"{folder} has several files for {split} that are not parts of one: {shown}; leave one of them"
+        )
+    ((_, name), parts), *_ = wholes.items()
+    whole = re.search(r"-of-(\d+)$", name)
+    if whole and len(parts) != int(whole[1]):
+        raise UsageError(f"{folder} has {len(parts)} of the {int(whole[1])} files of {split}: {parts[0].name} ...")
+
+
 def _of_config(folder: Path, files: list[Path], wanted: str | None) -> tuple[list[Path], tuple[str, ...]]:
     """The files of one configuration: those of one folder, not counting folders that are called after a split or `data`."""
     by_config: dict[str, list[Path]] = defaultdict(list)
@@ -150,6 +174,13 @@ def _of_config(folder: Path, files: list[Path], wanted: str | None) -> tuple[lis
     return files, ()
 
 
+def _schema(file: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UsageError(f"cannot read {file}: {error}".splitlines()[0]) from error
+
+
 def _rows(file: Path) -> int:
     try:
         return pq.read_metadata(file).num_rows
@@ -161,6 +192,10 @@ def _read_files(
     folder: Path, files: list[Path], split: str, *, choice: Choice
 ) -> tuple[TableSource, tuple[str, str, tuple[str, ...]]]:
     label = f"{folder.name}/{split}"
+    described = [features_of(_schema(file)) for file in files]
+    different = next((file for file, features in zip(files, described, strict=True) if features != described[0]), None)
+    if different is not None:
+        raise UsageError(f"{different} describes its columns or classes otherwise than {files[0]}")
     if sum(file.stat().st_size for file in files) > MAPPED_BYTES:
         import datasets
 
@@ -169,7 +204,7 @@ def _read_files(
     try:
         table = pa.concat_tables([pq.read_table(file) for file in files])
     except (pa.ArrowInvalid, OSError) as error:
-        raise UsageError(f"cannot read the parquet files of {folder}: {error}".splitlines()[0]) from error
+        raise UsageError(f"cannot read the parquet files of {folder}: {' '.join(str(error).split())}") from error
     return table_source(table, label, choice)
 
 

@@ -153,7 +153,7 @@ def bands(picture: Picture) -> int:
     """Channels of a picture: 1 for grey, 3 for colour of any kind (transparency is no channel), C of an array."""
     if isinstance(picture, np.ndarray):
         return picture.shape[2]
-    return 1 if picture.mode in ("L", "1") else 3
+    return 1 if picture.mode in ("L", "1", "LA", "La") else 3
 
 
 def is_deep(picture: Picture) -> bool:
@@ -168,10 +168,15 @@ def size_of(picture: Picture) -> tuple[int, int]:
 
 def has_alpha(picture: Picture) -> bool:
     """Whether transparency says something: it is not the same everywhere."""
-    if isinstance(picture, np.ndarray) or "A" not in picture.getbands():
+    if isinstance(picture, np.ndarray) or not _keeps_alpha(picture):
         return False
-    low, high = picture.getchannel("A").getextrema()
+    low, high = picture.convert("RGBA").getchannel("A").getextrema()
     return low != high
+
+
+def _keeps_alpha(picture: Image.Image) -> bool:
+    """Whether it stores transparency: as a band, or as a colour of its palette."""
+    return picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info
 
 
 def shaped(
@@ -179,13 +184,16 @@ def shaped(
 ) -> np.ndarray:
     """(H, W, C): uint8 for 8 bits, else float32 in the picture's own unit.
 
-    channels: None keeps its own. size (H, W): it is resized until it covers it, and the centre is cropped out; None keeps it.
+    channels: None keeps its own; 2 is grey with its transparency, 4 is colour with it. size (H, W): it is resized until it
+    covers it, and the centre is cropped out; None keeps it.
     forced: the user asked for these channels, so colour may become grey, and of many bands the first are taken.
     Raises UsageError where the picture has not got these channels.
     """
     if isinstance(picture, Image.Image):
-        mode = {None: "L" if bands(picture) == 1 else "RGB", 1: "L", 3: "RGB", 4: "RGBA"}.get(channels)
-        if mode is not None and (channels != 4 or "A" in picture.getbands()):
+        opaque = {None: "L" if bands(picture) == 1 else "RGB", 1: "L", 3: "RGB"}
+        clear = {2: "LA" if bands(picture) == 1 else None, 4: "RGBA"} if _keeps_alpha(picture) else {}
+        mode = (opaque | clear).get(channels)
+        if mode is not None:
             if channels == 1 and bands(picture) == 3 and not forced:
                 _refuse_colour(picture, where)
             return _fitted(picture.convert(mode), size)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from evaluators.data.decoding import Pile, describe_span, pile, readable, settle, stack
+from evaluators.data.decoding import Pile, check_alike, describe_span, pile, readable, settle, stack, top
 from evaluators.data.labels import Classes, check_classes, find_classes
 from evaluators.data.options import RealOptions
 from evaluators.data.source import Opened, Source
@@ -41,12 +42,18 @@ def prepare(spec: str, opened: Opened, options: RealOptions, *, seed: int, flip:
         wanted = number(options.val_size, len(labels))
         val_size = _default_validation(labels) if wanted is None else wanted
         train_rows, val_rows = cut(labels, val_size, seed)
+        if len(val_rows) == 0:
+            raise UsageError(
+                f"{spec}: each of {len(labels)} classes has one training image, so that validation cannot be cut from train; "
+                "valid: two images of one class, or splits train, val and test"
+            )
         val_source, val_labels = source, labels
     else:
-        val_source, val_labels = opened.val, classes.encode(opened.val.labels, opened.val.where)
+        val_source, val_labels = opened.val, _encoded(classes, opened.val, "validation")
         train_rows, val_rows = np.arange(len(labels)), np.arange(len(val_labels))
-        val_rows = subset(val_labels, val_rows, number(options.val_size, len(val_labels)), seed)
-    train_rows = subset(labels, train_rows, number(options.train_size, len(train_rows)), seed)
+        val_rows = subset(val_labels, val_rows, number(options.val_size, len(val_labels)), seed, "val_size")
+    room = {"train_size": len(train_rows), "val_size": len(val_labels)}
+    train_rows = subset(labels, train_rows, number(options.train_size, len(train_rows)), seed, "train_size")
     parts = [(source, train_rows, labels), (val_source, val_rows, val_labels)]
     corrupt: list[str] = []
 
@@ -66,6 +73,9 @@ def prepare(spec: str, opened: Opened, options: RealOptions, *, seed: int, flip:
         piles = [_pile(of, rows, options, skip=options.skip_corrupt) for of, rows, _ in parts]
         corrupt += [place for found in piles for place in found.corrupt]
     form = settle(piles, options.channels, options.max, options.image_size)
+    highest = top(piles)
+    check_alike(piles[:1], form, "some training images", highest)
+    check_alike(piles[1:], form, "some validation images", highest)
     size = options.image_size or _common_size(piles, parts)
     turned = any(found.turned for found in piles)
     kept = [rows for _, rows, _ in parts] if stream else [found.rows for found in piles]
@@ -95,7 +105,12 @@ def prepare(spec: str, opened: Opened, options: RealOptions, *, seed: int, flip:
         skipped={**opened.found.skipped, CORRUPT: len(corrupt)},
         label=opened.found.label,
         image=opened.found.image,
-        assumed=[*opened.found.assumed, *classes.assumed, *_assumed(piles, form, options, sampled=stream)],
+        assumed=[
+            *opened.found.assumed,
+            *classes.assumed,
+            *_short(options, room),
+            *_assumed(piles, form, options, images_NCHW, sampled=stream),
+        ],
     )
     return Data(
         name=spec,
@@ -107,7 +122,7 @@ def prepare(spec: str, opened: Opened, options: RealOptions, *, seed: int, flip:
         mean=mean,
         std=std,
         flip=flip if options.flip is None else options.flip,
-        load_test=_test_loader(spec, opened, classes, form, size, stream=stream, turned=turned),
+        load_test=_test_loader(spec, opened, classes, form, size, stream=stream, turned=turned, highest=highest),
         summary=summary,
         span=form.span,
     )
@@ -125,6 +140,27 @@ def _classes(spec: str, opened: Opened) -> tuple[Classes, np.ndarray]:
     labels = classes.encode(source.labels, source.where)
     check_classes(labels, classes.names, spec)
     return classes, labels
+
+
+def _encoded(classes: Classes, source: Source, split: str) -> np.ndarray:
+    """The labels of another split as classes of train. UsageError where it gives other names to the numbers."""
+    if source.class_names is not None and tuple(source.class_names) != classes.names and len(source.labels):
+        pairs = zip_longest(source.class_names, classes.names)
+        number, (own, known) = next((index, pair) for index, pair in enumerate(pairs) if pair[0] != pair[1])
+        raise UsageError(
+            f"the class names of {split} are not those of train: class {number} is {own!r} there and {known!r} in train"
+        )
+    return classes.encode(source.labels, source.where)
+
+
+def _short(options: RealOptions, room: Mapping[str, int]) -> list[str]:
+    """The sentences that say that there are fewer images than were asked for."""
+    wanted = {"train_size": options.train_size, "val_size": options.val_size}
+    return [
+        f"{name}: {size} is more than there are, all {room[name]} images are taken"
+        for name, size in wanted.items()
+        if isinstance(size, int) and size > room[name]
+    ]
 
 
 def _pile(source: Source, rows: np.ndarray, options: RealOptions, *, skip: bool) -> Pile:
@@ -160,18 +196,22 @@ def _common_size(piles: Sequence[Pile], parts: Sequence[tuple[Source, np.ndarray
     return int(sizes[0][0]), int(sizes[0][1])
 
 
-def _assumed(piles: Sequence[Pile], form: Form, options: RealOptions, *, sampled: bool) -> list[str]:
+def _assumed(
+    piles: Sequence[Pile], form: Form, options: RealOptions, images_NCHW: Tensor, *, sampled: bool
+) -> list[str]:
     said = []
     own = {image.shape[2] for found in piles for image in found.images}
     if len(own) > 1:
         said.append(f"{form.channels} channels, since some images have them; grey ones are repeated")
     if form.span is not None:
-        said.append(describe_span(form.span, given=options.max is not None))
+        reached = float(images_NCHW.max()) * (form.span[1] - form.span[0]) + form.span[0]
+        said.append(describe_span(form.span, reached, given=options.max is not None))
     turned, alpha = sum(found.turned for found in piles), sum(found.alpha for found in piles)
     if turned:
         said.append(f"{turned} images are turned as their EXIF orientation says")
-    if alpha and form.channels != 4:
-        said.append(f"the transparency of {alpha} images is ignored (data.channels: 4 keeps it)")
+    if alpha:
+        keeps = 2 if form.channels == 1 and not form.forced else 4
+        said.append(f"the transparency of {alpha} images is ignored (data.channels: {keeps} keeps it)")
     if sampled:
         read = sum(len(found.images) for found in piles)
         said.append(f"channels, scale, mean and deviation are those of {read} training images")
@@ -187,6 +227,7 @@ def _test_loader(
     *,
     stream: bool,
     turned: bool,
+    highest: float,
 ) -> Callable[[], Split]:
     """Reads the test split; every image of it is decoded once, so that a corrupt one is known before anything is tested."""
 
@@ -194,7 +235,7 @@ def _test_loader(
         source = opened.test()
         if source is None:
             raise UsageError(f"{spec} has no test split")
-        labels = classes.encode(source.labels, source.where)
+        labels = _encoded(classes, source, "test")
         rows = np.arange(len(labels))
         if len(rows) == 0:
             raise UsageError(f"{spec} has an empty test split")
@@ -207,10 +248,11 @@ def _test_loader(
         if found.images[0].shape[:2] != size:
             height, width = found.images[0].shape[:2]
             raise UsageError(f"images differ in size ({source.where(0)} is {width}x{height}); set image_size")
-        if form.span is None and found.deep:
+        if form.span is None and found.ranges:
             raise UsageError(
                 f"{source.where(0)} and others have more than 8 bits, the training images have 8; set data.max"
             )
-        return ArraySplit(stack(found, replace(form), source), torch.from_numpy(labels))
+        check_alike([found], form, "some test images", highest)
+        return ArraySplit(stack(found, form, source), torch.from_numpy(labels))
 
     return load

@@ -10,12 +10,15 @@ from spaces.errors import UsageError
 SPLITS = ("train", "val", "test")
 _SPELLINGS = {
     "train": "train|training",
-    "val": "val|valid|validate|validation",
-    "test": "test|testing",
-}
+    "val": "val|valid|validate|validation|dev|development",
+    "test": "test|testing|eval|evaluation",
+}  # as the Hugging Face hub reads them
 # `Train`, `training_set`, `test images`, `01-val` ... ; letters alone decide
 _PATTERNS = {split: re.compile(rf"({words})(set|sets|data|images|imgs|split)?") for split, words in _SPELLINGS.items()}
-_SYSTEM = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "@eadir", "__pycache__"}
+_SYSTEM = {
+    "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "lost+found",
+    "__pycache__", "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot",
+}  # fmt: skip
 
 
 def split_of(name: str) -> str | None:

@@ -20,6 +20,7 @@ from spaces.errors import UsageError
 
 # Decoded splits up to this size are kept whole in memory and on the device; larger ones are streamed from disk.
 RESIDENT_BYTES = 2 * 1024**3
+FAR = 60_000  # what 16 bits of a float still hold, in units of full brightness
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,12 @@ class Form:
         if self.span is None:
             return image_HWC
         low, high = (0.0, 255.0) if self.own and image_HWC.dtype == np.uint8 else self.span
-        return ((image_HWC.astype(np.float32) - low) / (high - low)).astype(np.float16)
+        scaled_HWC = (image_HWC.astype(np.float32) - low) / (high - low)
+        if np.abs(scaled_HWC).max() > FAR:
+            raise UsageError(
+                f"pixel values of {image_HWC.min():g} to {image_HWC.max():g} are far beyond the {low:g} to {high:g} of data.max"
+            )
+        return scaled_HWC.astype(np.float16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +173,8 @@ def _drawn(labels: np.ndarray, size: int, seed: int, *, keep: int) -> tuple[np.n
                 break
             shares[np.argmax(np.where(shares > 1, shares - ideal, -np.inf))] -= 1
         shares[rare] += 1
+    while shares.sum() < size and (can_give := shares < counts - keep).any():
+        shares[np.argmax(np.where(can_give, ideal - shares, -np.inf))] += 1
     rng = np.random.default_rng(seed)
     drawn = np.concatenate(
         [rng.permutation(np.flatnonzero(labels == label))[:share] for label, share in zip(classes, shares, strict=True)]
@@ -174,12 +182,12 @@ def _drawn(labels: np.ndarray, size: int, seed: int, *, keep: int) -> tuple[np.n
     return np.setdiff1d(np.arange(len(labels)), drawn), np.sort(drawn)
 
 
-def subset(labels: np.ndarray, rows: np.ndarray, size: int | None, seed: int) -> np.ndarray:
-    """At most `size` of `rows`, stratified by label; all of them when size is None or larger."""
+def subset(labels: np.ndarray, rows: np.ndarray, size: int | None, seed: int, what: str = "size") -> np.ndarray:
+    """At most `size` of `rows`, stratified by label; all of them when size is None or larger. what: names `size` in errors."""
     if size is None or size >= len(rows):
         return rows
     if size < 1:
-        raise UsageError(f"a subset of {size} images is empty; valid: 1 to {len(rows)}")
+        raise UsageError(f"{what} {size} leaves no image; valid: 1 to {len(rows)}")
     return rows[_drawn(labels[rows], size, seed, keep=0)[1]]
 
 
