@@ -79,7 +79,7 @@ class Testing(Protocol):
     """An evaluator that can judge trained weights on images that no search has seen."""
 
     def test(self, arch: Architecture, weights: Path) -> Metrics:
-        """The metrics of the test split; raises UsageError where the data have none."""
+        """The metrics of the test split; raises MissingSplit where the data have none."""
         ...
 
 

@@ -82,6 +82,11 @@ class Evaluation:
         """What makes an evaluation unique: purpose, identity, architecture, fidelity, seed."""
         return (self.purpose, self.identity, self.architecture, self.fidelity, self.seed)
 
+    @property
+    def passing(self) -> bool:
+        """Whether it may be made again: a test that failed, perhaps since an image was broken that is mended now."""
+        return self.purpose == TEST and self.state == FAILED
+
     def to_dict(self) -> dict[str, Any]:
         """Flat, as a line of the journal: the metric and the costs stand under their own names."""
         own = {field.name: getattr(self, field.name) for field in fields(self) if field.name in FIXED}
@@ -133,7 +138,7 @@ class Store:
         self._next_table = 0.0
         try:
             self._evaluations = self._mended()
-            self._keys = {evaluation.key for evaluation in self._evaluations}
+            self._keys = {evaluation.key for evaluation in self._evaluations if not evaluation.passing}
             self._architectures = {evaluation.architecture for evaluation in self}
             self.flush()
         except BaseException:
@@ -159,7 +164,10 @@ class Store:
         return key in self._keys
 
     def add(self, evaluation: Evaluation) -> None:
-        """Keep one evaluation; returns when it is on the disk. Raises ValueError for one that is there already."""
+        """Keep one evaluation; returns when it is on the disk. A test that failed is replaced.
+
+        Raises ValueError for one that is there already.
+        """
         if evaluation.key in self._keys:
             raise ValueError(f"evaluated twice: {evaluation.key}")
         line = json.dumps({k: None if v != v else v for k, v in evaluation.to_dict().items()}) + "\n"
@@ -177,8 +185,11 @@ class Store:
                 if before is not None:  # a full disk takes part of a line; the next one has to start on its own
                     os.truncate(journal, before)
                 raise
+        if evaluation.purpose == TEST:
+            self._evaluations = [one for one in self._evaluations if one.key != evaluation.key]
         self._evaluations.append(evaluation)
-        self._keys.add(evaluation.key)
+        if not evaluation.passing:
+            self._keys.add(evaluation.key)
         if self._shows(evaluation):
             self._architectures.add(evaluation.architecture)
         if time.monotonic() >= self._next_table:
@@ -290,7 +301,7 @@ def _read(folder: str | Path) -> _Journal:
             continue
         if stripped != line.strip():
             bad.append(line.replace(stripped, b""))
-        if evaluation.key not in found:
+        if evaluation.key not in found or found[evaluation.key].passing:
             found[evaluation.key] = evaluation
             good.append(stripped)
     damaged = _lines(good) != content[:whole]

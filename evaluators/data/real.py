@@ -26,6 +26,7 @@ from evaluators.data.splits import (
     subset,
 )
 from evaluators.data.summary import CORRUPT, Summary, count
+from evaluators.outcomes import MissingSplit
 from spaces.errors import UsageError
 
 SAMPLE = 2000  # images of a stream from which channels, scale, mean and deviation are estimated
@@ -234,7 +235,7 @@ def _test_loader(
     def load() -> Split:
         source = opened.test()
         if source is None:
-            raise UsageError(f"{spec} has no test split")
+            raise MissingSplit(f"{spec} has no test split")
         labels = _encoded(classes, source, "test")
         rows = np.arange(len(labels))
         if len(rows) == 0:

@@ -107,7 +107,7 @@ class Task(Protocol):
         ...
 
     def count(self, split: Split) -> int:
-        """The number of images of a split."""
+        """The number of images of a split. Raises MissingSplit where the data have no such split."""
         ...
 
     def batches(
@@ -124,7 +124,7 @@ class Task(Protocol):
         """The batches of a split. A generator shuffles them and leaves out a last one that is not full.
 
         ``recipe`` changes them at random in its way (it needs a generator). ``limit``: at most so many images, always the same
-        ones. Raises UsageError where the data have no such split.
+        ones. Raises MissingSplit where the data have no such split.
         """
         ...
 

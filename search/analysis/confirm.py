@@ -5,6 +5,7 @@ Everything is kept in the run's store the moment it is finished, so a kill loses
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ import numpy as np
 import ray
 import torch
 
-from evaluators.base import Evaluator, Movable, Testing
-from evaluators.outcomes import EvaluationError
+from evaluators.base import Evaluator, Movable, OnTask, Testing
+from evaluators.outcomes import EvaluationError, MissingSplit
 from search.build import create_problem, create_trainer
 from search.cluster import ray_session, trial_resources
 from search.config import Config
@@ -35,6 +36,8 @@ from spaces.plugins import load_plugins
 BASELINES = ("uniform", "random")
 FRESH_SEEDS = 1000  # the first fresh seed, counted from the run's own
 CANDIDATES = 12
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ class Worker:
 def confirm(folder: str | Path, seeds: int, *, baselines: Sequence[str] = ("uniform",)) -> None:
     """Train what a report will show with ``seeds`` fresh seeds on average, then measure its test accuracy, once.
 
-    Raises UsageError for an unknown baseline, fewer than two seeds, or a run without a complete evaluation.
+    Raises UsageError for an unknown baseline, fewer than two seeds, a run without a complete evaluation, or test images that
+    cannot be read.
     """
     for name in baselines:
         if name not in BASELINES:
@@ -89,6 +93,7 @@ def confirm(folder: str | Path, seeds: int, *, baselines: Sequence[str] = ("unif
     if results.summary.empty:
         raise UsageError(f"{folder} has no complete evaluation yet")
     evaluator = create_trainer(results.config)
+    testing = has_test(evaluator)
     problem = create_problem(results.config, evaluator, results.folder)
     with Store(folder, CONFIRM, metric=evaluator.metric.name) as store, ray_session(results.config):
         crew = Crew(results, evaluator, problem, store)
@@ -102,8 +107,22 @@ def confirm(folder: str | Path, seeds: int, *, baselines: Sequence[str] = ("unif
         if "random" in baselines:
             wanted += near_front(results.random, results.config.search.costs, CANDIDATES, results.metric)
         crew.race(list(dict.fromkeys(wanted)), seeds)
-        if isinstance(evaluator, Testing):
+        if testing:
             crew.test(reported(load(folder)))
+
+
+def has_test(evaluator: Evaluator) -> bool:
+    """Whether there are test images; every one is read, so that a broken one is known before anything is trained.
+
+    Raises UsageError that names it.
+    """
+    if not isinstance(evaluator, Testing):
+        return False
+    try:
+        return not isinstance(evaluator, OnTask) or evaluator.task.count("test") > 0
+    except MissingSplit as error:
+        log.warning("%s: no test %s is measured", error, evaluator.metric.name)
+        return False
 
 
 def reported(results: Results) -> list[str]:
@@ -176,7 +195,10 @@ class Crew:
                 pending[job.architecture] -= 1
 
     def test(self, texts: list[str]) -> None:
-        """The test score of every fresh seed of the reported architectures; what is known is never measured again."""
+        """The test score of every fresh seed of the reported architectures; what is known is never measured again.
+
+        A test that fails is said, and measured again when it is asked for again.
+        """
         trained = [one for one in self.store if one.state == COMPLETE and one.architecture in texts]
         self._all(
             [
@@ -216,6 +238,8 @@ class Crew:
                     self._hire(),
                 )
             self._idle.append(worker)
+            if job.purpose == TEST and result.state == FAILED:
+                log.warning("%s, seed %d: its test failed: %s", job.architecture, job.seed, result.reason)
             self.store.add(self._evaluation(job, result))
             yield job
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.front import RunningFront, front_of, summarise
-from search.store import COMPLETE, CONFIRM, FAILED, Evaluation, Store, cost_columns, read_journal, to_frame
+from search.store import COMPLETE, CONFIRM, FAILED, TEST, Evaluation, Store, cost_columns, read_journal, to_frame
 from spaces.errors import UsageError
 
 COUNTED = ("flops", "macs", "params", "activations")
@@ -56,6 +56,20 @@ def test_nothing_is_kept_twice(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         assert len(store) == 1
         assert evaluation(0).key in store
+
+
+def test_a_test_that_failed_is_measured_again(tmp_path: Path) -> None:
+    """Unlike a training that failed: what broke it were the test images, and they may be mended."""
+    failed, done = (replace(evaluation(0, state=state), purpose=TEST) for state in (FAILED, COMPLETE))
+    for row in (failed, failed, done):
+        with Store(tmp_path, CONFIRM) as store:
+            assert row.key not in store
+            store.add(row)
+        assert [one.state for one in read_journal(tmp_path)] == [row.state]
+    with Store(tmp_path, CONFIRM) as store:
+        assert done.key in store
+        with pytest.raises(ValueError, match="evaluated twice"):
+            store.add(done)
 
 
 def test_purposes_share_a_journal_and_are_read_apart(tmp_path: Path) -> None:
