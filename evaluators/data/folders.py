@@ -17,6 +17,19 @@ from spaces.errors import UsageError
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff", ".gif", ".avif",
 )  # fmt: skip
+# Folders that lie beside each other where every image has a mask or boxes instead of a class.
+PICTURES = {"images", "image", "imgs", "img", "jpegimages"}
+TARGETS = {
+    "masks",
+    "mask",
+    "labels",
+    "annotations",
+    "annotation",
+    "segmentation",
+    "segmentations",
+    "ground_truth",
+    "gt",
+}
 LEFT_BEHIND, NO_IMAGE, OUTSIDE = "hidden or system files", "files that are no images", "images outside of class folders"
 
 
@@ -65,6 +78,7 @@ def open_folder(folder: Path, max_pixels: int = MAX_PIXELS) -> Opened:
     if beside:
         assumed += (f"folders beside the splits are not read: {', '.join(beside[:5])}",)
     _refuse_inner_splits(folder / splits["train"])
+    _refuse_targets(folder / splits["train"])
     opened = {name: _read(folder / name, class_names, skipped, max_pixels) for name in used}
     train = opened[splits["train"]]
     _check(train, folder / splits["train"])
@@ -89,6 +103,7 @@ def _without_splits(folder: Path, skipped: Counter[str], max_pixels: int) -> Ope
     class_names = tuple(sorted(entry.name for entry in _folders(folder)))
     _refuse_inner_splits(folder)
     _refuse_two_levels(folder)
+    _refuse_targets(folder)
     source = _read(folder, class_names, skipped, max_pixels)
     _check(source, folder)
     return Opened(source, Found(f"class folders of {folder}", skipped=skipped, assumed=_nested(folder)))
@@ -124,6 +139,17 @@ def _refuse_two_levels(root: Path) -> None:
         raise UsageError(
             f"{root}: either {', '.join(outer[:3])} or {', '.join(inner[0][:3])} are the classes; call the outer folders "
             f"train, val and test if they are splits, or put them into {root / 'train'} if they are classes"
+        )
+
+
+def _refuse_targets(root: Path) -> None:
+    """UsageError for images and masks side by side: they would be two classes."""
+    names = [entry.name for entry in _folders(root)]
+    pictures, targets = ([name for name in names if name.lower() in known] for known in (PICTURES, TARGETS))
+    if pictures and targets:
+        raise UsageError(
+            f"{root} has {pictures[0]} and {targets[0]} side by side, as for segmentation or detection; "
+            f"expected {root}/CLASS/*.jpg"
         )
 
 

@@ -36,6 +36,7 @@ def model_card(subject: Subject) -> str:
     return template.render(
         spec=spec,
         size=subject.network.size,
+        span=subject.pixel_span,
         name=subject.model_name,
         cost=cost,
         facts=_facts(subject),

@@ -35,6 +35,7 @@ def model_source(subject: Subject) -> str:
         architecture=spec["architecture"],
         spec=spec,
         size=subject.network.size,
+        span=subject.pixel_span,
         config=pretrained_config(subject),
         imports=sources.import_lines(),
         definitions=sources.definitions(),

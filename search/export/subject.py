@@ -19,6 +19,8 @@ from spaces import Architecture, NetworkSpec
 from spaces.backbones.weights import classifier_prefixes
 from spaces.errors import UsageError, shortened
 
+EIGHT_BITS = (0, 255)
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -52,6 +54,12 @@ class Subject:
         """The path of the classifier in the network."""
         with torch.device("meta"):
             return next(iter(classifier_prefixes(self.build())), "").removesuffix(".")
+
+    @property
+    def pixel_span(self) -> tuple[float, float]:
+        """The pixel values of the files that are 0 and 1 before mean and deviation: black, and full brightness."""
+        low, high = self.spec.get("pixel_span", EIGHT_BITS)
+        return low, high
 
     @cached_property
     def network(self) -> NetworkSpec:
@@ -87,6 +95,10 @@ def _check_description(build: Mapping[str, Any]) -> None:
             isinstance(value, list | tuple) and all(type(one) in (int, float) and math.isfinite(one) for one in value)
         ):
             raise UsageError(f"{name} = {shortened(value)} in the description of the data; valid: finite numbers")
+    span = build.get("pixel_span", EIGHT_BITS)
+    pair = isinstance(span, list | tuple) and len(span) == 2 and all(type(one) in (int, float) for one in span)
+    if not (pair and math.isfinite(span[1] - span[0]) and span[0] < span[1]):
+        raise UsageError(f"pixel_span = {shortened(span)} in the description of the data; valid: [black, white]")
     if names is not None and not (isinstance(names, list | tuple) and all(isinstance(one, str) for one in names)):
         raise UsageError(f"class_names = {shortened(names)} in the description of the data; valid: texts")
 

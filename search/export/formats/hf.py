@@ -22,6 +22,7 @@ def write(subject: Subject, model: nn.Module, folder: Path) -> list[Path]:
         "num_classes": subject.spec["num_classes"],
         "label_names": subject.spec.get("class_names", []),
         "pretrained_cfg": config,
+        "pixel_span": subject.pixel_span,
         "attune": subject.spec,
     }
     return [

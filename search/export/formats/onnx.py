@@ -53,13 +53,15 @@ def write(subject: Subject, model: nn.Module, folder: Path, opset: int = OPSET, 
 
 
 def metadata(subject: Subject) -> dict[str, str]:
-    """What the file says of its images and classes, each as JSON: classes (names), mean, std, size (H, W)."""
+    """What the file says of its images and classes, each as JSON: classes (names), mean, std, size (H, W), and
+    pixel_span, the pixel values that are 0 and 1 before mean and std."""
     config = pretrained_config(subject)
     facts = {
         "architecture": str(subject.arch),
         "classes": list(subject.spec.get("class_names") or range(subject.spec["num_classes"])),
         "mean": config["mean"],
         "std": config["std"],
+        "pixel_span": subject.pixel_span,
         "size": subject.network.size,
     }
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}

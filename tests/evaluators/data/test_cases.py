@@ -179,6 +179,7 @@ def test_few_and_uneven_classes(tmp_path: Path) -> None:
         (["cat", "dog"], 1, [], "each of 2 classes has one training image"),
         (["cat", "dog"], 4, ["train/owl"], "no training image for class owl"),
         (["cat", "dog"], 4, ["test/Cat"], "no training image for class Cat"),
+        (["images", "masks"], 4, [], "images and masks side by side, as for segmentation"),
         (["cat", "dog"], 0, ["train/cat"], r"no images below .*train"),
     ],
 )

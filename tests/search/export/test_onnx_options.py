@@ -74,7 +74,8 @@ def test_the_file_says_what_its_images_and_classes_are(tmp_path: Path) -> None:
     found = {entry.key: entry.value for entry in content.metadata_props}
     assert found.pop("architecture") == str(one.arch)
     read = {key: json.loads(value) for key, value in found.items()}
-    assert read == {"classes": FACTS["class_names"], "mean": FACTS["mean"], "std": FACTS["std"], "size": [48, 48]}
+    facts = {"mean": FACTS["mean"], "std": FACTS["std"], "size": [48, 48], "pixel_span": [0, 255]}
+    assert read == {"classes": FACTS["class_names"], **facts}
     (given,) = content.graph.input
     assert [dim.dim_param or dim.dim_value for dim in given.type.tensor_type.shape.dim] == ["batch", 3, 48, 48]
 
