@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from evaluators.base import Evaluator, Setting
+from evaluators.data import Summary
 from evaluators.memory import parse_memory
 from evaluators.tasks.base import KeptStem, Task
 from search.config import Config
@@ -81,6 +82,12 @@ def describe_data(evaluator: Evaluator) -> dict[str, Any]:
     """What an exported model has to know of its data, as JSON."""
     task = getattr(evaluator, "task", None)
     return task.describe() if isinstance(task, Task) else describe_input(evaluator.network)
+
+
+def data_lines(evaluator: Evaluator) -> list[str]:
+    """What was read of the data, left out and assumed, for people, where the task knows it."""
+    summary = getattr(getattr(evaluator, "task", None), "summary", None)
+    return summary.lines() if isinstance(summary, Summary) else []
 
 
 def describe_run(evaluator: Evaluator) -> dict[str, Any]:

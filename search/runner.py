@@ -34,7 +34,7 @@ from ray import tune
 from sqlalchemy.exc import SQLAlchemyError
 
 from evaluators.base import Evaluator, Preparing
-from search.build import create_evaluator, create_problem, describe_data, describe_run, table_path
+from search.build import create_evaluator, create_problem, data_lines, describe_data, describe_run, table_path
 from search.cluster import actor_here, on_cluster, ray_session, trial_resources
 from search.config import Config, changed, dump_config, load_run_config
 from search.files import free_name, sqlite_url, write_whole
@@ -176,6 +176,8 @@ def _fit(config: Config, problem: Problem, evaluator: Evaluator, keeper: Keeper,
         resources, concurrency = trial_resources(config)
         in_order = concurrency if config.search.deterministic else None
         searcher = _searcher(config, problem, evaluator, keeper.store, stopping, missing, in_order)
+        for line in data_lines(evaluator):
+            progress.note(line)
         progress.note(f"{concurrency} trials at once, each with {_words(resources)}")
         limit = config.resources.time_limit
         overdue = actor_here(Overdue) if limit else None
