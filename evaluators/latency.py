@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import Field
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from evaluators.sections import Section
+from evaluators.statistics import spearman
 from evaluators.training.device import pick_device
 from spaces.attention import attention_type
 from spaces.backbone import describe_backbone
@@ -288,8 +288,8 @@ class LatencyTable:
         estimated = np.array([self.total(arch)[0] / 1e9 for arch in archs])
         errors = estimated / measured - 1
         low, high = np.quantile(np.abs(errors), [0.5, 0.9])
-        rank = spearmanr(measured, estimated).statistic
-        return EstimateError(float(low), float(high), float(np.median(errors)), float(rank))
+        rank = spearman(measured.tolist(), estimated.tolist())
+        return EstimateError(float(low), float(high), float(np.median(errors)), rank)
 
     def to_dict(self) -> dict[str, Any]:
         """What was measured, of what, where and how: the file that a run keeps. ``plain`` is in nanoseconds."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,15 @@ def summarize(values: Sequence[float], *, confidence: float = 0.95, resamples: i
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> float:
     """Kendall's tau-b of two scores of the same architectures: 1 same order, 0 unrelated, -1 reversed; ties are allowed."""
+    from scipy import stats  # a second and a half, for whoever compares ranks
+
     return float(stats.kendalltau(*_paired(first, second)).statistic)
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
     """Spearman's rank correlation of two scores of the same architectures."""
+    from scipy import stats
+
     return float(stats.spearmanr(*_paired(first, second)).statistic)
 
 

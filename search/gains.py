@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from evaluators.tasks.base import Metric
 from search.front import ACCURACY
@@ -25,7 +25,7 @@ from spaces.placement import SITES, Placement
 
 Array = NDArray[np.float64]
 Place = tuple[int, str]  # a stage, counted from 0, and a type of attention there
-Z = float(norm.ppf(0.975))
+Z = float(ndtri(0.975))
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def gain_table(gains: Gains, added_flops: Callable[[int, Sequence[Placement]], A
                 "gain": gain,
                 "low": gain - Z * std,
                 "high": gain + Z * std,
-                "probability": float(norm.cdf(gain / std)) if std > 0 else 0.5,
+                "probability": float(ndtr(gain / std)) if std > 0 else 0.5,
                 "megaflops": cost,
                 "gain_per_megaflop": gain / divisor,
                 "low_per_megaflop": (gain - Z * std) / divisor,

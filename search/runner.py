@@ -27,7 +27,6 @@ os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
 os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "64")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
-import numpy as np
 import optuna
 import ray
 from ray import tune
@@ -47,6 +46,7 @@ from search.problem import Problem
 from search.progress import Progress
 from search.reuse import adopt
 from search.samplers import create_sampler
+from search.samplers.exact import ExactCandidates
 from search.schedulers import Stopping, Trials
 from search.searcher import PlacementSearch
 from search.store import FAILED, STOPPED, Store, StoreError
@@ -241,19 +241,8 @@ def _searcher(
     in_order: int | None,
 ) -> PlacementSearch:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    space = problem.space
-
-    def rows(params: list[dict[str, Any]]) -> np.ndarray:
-        return np.array([space.from_params(one) for one in params])
-
     seed = config.seed + len(store)  # a resumed run goes on, it does not draw the same again
-    sampler = create_sampler(
-        config.search.sampler,
-        space,
-        lambda params: problem.objectives(rows(params)),
-        feasible=lambda params: problem.feasible.contains(rows(params)),
-        seed=seed,
-    )
+    sampler = create_sampler(config.search.sampler, ExactCandidates(problem), seed=seed)
     return PlacementSearch(
         problem,
         sampler,

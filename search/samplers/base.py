@@ -25,7 +25,7 @@ def list_samplers() -> list[str]:
 
 def create_sampler(
     name: str,
-    space: Space | Mapping[str, BaseDistribution],
+    space: Candidates | Space | Mapping[str, BaseDistribution],
     costs: CostFunction | None = None,
     *,
     seed: int | None = None,
@@ -33,14 +33,14 @@ def create_sampler(
     feasible: FeasibleFunction | None = None,
     **options: Any,
 ) -> BaseSampler:
-    """An Optuna sampler by name over a space; ``module:package.file:name`` is a user's own.
+    """An Optuna sampler by name over a space, or over candidates; ``module:package.file:name`` is a user's own.
 
     ``costs`` maps n parameter dicts to an (n, M) array; ``limits`` are upper bounds on its columns (None: no bound);
     ``feasible`` maps n parameter dicts to n truth values, for budgets on what is no objective. ``options`` go to the
     sampler's own constructor. Raises UsageError for an unknown name or option, and where the limits leave nothing.
     """
     create = bring(name, "sampler") if is_brought(name) else SAMPLERS[name]
-    candidates = Candidates(space, costs, limits=limits, feasible=feasible)
+    candidates = space if isinstance(space, Candidates) else Candidates(space, costs, limits=limits, feasible=feasible)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         try:

@@ -83,7 +83,9 @@ def test_confirming_a_real_run_survives_being_asked_twice(tmp_path: Path) -> Non
     training = {"preset": "short", "epochs": 1, "batch_size": 64}
     search = {"trials": 3, "sampler": "random"}
     space = {**CONFIG["space"], "attentions": ["none", "se"]}  # type: ignore[dict-item]
-    config.write_text(yaml.safe_dump({"data": "digits", "space": space, "training": training, "search": search}))
+    resources = {"concurrency": 1}
+    settings = {"data": "digits", "space": space, "training": training, "search": search, "resources": resources}
+    config.write_text(yaml.safe_dump(settings))
 
     def run(*args: object) -> str:
         done = subprocess.run(
