@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The command line of Attune: search, front, analyze, export, cost, space, list."""
+"""The command line of Attune: search, check, front, analyze, export, cost, space, list."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, StrEnum
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 
 DEFAULT_CONFIG = Path("configs/default.yaml")
+STARTED = time.time()
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout; logs go to stderr.")]
 Limits = Annotated[
@@ -128,6 +130,27 @@ def search(
         raise RuntimeError(
             f"all {outcome.failed} evaluations failed; reasons: the column 'reason' of {folder}/evaluations.parquet"
         )
+
+
+@app.command()
+def check(
+    config: Annotated[Path, typer.Argument(help="A YAML file, see configs/.")] = DEFAULT_CONFIG,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the configuration.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="The run directory that a search would make.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a search would read, build and take, and refuse what would fail later; nothing is written."""
+    from search.check import check as check_config
+    from search.config import load_config
+    from search.runner import new_run_folder
+
+    settings = load_config(config, overrides or [])
+    folder = run or new_run_folder(settings.name)
+    refuse_below_file("--run", folder)
+    found = check_config(settings, folder, started=STARTED)
+    print(json.dumps(found.to_dict()) if as_json else "\n".join(found.lines()))
 
 
 @app.command()

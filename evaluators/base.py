@@ -83,6 +83,23 @@ class Testing(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """What one evaluation is expected to take: seconds on this machine, and bytes at its peak (None: not known)."""
+
+    seconds: float
+    memory: int | None = None
+
+
+@runtime_checkable
+class Estimating(Protocol):
+    """An evaluator that can tell what an evaluation will take, by trying a small part of it."""
+
+    def estimate(self, arch: Architecture, *, fidelity: int, validations: int) -> Estimate:
+        """What ``evaluate`` takes with one seed, where it validates so often; raises what ``evaluate`` would."""
+        ...
+
+
 class OnTask:
     """What every evaluator that works on a task says of its network and its metric."""
 

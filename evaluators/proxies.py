@@ -18,7 +18,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from evaluators.base import EVALUATORS, EvaluatorConfig, OnTask, Setting
+from evaluators.base import EVALUATORS, Estimate, EvaluatorConfig, OnTask, Setting
 from evaluators.outcomes import EvaluationError, Metrics, Report
 from evaluators.tasks.base import Task
 from evaluators.training.device import OnDevice, pick_device, seeded
@@ -156,6 +156,11 @@ class ProxyEvaluator(OnDevice, OnTask):
     def identity(self) -> str:
         start = "identity" if self.identity_start else "fresh"
         return f"proxy {self.proxy} {self.batch_size} {self.task.identity} {start} {self.native}"
+
+    def estimate(self, arch: Architecture, *, fidelity: int, validations: int) -> Estimate:
+        """What `evaluate` takes, by doing it once more after a first time."""
+        self.evaluate(arch, fidelity=1, seed=0)
+        return Estimate(self.evaluate(arch, fidelity=fidelity, seed=0)["seconds"])
 
     def evaluate(
         self,

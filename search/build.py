@@ -84,10 +84,16 @@ def describe_data(evaluator: Evaluator) -> dict[str, Any]:
     return task.describe() if isinstance(task, Task) else describe_input(evaluator.network)
 
 
-def data_lines(evaluator: Evaluator) -> list[str]:
-    """What was read of the data, left out and assumed, for people, where the task knows it."""
+def data_summary(evaluator: Evaluator) -> Summary | None:
+    """What was read of the data, left out and assumed, where the task knows it."""
     summary = getattr(getattr(evaluator, "task", None), "summary", None)
-    return summary.lines() if isinstance(summary, Summary) else []
+    return summary if isinstance(summary, Summary) else None
+
+
+def data_lines(evaluator: Evaluator) -> list[str]:
+    """The summary of the data for people, a fact a line."""
+    summary = data_summary(evaluator)
+    return summary.lines() if summary else []
 
 
 def describe_run(evaluator: Evaluator) -> dict[str, Any]:

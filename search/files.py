@@ -43,6 +43,12 @@ def free_name(path: Path, suffix: str = "") -> Path:
         number += 1
 
 
+def existing_parent(path: Path) -> Path:
+    """The path itself, or the nearest above it that exists."""
+    path = path.absolute()
+    return next(part for part in (path, *path.parents) if part.exists())
+
+
 def sqlite_url(path: Path) -> str:
     """SQLAlchemy's URL of a database file, whatever characters are in its path (%, ?, #, braces)."""
     name = f"file:{quote(str(path.resolve()))}"

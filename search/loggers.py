@@ -18,15 +18,18 @@ def create_loggers(names: Sequence[str], folder: Path, project: str) -> list[tun
 
     TensorBoard's files lie in ``folder/ray``, MLflow's in ``folder/mlflow.db``; Weights & Biases takes its own settings.
     """
-    callbacks = []
+    check_loggers(names)
+    return [LOGGERS[name][1](folder, project) for name in names]
+
+
+def check_loggers(names: Sequence[str]) -> None:
+    """Raise UsageError for an unknown logger, or one whose package is not installed."""
     for name in names:
         if name not in LOGGERS:
             raise unknown("logger", name, LOGGERS)
-        package, create = LOGGERS[name]
+        package, _ = LOGGERS[name]
         if find_spec(package) is None:
             raise UsageError(f"loggers: {name} needs the package {package}; pip install {package}")
-        callbacks.append(create(folder, project))
-    return callbacks
 
 
 def _tensorboard(folder: Path, project: str) -> Any:

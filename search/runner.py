@@ -34,6 +34,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from evaluators.base import Evaluator, Preparing
 from search.build import create_evaluator, create_problem, data_lines, describe_data, describe_run, table_path
+from search.check import refuse
 from search.cluster import actor_here, on_cluster, ray_session, trial_resources
 from search.config import Config, changed, dump_config, load_run_config
 from search.files import free_name, sqlite_url, write_whole
@@ -41,7 +42,7 @@ from search.front import by_architecture
 from search.keeper import Keeper
 from search.loggers import create_loggers
 from search.meaning import check_meaning, describe_meaning
-from search.mirror import fetch, open_url
+from search.mirror import fetch
 from search.problem import Problem
 from search.progress import Progress
 from search.reuse import adopt
@@ -90,9 +91,7 @@ def run_search(config: Config, folder: str | Path, *, resume: bool = False) -> O
         raise UsageError(f"{folder} already holds a run; continue it with --resume {folder} or choose another folder")
     evaluator = create_evaluator(config)
     problem = create_problem(config, evaluator, folder)
-    config.search.scheduler.check(config.fidelity)  # refuses what does not fit together before anything is written
-    if config.ray.storage:
-        open_url(config.ray.storage)
+    refuse(config, problem, folder)  # before anything is written
     if resume and (said := check_meaning(folder, config, problem, evaluator)):
         log.warning(said)
     with Store(folder, metric=evaluator.metric.name, identity=evaluator.identity) as store:

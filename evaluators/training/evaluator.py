@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from evaluators.base import OnTask
-from evaluators.memory import check_memory, free_memory
+from evaluators.base import Estimate, OnTask
+from evaluators.memory import check_memory, free_memory, training_memory
 from evaluators.outcomes import Metrics, Report
 from evaluators.recipe import Recipe
 from evaluators.tasks.base import Task
 from evaluators.training.checkpoint import save_weights
 from evaluators.training.device import OnDevice, pick_device
+from evaluators.training.estimate import training_seconds
 from evaluators.training.loop import Trained, train_model, validate
 from evaluators.training.optimizer import fine_tuning
 from spaces.network import Native
@@ -105,19 +107,31 @@ class TrainingEvaluator(OnDevice, OnTask):
         )
         return validate(model.to(self.device), batches, self.task, self.device, self.recipe.amp)
 
+    def estimate(self, arch: Architecture, *, fidelity: int, validations: int) -> Estimate:
+        """What `evaluate` takes, from a few batches of a real training and the simulation of one step."""
+
+        def train(task: Task) -> object:
+            return replace(self, task=task).train(arch, fidelity=2, seed=0, report=lambda epoch, metrics: True)
+
+        seconds = training_seconds(self.task, train, epochs=fidelity, validations=validations)
+        return Estimate(seconds, training_memory(arch, **self._step(split=False)))
+
     def _check_memory(self, arch: Architecture) -> None:
         split = self.memory is None and self.device.type == "cuda"
+        limit = free_memory(self.device) if self.memory is None else self.memory
+        check_memory(arch, limit, **self._step(split=split))
+
+    def _step(self, *, split: bool) -> dict[str, Any]:
+        """What the memory of a training depends on; ``split``: down to micro-batches of one image."""
         recipe = self.recipe
-        check_memory(
-            arch,
-            free_memory(self.device) if self.memory is None else self.memory,
-            task=self.task,
-            network=self.network,
-            batch=1 if split else min(recipe.batch_size, self.task.count("train")),
-            optimizer_states=1 if recipe.optimizer == "sgd" else 2,
-            average=recipe.ema is not None,
-            validation_batch=1 if split else min(self.task.validation_batch, self.task.count("val")),
-        )
+        return {
+            "task": self.task,
+            "network": self.network,
+            "batch": 1 if split else min(recipe.batch_size, self.task.count("train")),
+            "optimizer_states": 1 if recipe.optimizer == "sgd" else 2,
+            "average": recipe.ema is not None,
+            "validation_batch": 1 if split else min(self.task.validation_batch, self.task.count("val")),
+        }
 
     def initial_weights(self, arch: Architecture, seed: int) -> Mapping[str, Tensor]:
         """Weights to begin with, by name, besides the recipe's; none here."""

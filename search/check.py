@@ -1,0 +1,164 @@
+"""Before anything is trained: whatever would fail later fails here, and what a search will read and take is said.
+
+Nothing is written, and Ray is not started.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.filesize import decimal
+
+from evaluators.base import Estimate, Estimating, Evaluator
+from evaluators.data import Summary
+from evaluators.outcomes import EvaluationError
+from search.build import create_evaluator, create_problem, data_summary
+from search.cluster import address_of, check_address, usable_cpus
+from search.config import Config, load_run_config
+from search.files import existing_parent
+from search.loggers import check_loggers
+from search.mirror import open_url
+from search.problem import Problem
+from search.samplers import create_sampler
+from search.samplers.exact import ExactCandidates
+from spaces import Architecture
+from spaces.errors import UsageError
+
+SAMPLE = 3  # architectures whose training is tried
+RAY = 4.0  # seconds that Ray's own processes take to start
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a configuration comes to. ``estimate``: of one evaluation with all its seeds; ``seconds``: of the whole search."""
+
+    data: Summary | None
+    problem: Problem
+    stem: str
+    trials: int
+    concurrency: int
+    estimate: Estimate | None
+    seconds: float | None
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; seconds and bytes are null where the evaluator cannot tell them."""
+        one = self.estimate
+        return {
+            "data": self.data.to_dict() if self.data else {},
+            "space": self.problem.to_dict() | {"stem": self.stem},
+            "estimate": {
+                "seconds": one.seconds if one else None,
+                "memory": one.memory if one else None,
+                "trials": self.trials,
+                "concurrency": self.concurrency,
+                "search_seconds": self.seconds,
+            },
+            "warnings": list(self.warnings),
+        }
+
+    def lines(self) -> list[str]:
+        """For people: one fact a line."""
+        facts = [line for line in self.data.lines() if not line.startswith("warning: ")] if self.data else []
+        facts += [self.stem, _counted(self.problem)]
+        if self.estimate and self.seconds is not None:
+            memory = f", {decimal(self.estimate.memory)} of memory" if self.estimate.memory else ""
+            facts.append(f"one trial: about {spell(self.estimate.seconds)}{memory}")
+            facts.append(f"search: about {spell(self.seconds)} for {self.trials} trials, {self.concurrency} at once")
+        else:
+            facts.append("one trial: its evaluator cannot tell how long it takes")
+        return [*facts, *(f"warning: {text}" for text in self.warnings)]
+
+
+def check(config: Config, folder: Path | None = None, *, started: float | None = None) -> Checked:
+    """Everything up to the first training, and a small part of some trainings; raises UsageError in one line.
+
+    ``folder``: the run directory that is meant. ``started``: when this process began, by ``time.time``: a worker takes as
+    long to start.
+    """
+    evaluator = create_evaluator(config)
+    problem = create_problem(config, evaluator)
+    refuse(config, problem, folder)
+    startup = max(0.0, time.time() - started) if started else 0.0
+    cpus = usable_cpus()
+    fits = max(1, math.floor(cpus / config.resources.cpus + 1e-9))
+    concurrency = min(fits, config.resources.concurrency or fits)
+    if address_of(config) is not None:
+        concurrency = config.resources.concurrency or 1  # what the cluster has is known when it is joined
+    trials = min(config.search.trials, problem.candidates)
+    one = _estimate(config, problem, evaluator)
+    if one:
+        one = replace(one, seconds=one.seconds * len(config.seeds))
+    seconds = 2 * startup + RAY + math.ceil(trials / concurrency) * one.seconds if one else None
+    summary = data_summary(evaluator)
+    warnings = list(summary.warnings if summary else ())
+    if config.resources.cpus * concurrency > cpus and address_of(config) is None:
+        warnings.append(f"{concurrency} trials at once want more than the {cpus} CPUs of this machine")
+    stem = evaluator.network.describe_stem(problem.space.backbone)
+    return Checked(summary, problem, stem, trials, concurrency, one, seconds, tuple(warnings))
+
+
+def refuse(config: Config, problem: Problem, folder: Path | None = None) -> None:
+    """Raise UsageError for what would fail once a search has begun; quick, and without any training."""
+    config.search.scheduler.check(config.fidelity)
+    create_sampler(config.search.sampler, ExactCandidates(problem), seed=config.seed)
+    check_loggers(config.loggers)
+    if config.ray.storage:
+        open_url(config.ray.storage)
+    for run in config.reuse:
+        load_run_config(run)
+    if (address := address_of(config)) is not None:
+        check_address(address)
+    if folder is not None:
+        parent = existing_parent(folder)
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise UsageError(f"the run folder {folder} cannot be made: {parent} is no folder that can be written to")
+
+
+def spell(seconds: float) -> str:
+    """``4.2 s``, ``12 min`` or ``3.5 h``."""
+    if seconds < 100:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _estimate(config: Config, problem: Problem, evaluator: Evaluator) -> Estimate | None:
+    """What an average evaluation takes; raises UsageError where even the plain network cannot be evaluated."""
+    if not isinstance(evaluator, Estimating):
+        return None
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, int(config.resources.cpus)))
+    validations = config.fidelity if config.search.scheduler.stops else 1
+    found: list[Estimate] = []
+    try:
+        for arch in _examples(problem, config.seed):
+            try:
+                found.append(evaluator.estimate(arch, fidelity=config.fidelity, validations=validations))
+            except EvaluationError as error:
+                if not found and arch.is_plain:
+                    raise UsageError(f"not even the plain network can be evaluated: {error}") from None
+    finally:
+        torch.set_num_threads(threads)
+    memory = [one.memory for one in found if one.memory is not None]
+    return Estimate(float(np.mean([one.seconds for one in found])), max(memory, default=None))
+
+
+def _examples(problem: Problem, seed: int) -> list[Architecture]:
+    """The plain network, and some architectures inside the budget from the middle and the upper end of the costs."""
+    rows = problem.feasible.sample(np.random.default_rng(seed), 64)
+    order = np.argsort(problem.objectives(rows)[:, 0], kind="stable")
+    chosen = [problem.space.architecture(rows[order[int(at * (len(order) - 1))]]) for at in (0.5, 0.9)]
+    return list(dict.fromkeys([Architecture.plain(problem.space.backbone), *chosen]))[:SAMPLE]
+
+
+def _counted(problem: Problem) -> str:
+    inside = problem.feasible.count
+    limits = f", {inside:,} of them inside the budget" if problem.limits else ""
+    return f"space: {problem.space.size:,} architectures over {problem.space.backbone}{limits}"
