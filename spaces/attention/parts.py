@@ -115,11 +115,14 @@ def wide(x: Tensor) -> Tensor:
 
 
 def autocast(x: Tensor) -> bool:
-    """Whether products of x are computed in another dtype than its own; no in TorchScript, which has its own ways."""
+    """Whether products of x are computed in another dtype than its own; no in TorchScript, which has its own ways.
+
+    Nothing is on the meta device, which torch's autocast does not know.
+    """
     if torch.jit.is_scripting():
         return False
     else:  # noqa: RET505
-        return torch.is_autocast_enabled(x.device.type)
+        return x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
 
 
 def gram(x_BCP: Tensor) -> Tensor:
