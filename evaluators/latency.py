@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from evaluators.sections import Section
@@ -173,13 +173,21 @@ class Setting:
 class LatencySection(Section):
     """How latency is measured where it is a cost or a limit."""
 
-    batch: int = Field(default=1, ge=1, description="images at once")
+    batch: int = Field(default=1, ge=1, le=10**5, description="images at once")
     device: str | None = Field(default=None, description="cpu, cuda, cuda:1 ...; None: the first GPU, else the CPU")
-    threads: int = Field(default=1, ge=1, description="of the CPU")
+    threads: int = Field(default=1, ge=1, le=1000, description="of the CPU")
     compile: bool = Field(
         default=False, description="under torch.compile; every attention module is then compiled alone"
     )
-    repeats: int = Field(default=20, ge=2, description="of which the median counts")
+    repeats: int = Field(default=20, ge=2, le=10**5, description="of which the median counts")
+
+    @field_validator("device")
+    @classmethod
+    def _can_be_read(cls, device: str | None) -> str | None:
+        name, _, number = (device or "cpu").partition(":")
+        if name not in ("cpu", "cuda") or (number and not number.isdecimal()):
+            raise UsageError(f"device {device!r}; valid: cpu, cuda, cuda:1 ...")
+        return device
 
     def setting(self) -> Setting:
         return Setting(self.batch, self.device or str(pick_device()), self.threads, self.compile, self.repeats)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from evaluators.data.batches import Augment
 from evaluators.sections import Section
@@ -94,6 +94,15 @@ class Recipe(Section):
     layer_decay: float = Field(
         default=1, gt=0, le=1, description="factor on the learning rate for each stage further from the classifier"
     )
+
+    @field_validator("optimizer")
+    @classmethod
+    def _of_timm(cls, optimizer: str) -> str:
+        from timm.optim import list_optimizers
+
+        if optimizer not in list_optimizers():
+            raise unknown("optimizer", optimizer, list_optimizers())
+        return optimizer
 
     @model_validator(mode="before")
     @classmethod

@@ -21,7 +21,7 @@ from evaluators.data import Summary
 from evaluators.outcomes import EvaluationError
 from search.build import create_evaluator, create_problem, data_summary
 from search.cluster import address_of, check_address, usable_cpus
-from search.config import Config, load_run_config
+from search.config import Config, is_file, load_run_config
 from search.files import existing_parent
 from search.loggers import check_loggers
 from search.mirror import open_url
@@ -29,7 +29,7 @@ from search.problem import Problem
 from search.samplers import create_sampler
 from search.samplers.exact import ExactCandidates
 from spaces import Architecture
-from spaces.errors import UsageError
+from spaces.errors import UsageError, shortened
 
 SAMPLE = 3  # architectures whose training is tried
 RAY = 4.0  # seconds that Ray's own processes take to start
@@ -110,6 +110,11 @@ def refuse(config: Config, problem: Problem, folder: Path | None = None) -> None
     config.search.scheduler.check(config.fidelity)
     create_sampler(config.search.sampler, ExactCandidates(problem), seed=config.seed)
     check_loggers(config.loggers)
+    weights = config.training.weights
+    if weights not in (None, "pretrained") and not is_file(Path(weights)):
+        raise UsageError(
+            f"training.weights: there is no file {shortened(weights, 200)}; valid: pretrained, or a checkpoint"
+        )
     if config.ray.storage:
         open_url(config.ray.storage)
     for run in config.reuse:

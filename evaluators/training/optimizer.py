@@ -14,7 +14,6 @@ from evaluators.recipe import Recipe
 from spaces.backbone import describe_backbone
 from spaces.backbones.weights import classifier_prefixes, is_attention
 from spaces.backbones.zoo import create_plain
-from spaces.errors import unknown
 
 FUSED = ("adam", "adamw")  # SGD's fused step fails when some parameters get their first gradient later than others
 
@@ -36,10 +35,8 @@ def make_optimizer(model: nn.Module, recipe: Recipe, tuning: FineTuning | None =
 
     A group of parameters per depth: timm's schedules multiply the rate of each group by its `lr_scale`.
     """
-    from timm.optim import create_optimizer_v2, list_optimizers
+    from timm.optim import create_optimizer_v2
 
-    if recipe.optimizer not in list_optimizers():
-        raise unknown("optimizer", recipe.optimizer, list_optimizers())
     depth = (tuning or FineTuning()).depth
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, weight in model.named_parameters():
