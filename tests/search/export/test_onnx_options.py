@@ -37,8 +37,7 @@ def trained(one: Subject) -> nn.Module:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("opset", [13, 17, 20])
-@pytest.mark.parametrize("text", [HARD, SAMPLING])
+@pytest.mark.parametrize(("text", "opset"), [(HARD, 13), (SAMPLING, 13), (SAMPLING, 20)])
 def test_any_size_in_the_opset_that_was_asked_for(text: str, opset: int, tmp_path: Path) -> None:
     one = subject(text)
     model = trained(one)
