@@ -268,7 +268,11 @@ def _trunk(trace: Trace, end: int | None) -> list[Call]:
         return [found for child in top for found in descend(child)]
 
     found = [composites[path] for path in descend("")]
-    if not found:  # nothing but layers: the network itself is the long Sequential
+    if not found:  # the network itself may be the long Sequential, if it is nothing but layers
+        layers = [call for call in trace.calls[1:] if "." not in call.path and not any(call.module.children())]
+        held = sum(len(_weighted_ops(trace, call)) for call in layers)
+        if 2 * held <= len(_weighted_ops(trace, trace.calls[0])):
+            return []  # its blocks are not a chain, as those of NASNet, which read the two before them
         return _without_stem_and_head(_layer_groups(trace, trace.calls[0], alive))
     return _without_stem_and_head([block for call in found for block in _plain_layers(trace, call, alive)])
 
