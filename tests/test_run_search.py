@@ -1,7 +1,6 @@
 """The command line from outside: real processes, real Ray, real trainings, exit codes and what lies in the run directory."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -65,11 +64,6 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(SMALL))
     return path
-
-
-def wait_for_evaluations(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
-    journal = folder / "evaluations.jsonl"
-    wait_until(lambda: journal.exists() and journal.read_text().count("\n") >= count, process)
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -146,34 +140,6 @@ def test_a_search_leaves_a_front_that_can_be_read_analysed_and_exported(
 
 
 @pytest.mark.slow
-def test_a_killed_driver_loses_nothing_and_repeats_nothing(config: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    process = start("search", config, "--run", folder)
-    wait_for_evaluations(folder, 3, process)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    before = (folder / "evaluations.jsonl").read_text().splitlines()
-    assert 3 <= len(before) < 6
-    run("search", "--resume", folder)
-    after = (folder / "evaluations.jsonl").read_text().splitlines()
-    assert after[: len(before)] == before
-    assert len(after) == 6
-    assert pd.read_parquet(folder / "evaluations.parquet")["architecture"].is_unique
-
-
-@pytest.mark.slow
-def test_ctrl_c_finishes_what_runs_and_names_the_resume_command(config: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    process = start("search", config, "--run", folder)
-    wait_for_evaluations(folder, 2, process)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
-    assert f"--resume {folder}" in err
-    assert (pd.read_parquet(folder / "evaluations.parquet")["state"] == "complete").all()
-
-
-@pytest.mark.slow
 def test_ctrl_c_twice_stops_in_the_middle_of_evaluations(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = start("search", config, "--run", folder, "--set", "training.epochs=100000", stdout=subprocess.DEVNULL)
@@ -194,7 +160,7 @@ def test_ctrl_c_twice_stops_in_the_middle_of_evaluations(config: Path, tmp_path:
 @pytest.mark.slow
 def test_a_search_for_low_latency(config: Path, tmp_path: Path, here: Here) -> None:
     folder = tmp_path / "run"
-    options = ["--set", "search.costs=[latency]", "--set", "search.trials=3", "--set", "search.latency.batch=2"]
+    options = ["--set", "search.costs=[latency]", "--set", "search.trials=2", "--set", "search.latency.batch=2"]
     out, _ = here("search", config, "--run", folder, *options, "--json")
     front = json.loads(out)["front"]
     table = json.loads((folder / "latency_table.json").read_text())
@@ -214,9 +180,9 @@ def test_a_search_for_low_latency(config: Path, tmp_path: Path, here: Here) -> N
 @pytest.mark.slow
 def test_a_trial_that_cannot_fit_is_refused_and_recorded(config: Path, tmp_path: Path, here: Here) -> None:
     folder = tmp_path / "run"
-    options = ["--set", "resources.memory=1M", "--set", "search.trials=2"]
+    options = ["--set", "resources.memory=1M", "--set", "search.trials=1"]
     _, err = here("search", config, "--run", folder, *options, code=1)
-    assert "all 2 evaluations failed" in err
+    assert "all 1 evaluations failed" in err
     rows = pd.read_parquet(folder / "evaluations.parquet")
     assert set(rows["state"]) == {"failed"}
     assert rows["reason"].str.fullmatch(r"not started: .* needs about [0-9,]+ MiB, but there are 1 MiB").all()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pandas as pd
 import pytest
 import torch
 from ray import cloudpickle
@@ -92,7 +93,7 @@ def test_what_is_dominated_stops_keeps_its_epochs_and_is_on_no_front(
 
 
 @pytest.mark.slow
-def test_rungs_and_stopped_trials_survive_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_driver_loses_nothing_and_repeats_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, CurveEvaluator(tmp_path / "log", pause=0.05))
     folder = tmp_path / "run"
     driver = subprocess.Popen(
@@ -111,6 +112,7 @@ def test_rungs_and_stopped_trials_survive_a_kill(tmp_path: Path, monkeypatch: py
     assert outcome.finished == len(after) == 20
     assert after[: len(before)] == before
     assert len({e.architecture for e in after}) == 20
+    assert pd.read_parquet(folder / "evaluations.parquet")["architecture"].is_unique
     now = (folder / "rungs.jsonl").read_text()
     assert now.startswith(rungs[: rungs.rfind("\n") + 1])
     assert json.loads(now.splitlines()[0]) == {"plan": [EPOCHS, 1, 2.0, 2]}

@@ -55,7 +55,7 @@ FAULTS = ["none", "eca", "se", "cbam", "coordinate", "bam"]
 def configuration(**changes: Any) -> Config:
     space: dict[str, Any] = {"backbone": "attune_tiny", "attentions": FAULTS, "reductions": [4], "kernels": [3]}
     space |= {"arrangements": ["series"], "stages": {2: ["none"], 3: ["none"]}}
-    resources = {"concurrency": 1, "time_limit": 3, "retries": 1}
+    resources = {"concurrency": 1, "time_limit": 8, "retries": 1}
     search = {"sampler": "random", "trials": 20, "keep_weights": "none"}
     return validate(
         {"name": "faults", "data": "digits", "space": space, "resources": resources, "search": search} | changes, "test"
@@ -79,7 +79,7 @@ def test_every_fault_is_a_result_with_its_reason_and_a_second_search_repeats_not
     assert sorted(found) == sorted(FAULTS)
     assert (outcome.finished, outcome.failed, outcome.interrupted) == (6, 4, False)
     assert {name for name, e in found.items() if e.state == COMPLETE} == {"none", "cbam"}
-    assert found["eca"].reason == "the time limit of 3 s passed"
+    assert found["eca"].reason == "the time limit of 8 s passed"
     assert "died" in found["se"].reason
     assert "out of memory" in found["coordinate"].reason
     assert "nan" in found["bam"].reason

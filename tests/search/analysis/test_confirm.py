@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +12,7 @@ import pytest
 import yaml
 from safetensors.torch import save_file
 
+import run_search
 from evaluators.training import TrainingEvaluator
 from search import load
 from search.analysis.confirm import Crew, Job, confirm, has_test
@@ -26,8 +26,6 @@ from spaces import Architecture
 from spaces.errors import UsageError
 from tests.evaluators.data.pictures import picture
 from tests.search.conftest import CONFIG
-
-ROOT = Path(__file__).parents[3]
 
 
 def test_a_broken_test_image_is_known_before_anything_is_trained(
@@ -78,7 +76,9 @@ def test_a_broken_test_image_is_known_before_anything_is_trained(
 
 
 @pytest.mark.slow
-def test_confirming_a_real_run_survives_being_asked_twice(tmp_path: Path) -> None:
+def test_confirming_a_real_run_survives_being_asked_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = tmp_path / "small.yaml"
     training = {"preset": "short", "epochs": 1, "batch_size": 64}
     search = {"trials": 3, "sampler": "random"}
@@ -88,11 +88,10 @@ def test_confirming_a_real_run_survives_being_asked_twice(tmp_path: Path) -> Non
     config.write_text(yaml.safe_dump(settings))
 
     def run(*args: object) -> str:
-        done = subprocess.run(
-            [sys.executable, ROOT / "run_search.py", *map(str, args)], cwd=ROOT, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        monkeypatch.setattr(sys, "argv", ["run_search.py", *map(str, args)])
+        capsys.readouterr()
+        assert run_search.main() == 0
+        return capsys.readouterr().out
 
     folder = tmp_path / "run"
     run("search", config, "--run", folder)

@@ -1,12 +1,9 @@
 """What every module must do beside its formula: identity start, gradients, formats, precision, compile and export."""
 
 import copy
-import warnings
 from itertools import product
 from typing import Any
 
-import numpy as np
-import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -307,17 +304,6 @@ def test_shuffle_attention_moves_channels() -> None:
     assert moved.nonzero().flatten().tolist() == [2]
 
 
-class All(nn.Module):
-    """Every case side by side, so that compiling and exporting, which cost seconds a time, are done once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cases = nn.ModuleList(stir(build(name, options)) for name, options in CASES)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return [case(x) for case in self.cases]
-
-
 @every_case
 def test_compiles_into_one_graph(name: str, options: dict[str, Any]) -> None:
     """fullgraph=True raises at any graph break; a second map size and a second batch must work too."""
@@ -342,36 +328,3 @@ def test_compiles_with_the_default_backend(name: str) -> None:
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
     a.square().sum().backward(), b.square().sum().backward()
     torch.testing.assert_close(x.grad, y.grad, rtol=1e-3, atol=1e-4)
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[int, list[Tensor], list[Any]]]]:
-    """Outputs of all cases by torch.export and by onnxruntime, at the batch of the export and at another."""
-    model = All().eval()
-    batch = torch.export.Dim("batch", min=2, max=64)
-    program = torch.export.export(model, (image(2),), dynamic_shapes=({0: batch},))
-    path = tmp_path_factory.mktemp("onnx") / "all.onnx"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        onnx_program = torch.onnx.export(program, dynamo=True, opset_version=20, verbose=False)
-    assert onnx_program is not None
-    onnx_program.save(path)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    outputs: dict[str, list[tuple[int, list[Tensor], list[Any]]]] = {"export": [], "onnx": []}
-    with torch.no_grad():
-        for size in (2, 5):
-            wanted = model(image(size))
-            outputs["export"].append((size, wanted, program.module()(image(size))))
-            inputs = {session.get_inputs()[0].name: image(size).numpy()}
-            outputs["onnx"].append((size, wanted, session.run(None, inputs)))
-    return outputs
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", ["export", "onnx"])
-@pytest.mark.parametrize("number", range(len(CASES)), ids=IDS)
-def test_exports_with_a_dynamic_batch(exported: dict[str, Any], how: str, number: int) -> None:
-    for size, wanted, got in exported[how]:
-        assert len(got) == len(CASES)
-        assert got[number].shape[0] == size
-        np.testing.assert_allclose(np.asarray(got[number]), wanted[number].numpy(), rtol=1e-4, atol=1e-5)
