@@ -56,8 +56,9 @@ class Overdue:
             timer.cancel()
 
     def reason(self, architecture: str) -> str | None:
-        """Why an evaluation was ended; None where it was not."""
-        return self._reasons.get(architecture)
+        """Why an evaluation whose worker is dead was ended, None where it died by itself; its time is over either way."""
+        self.finish(architecture)
+        return self._reasons.pop(architecture, None)
 
     def _end(self, architecture: str, limit: float, worker: Any) -> None:
         self._reasons[architecture] = f"the time limit of {limit:g} s passed"
