@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,24 @@ def refuse(config: Config, problem: Problem, folder: Path | None = None) -> None
         parent = existing_parent(folder)
         if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
             raise UsageError(f"the run folder {folder} cannot be made: {parent} is no folder that can be written to")
+
+
+def chance(evaluator: Evaluator, scores: Sequence[float]) -> str:
+    """A sentence where no accuracy of a search is above that of always naming the most frequent class; else nothing.
+
+    Above: more than 1.64 standard errors of a share of the validation images (one-sided, 5 %).
+    """
+    summary = data_summary(evaluator)
+    if summary is None or evaluator.metric.name != "accuracy" or not scores:
+        return ""
+    share = max(summary.classes.values()) / sum(summary.classes.values())
+    images = summary.splits["val"]
+    if max(scores) > share + 1.64 * math.sqrt(share * (1 - share) / images):
+        return ""
+    return (
+        f"no accuracy is above chance: the best is {max(scores):.4f} on {images} images, and always naming the most frequent "
+        f"class has {share:.4f}; more epochs, another recipe, or a look at the labels"
+    )
 
 
 def spell(seconds: float) -> str:

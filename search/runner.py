@@ -34,7 +34,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from evaluators.base import Evaluator, Preparing
 from search.build import create_evaluator, create_problem, data_lines, describe_data, describe_run, table_path
-from search.check import refuse
+from search.check import chance, refuse
 from search.cluster import actor_here, on_cluster, ray_session, trial_resources
 from search.config import Config, changed, dump_config, load_run_config
 from search.files import free_name, sqlite_url, write_whole
@@ -50,7 +50,7 @@ from search.samplers import create_sampler
 from search.samplers.exact import ExactCandidates
 from search.schedulers import Stopping, Trials
 from search.searcher import PlacementSearch
-from search.store import FAILED, STOPPED, Store, StoreError
+from search.store import COMPLETE, FAILED, STOPPED, Store, StoreError
 from search.trainable import EvaluationTrial, Notes, Overdue, TrialPlan, TrialResult, full_disk
 from spaces.errors import UsageError
 
@@ -154,6 +154,8 @@ def _search(config: Config, problem: Problem, evaluator: Evaluator, store: Store
             keeper.weights.mkdir(exist_ok=True)
         _fit(config, problem, evaluator, keeper, missing, planned)
     keeper.finish()
+    if said := chance(evaluator, [one.score for one in store if one.state == COMPLETE]):
+        log.warning(said)
     states = [seeds[-1].state for seeds in by_architecture(store).values()]
     return Outcome(
         folder=store.folder,

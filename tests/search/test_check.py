@@ -1,6 +1,7 @@
 """`check`: what a search will read and take, and what would fail later, before anything is written."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import pytest
 import yaml
 
 import run_search
-from search.check import check, spell
+from search.build import create_evaluator, data_summary
+from search.check import chance, check, spell
 from search.config import validate
 from search.store import Store
 from tests.evaluators.data.pictures import picture
@@ -143,6 +145,17 @@ def test_a_search_refuses_the_same_before_its_folder_exists(
     assert code == 2
     assert "is not a run directory" in err
     assert not (tmp_path / "run").exists()
+
+
+def test_accuracies_at_chance_level_are_told() -> None:
+    evaluator = create_evaluator(validate(BASE, "test"))
+    summary = data_summary(evaluator)
+    assert summary is not None
+    share, images = max(summary.classes.values()) / sum(summary.classes.values()), summary.splits["val"]
+    said = chance(evaluator, [share, share - 0.02])
+    assert f"the best is {share:.4f} on {images} images" in said
+    assert not chance(evaluator, [share, share + 2 / math.sqrt(images)])
+    assert not chance(evaluator, [])
 
 
 def test_seconds_are_told_in_a_unit_that_fits() -> None:
