@@ -98,7 +98,8 @@ def search(
     folder: Path | None = Path(resume) if resume and "://" not in resume else run
     with leaving_at_once(lambda: folder):
         from search.config import load_config
-        from search.runner import new_run_folder, resume_search, run_search
+        from search.files import new_run_folder
+        from search.runner import resume_search, run_search
         from search.terminal import print_front
 
         if resume:
@@ -144,7 +145,7 @@ def check(
     """Say what a search would read, build and take, and refuse what would fail later; nothing is written."""
     from search.check import check as check_config
     from search.config import load_config
-    from search.runner import new_run_folder
+    from search.files import new_run_folder
 
     settings = load_config(config, overrides or [])
     folder = run or new_run_folder(settings.name)

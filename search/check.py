@@ -21,10 +21,10 @@ from evaluators.base import Estimate, Estimating, Evaluator
 from evaluators.data import Summary
 from evaluators.outcomes import EvaluationError
 from search.build import create_evaluator, create_problem, data_summary
-from search.cluster import address_of, check_address, usable_cpus
 from search.config import Config, is_file, load_run_config
 from search.files import existing_parent
 from search.loggers import check_loggers
+from search.machine import address_of, usable_cpus
 from search.mirror import open_url
 from search.problem import Problem
 from search.samplers import create_sampler
@@ -121,6 +121,8 @@ def refuse(config: Config, problem: Problem, folder: Path | None = None) -> None
     for run in config.reuse:
         load_run_config(run)
     if (address := address_of(config)) is not None:
+        from search.cluster import check_address  # with Ray, which takes seconds to import
+
         check_address(address)
     if folder is not None:
         parent = existing_parent(folder)

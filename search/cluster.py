@@ -25,6 +25,7 @@ from ray._raylet import Config as RayConfig  # type: ignore[attr-defined]
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.config import Config
+from search.machine import address_of, usable_cpus
 from spaces.errors import UsageError
 from spaces.plugins import source_of
 
@@ -34,11 +35,6 @@ PACKAGES = ("spaces", "evaluators", "search")
 def on_cluster(config: Config) -> bool:
     """Whether the workers may be on other machines; Ray's own variable counts as `ray.address`."""
     return address_of(config) is not None
-
-
-def address_of(config: Config) -> str | None:
-    """The cluster to join; None for this machine alone."""
-    return config.ray.address or os.environ.get("RAY_ADDRESS") or None
 
 
 @contextmanager
@@ -167,44 +163,6 @@ def _own_token() -> Iterator[None]:
             os.environ.pop(name, None)
         AuthenticationTokenLoader.instance().reset_cache()
         RayConfig.initialize("")
-
-
-def usable_cpus() -> int:
-    """The CPUs that this process may use: its affinity (taskset, Slurm) and its control group (containers) may be fewer."""
-    limits = [float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)]
-    limits += _cgroup_cpus(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
-    return max(1, math.floor(min(limits) + 1e-9))
-
-
-def _cgroup_cpus(membership: Path, root: Path) -> list[float]:
-    """What the control group of this process and those above it allow, in CPUs (versions 1 and 2)."""
-    found = []
-    try:
-        lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
-    except OSError:
-        return []
-    for _, controllers, path in lines:
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        top = root / controllers if controllers else root
-        here = top / path.lstrip("/")
-        for folder in [here, *here.parents]:
-            if folder.is_relative_to(top):
-                found += _quota(folder)
-    return found
-
-
-def _quota(folder: Path) -> list[float]:
-    """The limit of one control group; empty where it has none."""
-    try:
-        if (folder / "cpu.max").exists():
-            quota, period = (folder / "cpu.max").read_text().split()
-        else:
-            quota = (folder / "cpu.cfs_quota_us").read_text()
-            period = (folder / "cpu.cfs_period_us").read_text()
-        return [int(quota) / int(period)] if quota != "max" and int(quota) > 0 else []
-    except (OSError, ValueError):  # not there: not limited
-        return []
 
 
 # What Ray puts behind its folder: /session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.1

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy import make_url
+
+from spaces.errors import UsageError
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -55,3 +58,14 @@ def sqlite_url(path: Path) -> str:
     url = f"sqlite:///{name}?uri=true"
     # Versions of SQLAlchemy differ in whether they decode the name before SQLite does.
     return url if make_url(url).database == name else f"sqlite:///{quote(name)}?uri=true"
+
+
+def new_run_folder(name: str, root: str | Path = "runs") -> Path:
+    """``runs/<name>-<date>-<time>``, made unique where two runs start in one second."""
+    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = Path(root) / stem
+    for number in range(2, 1000):
+        if not folder.exists():
+            return folder
+        folder = Path(root) / f"{stem}-{number}"
+    raise UsageError(f"{root} holds a thousand runs of this second")

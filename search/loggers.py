@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-from ray import tune
+from typing import TYPE_CHECKING, Any
 
 from search.files import sqlite_url
 from spaces.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from ray import tune
 
 
 def create_loggers(names: Sequence[str], folder: Path, project: str) -> list[tune.Callback]:

@@ -70,17 +70,6 @@ class Outcome:
     interrupted: bool
 
 
-def new_run_folder(name: str, root: str | Path = "runs") -> Path:
-    """``runs/<name>-<date>-<time>``, made unique where two runs start in one second."""
-    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder = Path(root) / stem
-    for number in range(2, 1000):
-        if not folder.exists():
-            return folder
-        folder = Path(root) / f"{stem}-{number}"
-    raise UsageError(f"{root} holds a thousand runs of this second")
-
-
 def run_search(config: Config, folder: str | Path, *, resume: bool = False) -> Outcome:
     """Run, or go on with, a search until its planned trials are finished; returns what it came to.
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, cast
 
 from torch import Tensor
 
 from evaluators.tasks.base import Batches, Split, Task
 
-PASS = 0.8  # seconds of training that are timed, where an epoch has as many
+PASS = 0.3  # seconds of a split that are timed in each of two epochs, where it has as many
 
 
 @dataclass
 class Clock:
-    """The batches of the passes over one split that were timed, and the seconds of each pass."""
+    """The passes over one split that were timed, as (batches, seconds)."""
 
     whole: int = 0  # batches of a whole pass
     passes: list[tuple[int, float]] = field(default_factory=list)
@@ -35,54 +34,50 @@ class Clock:
 
 
 class _Timed:
-    """The first batches of a pass, with a clock that stops when the consumer asks for more."""
+    """The first batches of a pass, until its time is up, with a clock that stops when the consumer asks for more."""
 
-    def __init__(self, batches: Batches, most: int, clock: Clock) -> None:
-        self._batches, self._most, self._clock = batches, min(most, len(batches)), clock
+    def __init__(self, batches: Batches, clock: Clock) -> None:
+        self._batches, self._clock = batches, clock
         self.batch_size = batches.batch_size
         clock.whole = len(batches)
 
     def __len__(self) -> int:
-        return self._most
+        return len(self._batches)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Any]]:
         start = time.perf_counter()
-        yield from islice(self._batches, self._most)
-        self._clock.passes.append((self._most, time.perf_counter() - start))
+        number = 0
+        for batch in self._batches:
+            yield batch
+            number += 1
+            if (taken := time.perf_counter() - start) > PASS:
+                break
+        self._clock.passes.append((number, taken))
 
 
 class Sample:
-    """A task of which only the first ``most`` batches of a pass are seen, and timed; all else is the task's own."""
+    """A task of which only the first batches of a pass are seen, and timed; all else is the task's own."""
 
-    def __init__(self, task: Task, most: int) -> None:
-        self._task, self._most = task, most
+    def __init__(self, task: Task) -> None:
+        self._task = task
         self.clocks: dict[str, Clock] = {"train": Clock(), "val": Clock()}
 
     def batches(self, split: Split, **options: Any) -> Batches:
-        return _Timed(self._task.batches(split, **options), self._most, self.clocks[split])
+        return _Timed(self._task.batches(split, **options), self.clocks[split])
 
     def __getattr__(self, name: str) -> Any:
         if name == "_task":  # not there yet while a copy is made
             raise AttributeError(name)
         return getattr(self._task, name)
 
-    def seconds(self, epochs: int, validations: int) -> float:
-        """What so many whole epochs and validations take."""
-        train, val = self.clocks["train"], self.clocks["val"]
-        whole = epochs * train.whole * train.warm + validations * val.whole * val.warm
-        return whole + train.extra + val.extra
-
-    def enough(self) -> int:
-        """How many batches make a pass that is long enough to be timed."""
-        return max(1, min(self.clocks["train"].whole, int(PASS / max(self.clocks["train"].warm, 1e-9))))
-
 
 def training_seconds(task: Task, train: Callable[[Task], object], *, epochs: int, validations: int) -> float:
     """Seconds of a training of so many epochs and validations, from ``train``, which trains two epochs on a task."""
-    first = Sample(task, 2)
-    train(cast(Task, first))
-    second = Sample(task, first.enough())
+    sample = Sample(task)
     start = time.perf_counter()
-    train(cast(Task, second))
-    around = time.perf_counter() - start - sum(s for clock in second.clocks.values() for _, s in clock.passes)
-    return around + second.seconds(epochs, validations)
+    train(cast(Task, sample))
+    took = time.perf_counter() - start
+    around = took - sum(seconds for clock in sample.clocks.values() for _, seconds in clock.passes)
+    per_pass = {name: clock.whole * clock.warm for name, clock in sample.clocks.items()}
+    once = sum(clock.extra for clock in sample.clocks.values())
+    return around + once + epochs * per_pass["train"] + validations * per_pass["val"]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from search.cluster import _cgroup_cpus, check_address, session_folder, usable_cpus
+from search.cluster import check_address, session_folder
+from search.machine import _cgroup_cpus, usable_cpus
 from search.runner import out_of_memory
 from search.trainable import full_disk
 from spaces.errors import UsageError
