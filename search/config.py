@@ -272,6 +272,19 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def check_folder(option: str, folder: Path) -> None:
+    """Raise UsageError for a folder that cannot be made: the system has no such name, or it or what is above it is a file."""
+    shown = shortened(str(folder), 200)
+    try:
+        folder.exists()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{option} {shown}: {reason}; give another folder") from None
+    for part in (folder, *folder.parents):
+        if is_file(part):
+            raise UsageError(f"{option} {shown}: {shortened(str(part), 200)} is a file; give a folder")
+
+
 def load_run_config(folder: str | Path) -> Config:
     """The configuration of a run directory; raises UsageError where there is none."""
     path = Path(folder) / "config.yaml"
@@ -319,7 +332,7 @@ def changed(config: Config, overrides: Sequence[str]) -> Config:
             inside = [f"{name}.{field}" for name, section in sections.items() for field in section.model_fields]
             valid = ", ".join(["search.trials", "loggers", *inside])
             raise UsageError(
-                f"--set {override!r}: a run that goes on keeps its meaning; valid keys: {valid}; "
+                f"--set {shortened(override)}: a run that goes on keeps its meaning; valid keys: {valid}; "
                 "for anything else start a new run (reuse: takes over what still compares)"
             )
         _apply(raw, override)
@@ -363,7 +376,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     for parent in parents:
         node = node.setdefault(_key(node, parent), {})
         if not isinstance(node, dict):
-            raise UsageError(f"--set {shortened(override)}: {parent!r} is a value, not a section")
+            raise UsageError(f"--set {shortened(override)}: {shortened(parent)} is a value, not a section")
     node[_key(node, last)] = load_yaml(text, f"--set {shortened(override)}: the value")
 
 

@@ -23,7 +23,7 @@ from search.objectives import OBJECTIVES, parse_limits
 from search.pareto import knee
 from search.store import RANDOM, SEARCH, Evaluation, cost_columns, read_journal, to_frame
 from spaces import Architecture, Placement
-from spaces.errors import UsageError
+from spaces.errors import UsageError, shortened
 from spaces.network import NetworkSpec
 
 log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ class Results:
             rows = rows[rows["architecture"] == str(Architecture.parse(text))]
             if rows.empty:
                 raise UsageError(
-                    f"{text!r} was not evaluated within the limits; see evaluations.parquet of {self.folder}"
+                    f"{shortened(text)} was not evaluated within the limits; see evaluations.parquet of {self.folder}"
                 )
             return rows.iloc[0]
         if rows.empty:

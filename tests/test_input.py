@@ -252,3 +252,31 @@ def test_any_damaged_run_is_read_or_refused_in_one_line(
         }
         file.write_bytes(changed[damage])
     check_outcome(*outcome(capsys, "front", str(folder), "--json"))
+
+
+LONG = "a" * 5000
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["cost", f"{LONG}:none"], "list backbones"),
+        (["cost", f"module:{LONG}:x:none"], "No module named"),
+        (["cost", f"attune_tiny:se-r{'9' * 5000},none,none"], "expected none or TYPE"),
+        (["cost", "attune_tiny:se-r999999999,none,none"], "from 1 to 1,000,000"),
+        (["cost", f"attune_tiny:se@block/{'9' * 5000},none,none"], "block/N"),
+        (["cost", f"attune_tiny:{'none,' * 3000}none"], "has 3 stages"),
+        (["cost", "attune_tiny:none,none,none", "--image-size", "9" * 5000], "180x240"),
+        (["cost", "attune_tiny:none,none,none", "--plugin", LONG], "No module named"),
+        (["export", "attune_tiny:none,none,none", "--to", LONG], "give another folder"),
+        (["export", LONG, "--to", "x"], "not a run directory"),
+        (["search", "--run", LONG], "give another folder"),
+        (["list", LONG], "'schedulers'"),
+    ],
+)
+def test_a_long_text_is_quoted_in_part(args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, err = outcome(capsys, *args)
+    check_outcome(code, err)
+    assert code == 2
+    assert words in err
+    assert len(err) < 1200

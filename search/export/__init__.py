@@ -10,7 +10,7 @@ from typing import Any
 
 from evaluators.tasks.base import Metric
 from search.build import create_trainer
-from search.config import is_file
+from search.config import check_folder, is_file
 from search.export.card import write_card
 from search.export.check import Check, ExportError, check
 from search.export.format import Format, check_options, find_format, known_formats, register_format, write_formats
@@ -81,10 +81,7 @@ def export(
     fitting architecture, or weights that were not kept; ExportError where what was written is not the model.
     """
     folder = Path(to)
-    for part in (folder, *folder.parents):
-        if is_file(part):
-            below = "" if part == folder else f" lies below {part}, which"
-            raise UsageError(f"--to {folder}{below} is a file; give a folder")
+    check_folder("--to", folder)
     subject = find_subject(source, limits or {}, pick)  # first: the run's configuration may bring formats
     wanted = list(dict.fromkeys(formats or (one.name for one in known_formats() if one.default)))
     for name in wanted:
@@ -108,7 +105,7 @@ def export(
 
 def find_subject(source: str, limits: Mapping[str, Any], pick: str | None) -> Subject:
     """What ``export`` writes, without weights yet; raises UsageError where nothing fits."""
-    if not Path(source).exists() and ":" in source:
+    if ":" in source and not is_file(Path(source) / "config.yaml"):
         if limits or pick:
             raise UsageError("--max and --pick choose within a run; an architecture is exported as it stands")
         arch = Architecture.parse(source)
