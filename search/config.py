@@ -310,7 +310,7 @@ def _refuse_cut(path: Path) -> None:
         raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}; {_OLDER}") from None
     ended = text.endswith("\n...\n")
     run = path.parent / "run.json"
-    former = not run.exists() or '"meaning"' not in run.read_text(errors="replace")  # a run of an earlier version
+    former = not is_file(run) or b'"meaning"' not in run.read_bytes()  # a run of an earlier version
     missing = [key for key in _ALWAYS if not isinstance(keys, dict) or key not in keys]
     if missing or not (ended or (former and text.endswith("\n"))):
         lacks = f"lacks {', '.join(missing)}" if missing else "lacks its end"

@@ -155,7 +155,13 @@ class NetworkSpec:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> NetworkSpec:
-        """Read ``to_dict``'s form; other keys are left alone. All but sizes and classes may be missing."""
+        """Read ``to_dict``'s form; other keys are left alone. All but sizes and classes may be missing.
+
+        Raises UsageError for a number that is none.
+        """
+        for name in ("num_classes", "in_chans"):
+            if type(data[name]) is not int or data[name] < 1:
+                raise UsageError(f"{name} = {shortened(data[name])}; valid: a number from 1")
         return cls.classifier(
             data["image_size"],
             data["num_classes"],

@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import run_search
-from search.config import load_config
+from evaluators.latency import LatencyTable, Setting
+from search.build import read_tables
+from search.config import dump_config, load_config, validate
+from search.reuse import adopt
+from search.schedulers._asha import DominationASHA
+from search.schedulers.rungs import Rungs
 from search.store import Evaluation, Store
+from spaces import NetworkSpec
 from spaces.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
@@ -252,6 +259,68 @@ def test_any_damaged_run_is_read_or_refused_in_one_line(
         }
         file.write_bytes(changed[damage])
     check_outcome(*outcome(capsys, "front", str(folder), "--json"))
+
+
+@pytest.mark.parametrize(
+    ("name", "verb"),
+    [("run.json", "front"), ("data.json", "analyze"), ("latency.json", "analyze"), ("run.json", "resume")],
+)
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b'{"metric": {"na',
+        b"[]",
+        b"\xff",
+        b"[" * 10000,
+        b'{"metric": 5, "a": "b"}',
+        b'{"meaning": {"code": 3}, "num_classes": "x", "in_chans": 1, "image_size": 16}',
+        b"folder",
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(
+    name: str, verb: str, content: bytes, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(finished, folder)
+    (folder / "config.yaml").write_text(dump_config(validate(SMALL, "it")))
+    (folder / name).unlink(missing_ok=True)
+    if content == b"folder":
+        (folder / name).mkdir()
+    else:
+        (folder / name).write_bytes(content)
+    code, err = outcome(capsys, *(["search", "--resume"] if verb == "resume" else [verb]), str(folder))
+    check_outcome(code, err)
+    assert code == 2
+    assert f"{folder / name} cannot be read: " in err
+
+
+def test_a_damaged_file_of_a_run_that_goes_on_is_named(tmp_path: Path) -> None:
+    for name in ("latency_table.json", "reused.json", "asha.jsonl"):
+        for content in (b"", b"[]", b'{"evaluations": "x"}', b"\xff", b'{"plan"'):
+            (tmp_path / name).write_bytes(content + b"\n")
+    with pytest.raises(UsageError, match=r"latency_table.json cannot be read: .*new run"):
+        read_tables(tmp_path)
+    with Store(tmp_path) as store, pytest.raises(UsageError, match=r"reused.json cannot be read: .*remove it"):
+        adopt([], store, None, identity="", fidelity=1, seeds=[0], weights=False)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"asha.jsonl cannot be read: .*remove it"):
+        DominationASHA(Rungs(9), journal=tmp_path / "asha.jsonl")
+    network = NetworkSpec.classifier(16, 10)
+    described = {"backbone": "attune_tiny", **{k: v for k, v in network.to_dict().items() if k != "identity_start"}}
+    whole = {
+        "network": described,
+        "setting": asdict(Setting()),
+        "machine": "it",
+        "plain": 5,
+        "factor": 1.0,
+        "shares": {},
+    }
+    assert LatencyTable("attune_tiny", network, known=whole).base.tolist() == [5]
+    for key, value in {"plain": "x", "factor": None, "shares": [1], "setting": 3, "network": None}.items():
+        with pytest.raises(UsageError, match=r"damaged|another network"):
+            LatencyTable("attune_tiny", network, known={**whole, key: value})
+    with pytest.raises(UsageError, match="damaged"):
+        LatencyTable("attune_tiny", network, known={})
 
 
 LONG = "a" * 5000

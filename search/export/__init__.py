@@ -18,12 +18,13 @@ from search.export.formats import list_formats
 from search.export.placing import place, staging
 from search.export.reading import load_exported
 from search.export.subject import Subject, Weights, make_spec
+from search.files import read_json, unreadable
 from search.front import ranked
 from search.results import Results, load
 from search.store import COMPLETE, SEARCH, TEST
 from search.trainable import weights_path
 from spaces import Architecture, NetworkSpec
-from spaces.errors import UsageError
+from spaces.errors import UsageError, shortened
 
 __all__ = [
     "Check",
@@ -145,4 +146,7 @@ def _retrained(subject: Subject, epochs: int | None) -> Subject:
     if not (path.exists() and note.exists()):
         metrics = create_trainer(results.config).evaluate(subject.arch, fidelity=fidelity, seed=seed, keep=path)
         note.write_text(json.dumps({metric: metrics[metric]}))
-    return replace(subject, weights=Weights(path, seed, fidelity, float(json.loads(note.read_text())[metric])))
+    score = read_json(note, dict, advice := "remove it, and --retrain trains again").get(metric)
+    if not isinstance(score, int | float):
+        raise unreadable(note, f"{metric} = {shortened(score)}", advice)
+    return replace(subject, weights=Weights(path, seed, fidelity, float(score)))
