@@ -42,4 +42,4 @@ def unknown(what: str, value: object, valid: Iterable[str]) -> UsageError:
     wanted = value[-80:] if isinstance(value, str) else ""
     near = [*get_close_matches(wanted, names, n=1), *get_close_matches(wanted.rpartition(".")[2], names, n=1)]
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return UsageError(f"unknown {what} {shortened(value)}{hint}; valid: {', '.join(names)}")
+    return UsageError(f"unknown {what} {shortened(value)}{hint}; valid: {', '.join(names) or 'none'}")

@@ -323,6 +323,56 @@ def test_a_damaged_file_of_a_run_that_goes_on_is_named(tmp_path: Path) -> None:
         LatencyTable("attune_tiny", network, known={})
 
 
+BROUGHT = """
+
+from torch import nn
+
+def none(**_): return None
+def wrong(a, b, c): return None
+def raises(*_, **__): raise KeyError("in here")
+def exits(*_, **__): raise SystemExit(3)
+def __getattr__(name): raise RuntimeError("odd") if name == "odd" else AttributeError(name)
+
+class Deaf(nn.Module):
+    def __init__(self, num_classes, in_chans): super().__init__()
+    def forward(self, x): raise KeyError("forward")
+"""
+
+
+@pytest.mark.parametrize("key", ["space.backbone", "evaluator", "task", "search.sampler", "search.scheduler"])
+def test_what_a_user_brings_is_refused_in_one_line(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    (tmp_path / "of_a_user.py").write_text(BROUGHT)
+    (tmp_path / "leaving.py").write_text("raise SystemExit('bye')")
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(SMALL))
+    for name, words in {
+        "os:path": "is a module, neither a function nor a class",
+        "os:": "not of the form",
+        "builtins:nope": "has no 'nope'",
+        "of_a_user:wrong": "missing a required argument",
+        "of_a_user:odd": "RuntimeError: odd (of_a_user.py, line 9)",
+        "leaving:x": "SystemExit: bye (leaving.py, line 1)",
+        **(
+            {}
+            if key == "evaluator"  # which is called in trials only
+            else {
+                "of_a_user:none": "too many" if key == "search.sampler" else "NoneType",
+                "of_a_user:raises": "raised KeyError: 'in here' (of_a_user.py, line 7)",
+                "of_a_user:exits": "raised SystemExit: 3",
+            }
+        ),
+        **({"of_a_user:Deaf": "KeyError: 'forward'"} if key == "space.backbone" else {}),
+    }.items():
+        given = f"{key}='module:{name}'"
+        code, err = outcome(capsys, "check", str(config), "--set", given, "--run", str(tmp_path / "run"))
+        check_outcome(code, err)
+        assert code == 2, name
+        assert words in err, (name, err)
+
+
 LONG = "a" * 5000
 
 

@@ -96,7 +96,10 @@ def create_plain(name: str, num_classes: int, in_chans: int, pretrained: bool = 
         return _create(name, num_classes, in_chans, pretrained)
     try:
         return _create(name, num_classes, in_chans, pretrained)
-    except (RuntimeError, NotImplementedError):  # what torch raises where a meta tensor is asked for its values
+    except (
+        RuntimeError,
+        UsageError,
+    ):  # what torch raises where a meta tensor is asked for its values, or told by ``call``
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             return _create(name, num_classes, in_chans, pretrained).to("meta")
 
@@ -112,7 +115,7 @@ def _create(name: str, num_classes: int, in_chans: int, pretrained: bool) -> nn.
 def module_of(name: str) -> str:
     """The Python module whose code builds a network; raises UsageError for an unknown name."""
     if is_brought(name):
-        return str(bring(name, "backbone").__module__)
+        return str(getattr(bring(name, "backbone"), "__module__", None) or name.split(":")[1])
     if not timm.is_model(name):
         raise _unknown(name)
     return str(timm.model_entrypoint(name).__module__)
