@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from spaces.errors import UsageError
+from spaces.errors import MOST, UsageError, bounded, cut, shortened
 
 # The heavy packages (torch, ray, timm) are imported inside the verbs, so that --help and mistakes answer at once.
 
@@ -97,7 +97,7 @@ def search(
     """Search for the best placements and print their Pareto front."""
     folder: Path | None = Path(resume) if resume and "://" not in resume else run
     with leaving_at_once(lambda: folder):
-        from search.config import load_config
+        from search.config import check_folder, load_config
         from search.files import new_run_folder
         from search.runner import resume_search, run_search
         from search.terminal import print_front
@@ -108,7 +108,7 @@ def search(
         else:
             settings = load_config(config, overrides or [])
             folder = folder or new_run_folder(settings.name)
-            refuse_below_file("--run", folder)
+            check_folder("--run", folder)
         try:
             outcome = resume_search(resume, overrides or []) if resume else run_search(settings, folder or Path())
         except RuntimeError as error:
@@ -144,12 +144,12 @@ def check(
 ) -> None:
     """Say what a search would read, build and take, and refuse what would fail later; nothing is written."""
     from search.check import check as check_config
-    from search.config import load_config
+    from search.config import check_folder, load_config
     from search.files import new_run_folder
 
     settings = load_config(config, overrides or [])
     folder = run or new_run_folder(settings.name)
-    refuse_below_file("--run", folder)
+    check_folder("--run", folder)
     found = check_config(settings, folder, started=STARTED)
     print(json.dumps(found.to_dict()) if as_json else "\n".join(found.lines()))
 
@@ -357,20 +357,11 @@ def leaving_at_once(folder: Callable[[], Path | None]) -> Iterator[None]:
 def read_size(text: str) -> tuple[int, int]:
     """(H, W) of ``224`` or ``180x240``; raises UsageError for anything else."""
     sides = text.lower().split("x")
-    if not (1 <= len(sides) <= 2 and all(side.isdecimal() and int(side) > 0 for side in sides)):
+    if not (1 <= len(sides) <= 2 and all(side.isdecimal() and len(side) < 10 and int(side) > 0 for side in sides)):
         raise UsageError(
-            f"--image-size {text!r}; valid: a number of pixels such as 224, or HEIGHTxWIDTH such as 180x240"
+            f"--image-size {shortened(text)}; valid: a number of pixels such as 224, or HEIGHTxWIDTH such as 180x240"
         )
     return int(sides[0]), int(sides[-1])
-
-
-def refuse_below_file(option: str, folder: Path) -> None:
-    """Raise UsageError for a folder that cannot be made, since it or something above it is a file."""
-    from search.config import is_file
-
-    for part in (folder, *folder.parents):
-        if is_file(part):
-            raise UsageError(f"{option} {folder}: {part} is a file; give a folder")
 
 
 def read_limits(limits: list[str] | None) -> dict[str, str]:
@@ -380,10 +371,12 @@ def read_limits(limits: list[str] | None) -> dict[str, str]:
         metric, equals, value = limit.partition("=")
         if not equals or not value:
             raise UsageError(
-                f"--max {limit!r} is not of the form METRIC=LIMIT, as in --max flops=310M or --max params=1.05x"
+                f"--max {shortened(limit)} is not of the form METRIC=LIMIT, as in --max flops=310M or --max params=1.05x"
             )
         if metric in found:
-            raise UsageError(f"--max {metric} is given twice: {found[metric]} and {value}")
+            raise UsageError(
+                f"--max {shortened(metric)} is given twice: {shortened(found[metric])} and {shortened(value)}"
+            )
         found[metric] = value
     return found
 
@@ -403,10 +396,11 @@ def say(message: str) -> None:
 
 
 def one_line(message: object) -> str:
-    """A message as one line without secrets."""
+    """A message as one line of at most MOST characters, without secrets and control characters."""
     from search.public import masked
 
-    return str(masked(" ".join(str(message).split())))
+    words = bounded(str(masked(cut(str(message), 4 * MOST))))  # a secret is hidden before its word is cut
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in words)
 
 
 def main() -> int:

@@ -23,14 +23,14 @@ from pydantic import Field
 
 from evaluators.base import Evaluator, EvaluatorConfig, Setting
 from evaluators.outcomes import EvaluationError, Metrics, Report
-from evaluators.sections import Brought, Section, taken
+from evaluators.sections import Brought, Section, keywords, taken
 from evaluators.tasks.base import Metric
 from evaluators.training.checkpoint import save_weights
 from evaluators.training.device import OnDevice, pick_device, seeded
-from spaces.errors import UsageError
+from spaces.errors import UsageError, shortened
 from spaces.network import NetworkSpec
 from spaces.placement import Architecture
-from spaces.plugins import bring
+from spaces.plugins import bring, call
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class BroughtEvaluator(Brought, EvaluatorConfig):
         if isinstance(found, type):
             found = self._instance(found, setting)
         elif self.options and callable(found):
-            self.check_options(found, (next(iter(inspect.signature(found).parameters), ""), *KEYWORDS))
+            self.check_options(found, (next(iter(keywords(found)), ""), *KEYWORDS))
         network = replace(self._network(found, setting), native=setting.native, identity_start=setting.identity_start)
         if setting.stem == "keep":
             network = replace(network, stem="keep")
@@ -128,6 +128,13 @@ class BroughtEvaluator(Brought, EvaluatorConfig):
             return self._completed(found, network, metric)
         if not callable(found):
             raise UsageError(f"evaluator {self.name!r} is a {type(found).__name__}, neither a function nor a class")
+        try:
+            inspect.signature(found).bind(None, **dict.fromkeys(taken(found, KEYWORDS)), **self.options)
+        except TypeError as error:
+            valid = f"valid: a network, and of {', '.join(KEYWORDS)} what it names"
+            raise UsageError(f"evaluator {self.name!r} cannot be called: {error}; {valid}") from None
+        except ValueError:  # C code, which tells nobody what it takes
+            pass
         start = "identity" if network.identity_start else "fresh"
         stem = " stem keep" if network.stem == "keep" else ""
         declared = self.identity or getattr(found, "identity", None) or self._of_source(found)
@@ -151,7 +158,7 @@ class BroughtEvaluator(Brought, EvaluatorConfig):
         }
         self.check_options(found, tuple(parts))
         wanted = taken(found, tuple(parts))
-        return found(**{name: parts[name]() for name in wanted}, **self.options)
+        return call(self.name, "evaluator", found, **{name: parts[name]() for name in wanted}, **self.options)
 
     def _network(self, found: Any, setting: Setting) -> NetworkSpec:
         if self.network is not None:
@@ -203,8 +210,14 @@ class BroughtEvaluator(Brought, EvaluatorConfig):
         """An identity for a function that declares none: its file as it is now."""
         function = inspect.unwrap(function)
         home = function if inspect.isfunction(function) else sys.modules[self.name.split(":")[1]]
-        file = Path(inspect.getsourcefile(home) or "")
-        digest = hashlib.blake2b(file.read_bytes(), digest_size=6).hexdigest()
+        try:
+            file = Path(inspect.getsourcefile(home) or "")
+            digest = hashlib.blake2b(file.read_bytes(), digest_size=6).hexdigest()
+        except (TypeError, OSError):
+            raise UsageError(
+                f"evaluator {shortened(self.name)} declares no identity and has no source that could stand for it; set "
+                "evaluator.identity, a text that changes with its data and its way of training"
+            ) from None
         log.warning(
             "evaluator %s declares no identity; its source %s (%s) stands for it: results are taken to be comparable until "
             "that file changes",

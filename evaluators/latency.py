@@ -311,6 +311,21 @@ class LatencyTable:
         }
 
     def _take(self, known: Mapping[str, Any]) -> None:
+        """Take over what an earlier process measured; raises UsageError for another network's, or what is no table."""
+        try:
+            self._check(known)
+            self.machine, self._factor = str(known["machine"]), float(known["factor"])
+            self.base = np.array([known["plain"]], dtype=np.int64)
+            self._shares = {str(key): float(share) for key, share in known["shares"].items()}
+        except UsageError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise UsageError(
+                f"the latency table that was kept (latency_table.json) is damaged: {type(error).__name__} {error}; put back a "
+                "whole one, or start a new run"
+            ) from None
+
+    def _check(self, known: Mapping[str, Any]) -> None:
         for what, mine, theirs in (
             ("network", self._described, known["network"]),
             ("setting", asdict(self.setting) | {"device": ""}, {**known["setting"], "device": ""}),
@@ -318,9 +333,6 @@ class LatencyTable:
         ):
             if mine != theirs:
                 raise UsageError(f"the latency table was measured with another {what}: {theirs}, not {mine}")
-        self.machine, self._factor = known["machine"], known["factor"]
-        self.base = np.array([known["plain"]], dtype=np.int64)
-        self._shares = dict(known["shares"])
 
     def _added(self, stage: int, placement: Placement) -> int:
         return round(self._plain_latency * self._factor * self._share(stage, placement))

@@ -101,13 +101,20 @@ _FINITE = ConfigDict(allow_inf_nan=False, arbitrary_types_allowed=True)
 def keywords(function: Callable[..., Any]) -> list[str]:
     """The names of the keywords that a function or a class takes."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return [name for name, one in inspect.signature(function).parameters.items() if one.kind in named]
+    return [name for name, one in _parameters(function).items() if one.kind in named]
 
 
 def takes_any(function: Callable[..., Any]) -> bool:
     """Whether a function or a class takes keywords of whatever name."""
-    parameters = inspect.signature(function).parameters.values()
-    return any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
+    return any(one.kind is inspect.Parameter.VAR_KEYWORD for one in _parameters(function).values())
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """By name; empty for C code that tells nobody what it takes."""
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
 
 
 def taken(function: Callable[..., Any], names: Sequence[str]) -> tuple[str, ...]:

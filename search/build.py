@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +11,7 @@ from evaluators.data import Summary
 from evaluators.memory import parse_memory
 from evaluators.tasks.base import KeptStem, Task
 from search.config import Config
+from search.files import read_json
 from search.objectives import OBJECTIVES
 from search.problem import Problem
 from search.tables import Costing
@@ -70,7 +70,8 @@ def create_problem(config: Config, evaluator: Evaluator, folder: Path | None = N
 def read_tables(folder: Path) -> dict[str, Any]:
     """What a run has kept of its measured costs, by objective."""
     files = {name: table_path(folder, name) for name in OBJECTIVES}
-    return {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
+    advice = "put back a whole one, or start a new run (reuse: takes over what still compares)"
+    return {name: read_json(file, dict, advice) for name, file in files.items() if file.exists()}
 
 
 def table_path(folder: Path, objective: str) -> Path:

@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     SerializeAsAny,
     ValidationError,
+    ValidatorFunctionWrapHandler,
     create_model,
     field_validator,
     model_validator,
@@ -37,10 +38,12 @@ from spaces.errors import UsageError, shortened, unknown
 from spaces.placement import check_site
 from spaces.plugins import is_brought, load_plugins
 
+Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(distinct)]
+
 
 class _Types(Section):
     backbone: str
-    attentions: tuple[str, ...] = Field(default=("none", "se", "eca", "cbam", "coordinate"), min_length=1)
+    attentions: Names = ("none", "se", "eca", "cbam", "coordinate")
 
 
 if TYPE_CHECKING:
@@ -51,7 +54,12 @@ else:  # a list of values for each gene of the table, None being the published d
         __base__=_Types,
         **{
             gene.plural: (
-                Annotated[tuple[int if gene.letter else Literal[gene.usual], ...], Field(min_length=1)] | None,
+                Annotated[
+                    tuple[int if gene.letter else Literal[gene.usual], ...],
+                    Field(min_length=1),
+                    AfterValidator(distinct),
+                ]
+                | None,
                 None,
             )  # a number or a word
             for gene in GENES
@@ -63,7 +71,7 @@ class SpaceConfig(_TypesAndGenes):
     """What can be built; see ``SearchSpace.build``."""
 
     sites: tuple[str, ...] = Field(default=("slot",), min_length=1)
-    stages: dict[int, tuple[str, ...]] = Field(default_factory=dict)
+    stages: dict[int, Names] = Field(default_factory=dict)
     identity_start: bool = True
     native: Literal["keep", "replace", "remove"] = "keep"
     stem: Literal["auto", "keep"] = Field(default="auto", description="keep: as it is, also at 64 pixels and less")
@@ -71,7 +79,16 @@ class SpaceConfig(_TypesAndGenes):
     @field_validator("sites")
     @classmethod
     def _readable(cls, sites: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(map(check_site, sites))
+        return distinct(tuple(map(check_site, sites)))
+
+    @field_validator("stages", mode="wrap")
+    @classmethod
+    def _each_once(cls, given: Any, read: ValidatorFunctionWrapHandler) -> dict[int, tuple[str, ...]]:
+        """Refuse a stage that is written in two ways, as 1 and '1': one of them would be lost."""
+        stages: dict[int, tuple[str, ...]] = read(given)
+        if len(stages) < len(given):
+            raise UsageError(f"a stage is given twice: {', '.join(map(shortened, given))}; valid: each number once")
+        return stages
 
     def build(self) -> SearchSpace:
         return SearchSpace.build(
@@ -272,6 +289,19 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def check_folder(option: str, folder: Path) -> None:
+    """Raise UsageError for a folder that cannot be made: the system has no such name, or it or what is above it is a file."""
+    shown = shortened(str(folder), 200)
+    try:
+        folder.exists()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{option} {shown}: {reason}; give another folder") from None
+    for part in (folder, *folder.parents):
+        if is_file(part):
+            raise UsageError(f"{option} {shown}: {shortened(str(part), 200)} is a file; give a folder")
+
+
 def load_run_config(folder: str | Path) -> Config:
     """The configuration of a run directory; raises UsageError where there is none."""
     path = Path(folder) / "config.yaml"
@@ -297,7 +327,7 @@ def _refuse_cut(path: Path) -> None:
         raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}; {_OLDER}") from None
     ended = text.endswith("\n...\n")
     run = path.parent / "run.json"
-    former = not run.exists() or '"meaning"' not in run.read_text(errors="replace")  # a run of an earlier version
+    former = not is_file(run) or b'"meaning"' not in run.read_bytes()  # a run of an earlier version
     missing = [key for key in _ALWAYS if not isinstance(keys, dict) or key not in keys]
     if missing or not (ended or (former and text.endswith("\n"))):
         lacks = f"lacks {', '.join(missing)}" if missing else "lacks its end"
@@ -319,7 +349,7 @@ def changed(config: Config, overrides: Sequence[str]) -> Config:
             inside = [f"{name}.{field}" for name, section in sections.items() for field in section.model_fields]
             valid = ", ".join(["search.trials", "loggers", *inside])
             raise UsageError(
-                f"--set {override!r}: a run that goes on keeps its meaning; valid keys: {valid}; "
+                f"--set {shortened(override)}: a run that goes on keeps its meaning; valid keys: {valid}; "
                 "for anything else start a new run (reuse: takes over what still compares)"
             )
         _apply(raw, override)
@@ -343,7 +373,11 @@ _FORMER: dict[str, dict[str, Any]] = {
 
 
 def _without_former(raw: dict[str, Any]) -> None:
-    """Leave out what a section held only because every kind of it had one form."""
+    """Leave out what a section held only because every kind of it had one form, and what lists of a space held twice."""
+    space = raw.get("space")
+    if isinstance(space, dict):
+        lists = {key: value for key, value in space.items() if isinstance(value, list)}
+        space |= {key: [one for i, one in enumerate(value) if one not in value[:i]] for key, value in lists.items()}
     for name, home in (("evaluator", raw), ("scheduler", raw.get("search"))):
         section = home.get(name) if isinstance(home, dict) else None
         if isinstance(home, dict) and isinstance(section, dict):
@@ -363,7 +397,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     for parent in parents:
         node = node.setdefault(_key(node, parent), {})
         if not isinstance(node, dict):
-            raise UsageError(f"--set {shortened(override)}: {parent!r} is a value, not a section")
+            raise UsageError(f"--set {shortened(override)}: {shortened(parent)} is a value, not a section")
     node[_key(node, last)] = load_yaml(text, f"--set {shortened(override)}: the value")
 
 

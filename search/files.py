@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import make_url
 
-from spaces.errors import UsageError
+from spaces.errors import UsageError, cut
+
+T = TypeVar("T")
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -25,6 +29,23 @@ def write_whole(path: Path, content: str | bytes) -> None:
         partial.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def read_json(path: Path, sort: type[T], advice: str) -> T:
+    """What a run's file holds; raises UsageError that names the file, and ends in ``advice``, where it is no such JSON."""
+    try:
+        content: Any = json.loads(path.read_bytes())
+        if not isinstance(content, sort):
+            raise ValueError(f"it holds a {type(content).__name__}")
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no JSON, no UTF-8
+        raise unreadable(path, error, advice) from None
+    return content
+
+
+def unreadable(path: Path, error: object, advice: str) -> UsageError:
+    """The error for a run's file that is damaged: its name, what is wrong with it, and what to do."""
+    reason = (isinstance(error, OSError) and error.strerror) or error
+    return UsageError(f"{path} cannot be read: {cut(str(reason), 200)}; {advice}")
 
 
 def sync_folder(folder: Path) -> None:

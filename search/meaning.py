@@ -18,8 +18,9 @@ from typing import Any
 from evaluators.base import Evaluator
 from evaluators.tasks.base import Task
 from search.config import Config
+from search.files import read_json, unreadable
 from search.problem import Problem
-from spaces.errors import UsageError
+from spaces.errors import UsageError, shortened
 from spaces.plugins import source_of
 
 ROOT = Path(__file__).parents[1]
@@ -107,13 +108,21 @@ def read_run(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     if not path.exists():
         return {}
-    try:
-        content = json.loads(path.read_text())
-        if not isinstance(content, dict):
-            raise ValueError("it holds no object")
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+    content: dict[str, Any] = read_json(path, dict, _RUN_ADVICE)
+    meaning = content.get("meaning", {})
+    sorts: tuple[tuple[str, type], ...] = (("metric", dict), ("identity", str), ("meaning", dict))
+    parts: list[tuple[dict[str, Any], str, type]] = [(content, name, sort) for name, sort in sorts]
+    parts += [(meaning, name, dict) for name in ("code", "versions")] if isinstance(meaning, dict) else []
+    metric = content.get("metric", {})
+    fields = (("name", str), ("unit", str), ("higher_is_better", bool))
+    parts += [(metric, name, sort) for name, sort in fields] if isinstance(metric, dict) else []
+    for whole, name, sort in parts:
+        if name in whole and not isinstance(whole[name], sort):
+            raise unreadable(path, f"{name} = {shortened(whole[name])}", _RUN_ADVICE)
     return content
+
+
+_RUN_ADVICE = "put back a whole one, or remove it and the run is read as one of an earlier version"
 
 
 def read_meaning(folder: Path) -> dict[str, Any] | None:

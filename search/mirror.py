@@ -72,9 +72,9 @@ def fetch(url: str, folder: Path) -> None:
     """
     files, root = open_url(url)
     if not files.exists(f"{root}/config.yaml"):
-        raise UsageError(f"{masked(url)!r} holds no run")
+        raise UsageError(f"{shortened(masked(url), 200)} holds no run")
     if folder.name in ("", ".", "..") or folder.is_symlink():
-        raise UsageError(f"{masked(url)!r} does not end in the name of a run")
+        raise UsageError(f"{shortened(masked(url), 200)} does not end in the name of a run")
     if folder.exists():
         raise UsageError(f"{folder} is there already; resume it, or move it away to fetch {masked(url)}")
     wanted = [
@@ -86,7 +86,7 @@ def fetch(url: str, folder: Path) -> None:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.resolve().is_relative_to(folder.resolve()):
-            raise UsageError(f"{masked(url)!r} holds {shortened(name)}, which lies outside of the run")
+            raise UsageError(f"{shortened(masked(url), 200)} holds {shortened(name)}, which lies outside of the run")
         files.get_file(source, str(target))
 
 
@@ -97,7 +97,7 @@ def _inside(source: str, root: str, url: str) -> str:
     if not source.startswith(f"{root}/") or any(
         part in ("", ".", "..") or "\0" in part or ":" in part for part in parts
     ):
-        raise UsageError(f"{masked(url)!r} holds {shortened(name)}, which lies outside of the run")
+        raise UsageError(f"{shortened(masked(url), 200)} holds {shortened(name)}, which lies outside of the run")
     return name
 
 
@@ -111,7 +111,9 @@ def _refuse_link(files: fsspec.AbstractFileSystem, source: str, root: str, about
     if isinstance(archive, tarfile.TarFile):
         linked = linked or not archive.getmember(source).isreg()
     if linked:
-        raise UsageError(f"{masked(url)!r} holds {shortened(source.removeprefix(root))}, which is a link; valid: files")
+        raise UsageError(
+            f"{shortened(masked(url), 200)} holds {shortened(source.removeprefix(root))}, which is a link; valid: files"
+        )
     return False
 
 
@@ -120,5 +122,5 @@ def open_url(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     try:
         files, root = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
-        raise UsageError(f"ray.storage {masked(url)!r}: {masked(' '.join(str(error).split()))}") from None
+        raise UsageError(f"ray.storage {shortened(masked(url), 200)}: {masked(' '.join(str(error).split()))}") from None
     return files, root.rstrip("/")

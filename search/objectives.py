@@ -101,7 +101,7 @@ class Objective:
         if relative := _RELATIVE.fullmatch(text):
             if reference is None:
                 raise UsageError(
-                    f"budget {self.name}: {limit!r} is relative, but the plain backbone's {self.name} is not known"
+                    f"budget {self.name}: {shortened(limit)} is relative, but the plain backbone's {self.name} is not known"
                 )
             amount: int | None = _floor(relative[1], int(reference))
         else:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from evaluators.cost import METRICS, CostTable
 from evaluators.tasks.base import Metric
 from search.config import Config, load_run_config
 from search.confirmed import confirmed, uniform_architectures
+from search.files import read_json, unreadable
 from search.front import front_of, summarise
 from search.gains import Array, Gains, fit_gains, gain_table
 from search.meaning import read_run
@@ -23,7 +23,7 @@ from search.objectives import OBJECTIVES, parse_limits
 from search.pareto import knee
 from search.store import RANDOM, SEARCH, Evaluation, cost_columns, read_journal, to_frame
 from spaces import Architecture, Placement
-from spaces.errors import UsageError
+from spaces.errors import UsageError, shortened
 from spaces.network import NetworkSpec
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,8 @@ class Results:
     def metric(self) -> Metric:
         """What the run's evaluations are judged by, which names the column of their scores."""
         found = read_run(self.folder).get("metric")  # runs of earlier versions have none
-        return Metric(**found) if found else Metric()
+        known = {field.name: found[field.name] for field in fields(Metric) if field.name in found} if found else {}
+        return Metric(**known)
 
     @cached_property
     def searched(self) -> pd.DataFrame:
@@ -103,7 +104,14 @@ class Results:
     @cached_property
     def data(self) -> dict[str, Any]:
         """What the run's data set asks of a network, and what its images were normalised with: ``data.json``."""
-        content: dict[str, Any] = json.loads((self.folder / "data.json").read_text())
+        path, advice = self.folder / "data.json", f"`search --resume {self.folder}` writes it again"
+        content: dict[str, Any] = read_json(path, dict, advice)
+        try:
+            NetworkSpec.from_dict(content)
+        except KeyError as error:
+            raise unreadable(path, f"it lacks {error}", advice) from None
+        except (UsageError, TypeError, ValueError) as error:
+            raise unreadable(path, error, advice) from None
         return content
 
     @cached_property
@@ -149,7 +157,7 @@ class Results:
             rows = rows[rows["architecture"] == str(Architecture.parse(text))]
             if rows.empty:
                 raise UsageError(
-                    f"{text!r} was not evaluated within the limits; see evaluations.parquet of {self.folder}"
+                    f"{shortened(text)} was not evaluated within the limits; see evaluations.parquet of {self.folder}"
                 )
             return rows.iloc[0]
         if rows.empty:

@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from search.config import load_run_config
-from search.files import write_whole
+from search.files import read_json, unreadable, write_whole
 from search.front import by_architecture
 from search.meaning import other_code, read_meaning
 from search.problem import Problem
 from search.store import COMPLETE, SEARCH, Evaluation, Store, read_journal
 from search.trainable import weights_path
 from spaces import Architecture
+from spaces.errors import shortened
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,11 @@ def adopt(
     """
     done = store.folder / "reused.json"
     if done.exists():
-        return int(json.loads(done.read_text())["evaluations"])
+        advice = "remove it, and what is missing is copied again"
+        known = read_json(done, dict, advice).get("evaluations")
+        if type(known) is not int:
+            raise unreadable(done, f"evaluations = {shortened(known)}", advice)
+        return known
     for run in runs:
         load_run_config(run)  # refuses a folder that is no run
         files = other_code(read_meaning(Path(run)) or {}, read_meaning(store.folder) or {})

@@ -17,7 +17,8 @@ from spaces.backbones.insertion import shrink_stem
 from spaces.backbones.structure import Site, Stage, find_stages, find_stem, open_slots
 from spaces.backbones.trace import Trace, record
 from spaces.backbones.zoo import list_backbones
-from spaces.errors import UsageError
+from spaces.errors import UsageError, cut, shortened
+from spaces.plugins import reason_of
 
 __all__ = ["Backbone", "Site", "Stage", "describe_backbone", "is_small", "list_backbones", "site_shapes"]
 
@@ -62,13 +63,18 @@ class Backbone:
 def describe_backbone(name: str) -> Backbone:
     """Find the stages and sites of a network; no weights are allocated and nothing is computed.
 
-    Raises UsageError for an unknown name, and for a network without a chain of blocks.
+    Raises UsageError for an unknown name, a network that raises anything, and one without a chain of blocks.
     """
-    trace = record_backbone(name)
+    try:
+        trace = record_backbone(name)
+    except UsageError:
+        raise
+    except Exception as error:  # a user's network may raise anything
+        raise UsageError(f"backbone {shortened(name)} cannot be run on the meta device: {reason_of(error)}") from error
     stages = find_stages(trace)
     if not stages:
         raise UsageError(
-            f"backbone {name!r}: no chain of blocks was found, so there are no stages to place attention in"
+            f"backbone {shortened(name)}: no chain of blocks was found, so there are no stages to place attention in"
         )
     return Backbone(name, stages, trace.shapes[0][-1], find_stem(trace))
 
@@ -104,8 +110,8 @@ def site_shapes(
     """
     try:
         trace = record_backbone(name, size=size, in_chans=in_chans, rewrite=rewrite)
-    except (RuntimeError, ValueError, AssertionError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # of torch, timm and users' networks
+        reason = cut(str(error), 300) or type(error).__name__
         raise UsageError(f"{name} cannot take images of {' x '.join(map(str, size))} pixels: {reason}") from error
     shapes = {call.path: call.shape for call in trace.calls}
     sites = (site for stage in describe_backbone(name).stages for sites in stage.sites.values() for site in sites)

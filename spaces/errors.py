@@ -3,9 +3,23 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MOST, MOST_OF_A_WORD = 1900, 400  # characters of a message
+
 
 class UsageError(ValueError):
-    """What was asked for is not possible; the message names the offending value and the valid ones."""
+    """What was asked for is not possible; the message names the offending value and the valid ones.
+
+    It is one line of at most MOST characters, whatever is quoted in it.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(bounded(str(message)))
+
+
+def bounded(message: str) -> str:
+    """A message as one line of at most MOST characters: long words are cut first, so that what stands after them remains."""
+    words = (cut(word, MOST_OF_A_WORD) for word in message.split())
+    return cut(" ".join(words), MOST)
 
 
 def cut(text: str, most: int) -> str:
@@ -28,4 +42,4 @@ def unknown(what: str, value: object, valid: Iterable[str]) -> UsageError:
     wanted = value[-80:] if isinstance(value, str) else ""
     near = [*get_close_matches(wanted, names, n=1), *get_close_matches(wanted.rpartition(".")[2], names, n=1)]
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return UsageError(f"unknown {what} {shortened(value)}{hint}; valid: {', '.join(names)}")
+    return UsageError(f"unknown {what} {shortened(value)}{hint}; valid: {', '.join(names) or 'none'}")

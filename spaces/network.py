@@ -22,7 +22,7 @@ from spaces.backbones.insertion import attach, clear, never_called, shrink_stem
 from spaces.backbones.structure import Site
 from spaces.backbones.weights import load_weights
 from spaces.deprecated import renamed
-from spaces.errors import UsageError, unknown
+from spaces.errors import UsageError, shortened, unknown
 from spaces.placement import Architecture, Placement
 
 Native = Literal["keep", "replace", "remove"]
@@ -74,7 +74,9 @@ class NetworkSpec:
         if self.stem not in STEM:
             raise unknown("stem", self.stem, STEM)
         if len(self.size) not in (2, 3) or min(self.size) < 1:
-            raise UsageError(f"input size {self.size!r}: valid is (H, W) or (T, H, W) in pixels, each at least 1")
+            raise UsageError(
+                f"input size {shortened(self.size)}: valid is (H, W) or (T, H, W) in pixels, each at least 1"
+            )
         if self.in_chans < 1:
             raise UsageError(f"{self.in_chans} input channels; valid: 1 or more")
 
@@ -153,7 +155,13 @@ class NetworkSpec:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> NetworkSpec:
-        """Read ``to_dict``'s form; other keys are left alone. All but sizes and classes may be missing."""
+        """Read ``to_dict``'s form; other keys are left alone. All but sizes and classes may be missing.
+
+        Raises UsageError for a number that is none.
+        """
+        for name in ("num_classes", "in_chans"):
+            if type(data[name]) is not int or data[name] < 1:
+                raise UsageError(f"{name} = {shortened(data[name])}; valid: a number from 1")
         return cls.classifier(
             data["image_size"],
             data["num_classes"],
@@ -176,7 +184,7 @@ def pixels(image_size: int | Sequence[int]) -> tuple[int, int]:
     """(H, W) of a side or of two; raises UsageError for anything else."""
     sides: list[Any] = list(image_size) if isinstance(image_size, (list, tuple)) else [image_size, image_size]
     if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
-        raise UsageError(f"image size {image_size!r}; valid: a number of pixels, or [H, W]")
+        raise UsageError(f"image size {shortened(image_size)}; valid: a number of pixels, or [H, W]")
     return sides[0], sides[1]
 
 

@@ -18,10 +18,10 @@ from typing import Any
 from spaces.attention import AttentionType, attention_type
 from spaces.attention.genes import BY_NAME, GENES, Value
 from spaces.backbone import Stage, describe_backbone
-from spaces.errors import UsageError, unknown
+from spaces.errors import UsageError, cut, shortened, unknown
 
 SITES = ("slot", "block", "stage")
-_EVERY = re.compile(r"block/([1-9][0-9]*)")  # after every N-th block
+_EVERY = re.compile(r"block/([1-9][0-9]{0,5})")  # after every N-th block
 
 _WRITTEN = (*SITES, "block/N")
 _GRAMMAR = f"none or TYPE{''.join(f'[-{gene.grammar}]' for gene in GENES)}[{'|'.join('@' + site for site in _WRITTEN)}]"
@@ -60,7 +60,7 @@ class Placement:
                 value = genes.get(gene)
                 if value is not None and gene not in accepted:
                     raise UsageError(
-                        f"placement {type!r} has no gene {_label(gene)}; its genes: {_labels(entry.genes)}"
+                        f"placement {shortened(type)} has no gene {_label(gene)}; its genes: {_labels(entry.genes)}"
                     )
                 if gene not in entry.genes:  # a mix leaves out what its two parts do not use
                     continue
@@ -104,21 +104,21 @@ class Placement:
         """Read one placement; raises UsageError with the valid choices."""
         body, at, site = text.strip().partition("@")
         if at and not site:
-            raise UsageError(f"placement {text!r}: '@' needs a site; valid: {', '.join(_WRITTEN)}")
+            raise UsageError(f"placement {shortened(text)}: '@' needs a site; valid: {', '.join(_WRITTEN)}")
         type_, *words = body.split("-")
         if not type_:
-            raise UsageError(f"empty placement {text!r}; expected {_GRAMMAR}")
+            raise UsageError(f"empty placement {shortened(text)}; expected {_GRAMMAR}")
         values: dict[str, Value] = {}
         for word in words:
             read = {gene.name: value for gene in GENES if (value := gene.read(word)) is not None}
             if not read:
-                raise UsageError(f"placement {text!r}: cannot read {word!r}; expected {_GRAMMAR}")
+                raise UsageError(f"placement {shortened(text)}: cannot read {shortened(word)}; expected {_GRAMMAR}")
             for gene in read:
                 if gene in values:
-                    raise UsageError(f"placement {text!r}: {_label(gene)} is given twice")
+                    raise UsageError(f"placement {shortened(text)}: {_label(gene)} is given twice")
             values |= read
         if type_ == "none" and (words or site):
-            raise UsageError(f"placement {text!r}: 'none' has neither genes nor a site")
+            raise UsageError(f"placement {shortened(text)}: 'none' has neither genes nor a site")
         return cls(type_, site=site or None, **values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Placement:
     def from_dict(cls, data: Mapping[str, Any]) -> Placement:
         _refuse_unknown_keys("placement", data, ["type", *BY_NAME, "site"])
         if "type" not in data:
-            raise UsageError(f"placement {dict(data)!r} needs the key 'type'")
+            raise UsageError(f"placement {shortened(dict(data))} needs the key 'type'")
         return cls(**data)
 
     def at(self, stage: Stage) -> Placement:
@@ -143,7 +143,7 @@ class Placement:
         if not stage.at(site):
             more = [f"block/2 to block/{len(stage.blocks)}"] if len(stage.blocks) > 1 else []
             raise UsageError(
-                f"placement '{self}': this stage has no {site} sites; valid: {', '.join([*offered, *more])}"
+                f"placement {shortened(str(self))}: this stage has no {site} sites; valid: {', '.join([*offered, *more])}"
             )
         # In a short stage, every (N-th) block and the last one can be the same place: one name for it.
         site = next((kind for kind in ("block", "stage") if site != "slot" and stage.at(site) == stage.at(kind)), site)
@@ -178,7 +178,7 @@ class Architecture:
         if len(self.placements) != len(stages):
             raise UsageError(
                 f"{self.backbone} has {len(stages)} stages, but {len(self.placements)} placements are given: "
-                f"{','.join(map(str, self.placements))}"
+                f"{cut(','.join(map(str, self.placements)), 200)}"
             )
         canonical = []
         for number, (placement, stage) in enumerate(zip(self.placements, stages, strict=True), start=1):
@@ -194,7 +194,7 @@ class Architecture:
         backbone, colon, body = text.strip().rpartition(":")
         if not colon or not backbone:
             raise UsageError(
-                f"architecture {text!r} is not of the form BACKBONE:P1,P2,... with one placement per stage"
+                f"architecture {shortened(text)} is not of the form BACKBONE:P1,P2,... with one placement per stage"
             )
         return cls(backbone, tuple(Placement.parse(word) for word in body.split(",")))
 

@@ -11,12 +11,13 @@ import importlib
 import inspect
 import pkgutil
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from spaces.errors import UsageError, unknown
+from spaces.errors import UsageError, cut, shortened, unknown
 
 T = TypeVar("T")
 GROUP = "attune.plugins"
@@ -89,25 +90,40 @@ def bring(name: str, what: str) -> Any:
     Raises UsageError in one line where the text has another form or there is no such object. ``what`` says what it is for.
     """
     parts = name.split(":")
+    whose = f"{what} {shortened(name)}"
     if len(parts) != 3 or not all(parts):
-        raise UsageError(f"{what} {name!r} is not of the form module:package.file:name")
-    module = _import(parts[1], f"{what} {name!r}")
-    if not hasattr(module, parts[2]):
-        raise UsageError(f"{what} {name!r}: {parts[1]} ({getattr(module, '__file__', '?')}) has no {parts[2]!r}")
-    return getattr(module, parts[2])
-
-
-def call(name: str, what: str, function: Any, **keywords: Any) -> Any:
-    """Call a user's own function; raises UsageError in one line where it does not take these keywords."""
-    if not callable(function):
-        raise UsageError(f"{what} {name!r} is a {type(function).__name__}, neither a function nor a class")
+        raise UsageError(f"{whose} is not of the form module:package.file:name")
+    module = _import(parts[1], whose)
     try:
-        inspect.signature(function).bind(**keywords)
+        return getattr(module, parts[2])
+    except AttributeError:
+        home = f"{parts[1]} ({getattr(module, '__file__', '?')})"
+        raise UsageError(f"{whose}: {home} has no {shortened(parts[2])}") from None
+    except (Exception, SystemExit) as error:  # a module may have its own __getattr__
+        raise UsageError(f"{whose}: {reason_of(error)}") from error
+
+
+def call(name: str, what: str, function: Any, *values: Any, **keywords: Any) -> Any:
+    """Call a user's own function.
+
+    Raises UsageError in one line where it is none, does not take these values and keywords, or raises anything itself.
+    """
+    whose = f"{what} {shortened(name)}"
+    if not callable(function):
+        raise UsageError(f"{whose} is a {type(function).__name__}, neither a function nor a class")
+    try:
+        inspect.signature(function).bind(*values, **keywords)
     except TypeError as error:
-        raise UsageError(f"{what} {name!r} is called with {', '.join(keywords)}: {error}") from None
-    except ValueError:  # a class of C code, which tells nobody what it takes
-        return function(**keywords)
-    return function(**keywords)
+        given = [*(type(value).__name__ for value in values), *keywords]
+        raise UsageError(f"{whose} is called with {', '.join(given) or 'nothing'}: {error}") from None
+    except ValueError:  # C code, which tells nobody what it takes
+        pass
+    try:
+        return function(*values, **keywords)
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
+        raise UsageError(f"{whose} raised {reason_of(error)}") from error
 
 
 def load_plugins(modules: Iterable[str] = ()) -> None:
@@ -118,10 +134,12 @@ def load_plugins(modules: Iterable[str] = ()) -> None:
     for entry in entry_points(group=GROUP):
         try:
             entry.load()
-        except Exception as error:  # whatever a stranger's package raises, the user has to know which one it was
-            raise UsageError(f"plug-in {entry.name!r} ({entry.value}): {_reason(error)}") from error
+        except (Exception, SystemExit) as error:  # whatever a stranger's package raises: the user has to know which one
+            raise UsageError(f"plug-in {entry.name!r} ({entry.value}): {reason_of(error)}") from error
     for name in modules:
-        _import(name, f"plugins: {name!r}")
+        if not isinstance(name, str):
+            raise UsageError(f"plugins: {shortened(name)} is no name of a module")
+        _import(name, f"plugins: {shortened(name)}")
 
 
 def source_of(module: str) -> Path:
@@ -139,9 +157,15 @@ def _import(module: str, where: str) -> Any:
         sys.path.append(here)  # last: a file of the user's never stands in for an installed package
     try:
         return importlib.import_module(module)
-    except Exception as error:  # a user's module may raise anything while it is imported
-        raise UsageError(f"{where}: {_reason(error)}") from error
+    except (Exception, SystemExit) as error:  # a user's module may raise anything while it is imported
+        raise UsageError(f"{where}: {reason_of(error)}") from error
 
 
-def _reason(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+def reason_of(error: BaseException) -> str:
+    """What was raised, and the line of whose file did."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [
+        frame for frame in frames if frame.filename not in (__file__, importlib.__file__) and frame.filename[:1] != "<"
+    ]
+    where = f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
+    return cut(f"{type(error).__name__}: {error}", 400) + where

@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import run_search
-from search.config import load_config
+from evaluators.latency import LatencyTable, Setting
+from search.build import read_tables
+from search.config import dump_config, load_config, validate
+from search.reuse import adopt
+from search.schedulers._asha import DominationASHA
+from search.schedulers.rungs import Rungs
 from search.store import Evaluation, Store
+from spaces import NetworkSpec
 from spaces.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
@@ -252,3 +259,143 @@ def test_any_damaged_run_is_read_or_refused_in_one_line(
         }
         file.write_bytes(changed[damage])
     check_outcome(*outcome(capsys, "front", str(folder), "--json"))
+
+
+@pytest.mark.parametrize(
+    ("name", "verb"),
+    [("run.json", "front"), ("data.json", "analyze"), ("latency.json", "analyze"), ("run.json", "resume")],
+)
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b'{"metric": {"na',
+        b"[]",
+        b"\xff",
+        b"[" * 10000,
+        b'{"metric": 5, "a": "b"}',
+        b'{"meaning": {"code": 3}, "num_classes": "x", "in_chans": 1, "image_size": 16}',
+        b"folder",
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(
+    name: str, verb: str, content: bytes, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(finished, folder)
+    (folder / "config.yaml").write_text(dump_config(validate(SMALL, "it")))
+    (folder / name).unlink(missing_ok=True)
+    if content == b"folder":
+        (folder / name).mkdir()
+    else:
+        (folder / name).write_bytes(content)
+    code, err = outcome(capsys, *(["search", "--resume"] if verb == "resume" else [verb]), str(folder))
+    check_outcome(code, err)
+    assert code == 2
+    assert f"{folder / name} cannot be read: " in err
+
+
+def test_a_damaged_file_of_a_run_that_goes_on_is_named(tmp_path: Path) -> None:
+    for name in ("latency_table.json", "reused.json", "asha.jsonl"):
+        for content in (b"", b"[]", b'{"evaluations": "x"}', b"\xff", b'{"plan"'):
+            (tmp_path / name).write_bytes(content + b"\n")
+    with pytest.raises(UsageError, match=r"latency_table.json cannot be read: .*new run"):
+        read_tables(tmp_path)
+    with Store(tmp_path) as store, pytest.raises(UsageError, match=r"reused.json cannot be read: .*remove it"):
+        adopt([], store, None, identity="", fidelity=1, seeds=[0], weights=False)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"asha.jsonl cannot be read: .*remove it"):
+        DominationASHA(Rungs(9), journal=tmp_path / "asha.jsonl")
+    network = NetworkSpec.classifier(16, 10)
+    described = {"backbone": "attune_tiny", **{k: v for k, v in network.to_dict().items() if k != "identity_start"}}
+    whole = {
+        "network": described,
+        "setting": asdict(Setting()),
+        "machine": "it",
+        "plain": 5,
+        "factor": 1.0,
+        "shares": {},
+    }
+    assert LatencyTable("attune_tiny", network, known=whole).base.tolist() == [5]
+    for key, value in {"plain": "x", "factor": None, "shares": [1], "setting": 3, "network": None}.items():
+        with pytest.raises(UsageError, match=r"damaged|another network"):
+            LatencyTable("attune_tiny", network, known={**whole, key: value})
+    with pytest.raises(UsageError, match="damaged"):
+        LatencyTable("attune_tiny", network, known={})
+
+
+BROUGHT = """
+
+from torch import nn
+
+def none(**_): return None
+def wrong(a, b, c): return None
+def raises(*_, **__): raise KeyError("in here")
+def exits(*_, **__): raise SystemExit(3)
+def __getattr__(name): raise RuntimeError("odd") if name == "odd" else AttributeError(name)
+
+class Deaf(nn.Module):
+    def __init__(self, num_classes, in_chans): super().__init__()
+    def forward(self, x): raise KeyError("forward")
+"""
+
+
+@pytest.mark.parametrize("key", ["space.backbone", "evaluator", "task", "search.sampler", "search.scheduler"])
+def test_what_a_user_brings_is_refused_in_one_line(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    (tmp_path / "of_a_user.py").write_text(BROUGHT)
+    (tmp_path / "leaving.py").write_text("raise SystemExit('bye')")
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(SMALL))
+    for name, words in {
+        "os:path": "is a module, neither a function nor a class",
+        "os:": "not of the form",
+        "builtins:nope": "has no 'nope'",
+        "of_a_user:wrong": "missing a required argument",
+        "of_a_user:odd": "RuntimeError: odd (of_a_user.py, line 9)",
+        "leaving:x": "SystemExit: bye (leaving.py, line 1)",
+        **(
+            {}
+            if key == "evaluator"  # which is called in trials only
+            else {
+                "of_a_user:none": "too many" if key == "search.sampler" else "NoneType",
+                "of_a_user:raises": "raised KeyError: 'in here' (of_a_user.py, line 7)",
+                "of_a_user:exits": "raised SystemExit: 3",
+            }
+        ),
+        **({"of_a_user:Deaf": "KeyError: 'forward'"} if key == "space.backbone" else {}),
+    }.items():
+        given = f"{key}='module:{name}'"
+        code, err = outcome(capsys, "check", str(config), "--set", given, "--run", str(tmp_path / "run"))
+        check_outcome(code, err)
+        assert code == 2, name
+        assert words in err, (name, err)
+
+
+LONG = "a" * 5000
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["cost", f"{LONG}:none"], "list backbones"),
+        (["cost", f"module:{LONG}:x:none"], "No module named"),
+        (["cost", f"attune_tiny:se-r{'9' * 5000},none,none"], "expected none or TYPE"),
+        (["cost", "attune_tiny:se-r999999999,none,none"], "from 1 to 1,000,000"),
+        (["cost", f"attune_tiny:se@block/{'9' * 5000},none,none"], "block/N"),
+        (["cost", f"attune_tiny:{'none,' * 3000}none"], "has 3 stages"),
+        (["cost", "attune_tiny:none,none,none", "--image-size", "9" * 5000], "180x240"),
+        (["cost", "attune_tiny:none,none,none", "--plugin", LONG], "No module named"),
+        (["export", "attune_tiny:none,none,none", "--to", LONG], "give another folder"),
+        (["export", LONG, "--to", "x"], "not a run directory"),
+        (["search", "--run", LONG], "give another folder"),
+        (["list", LONG], "'schedulers'"),
+    ],
+)
+def test_a_long_text_is_quoted_in_part(args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, err = outcome(capsys, *args)
+    check_outcome(code, err)
+    assert code == 2
+    assert words in err
+    assert len(err) < 1200

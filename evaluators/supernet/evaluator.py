@@ -25,7 +25,7 @@ from evaluators.tasks.base import Batches, Task
 from evaluators.training.checkpoint import save_weights
 from evaluators.training.device import autocast, pick_device, seeded
 from evaluators.training.loop import validate
-from spaces.errors import UsageError
+from spaces.errors import UsageError, cut
 from spaces.network import Native
 from spaces.placement import Architecture
 from spaces.space import SearchSpace
@@ -103,13 +103,19 @@ class SupernetEvaluator(OnTask):
                 partial.replace(file)
 
     def _read(self, file: Path) -> Supernet:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-        if content["task"] != self.identity:
+        net = Supernet(self.space.backbone, self.network)
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+            identity, weights = content["task"], content["weights"]
+        except Exception as error:  # torch, pickle and zip each have their own for a file that is damaged
+            raise UsageError(
+                f"{file} cannot be read: {cut(str(error), 200)}; remove it, and it is trained again"
+            ) from None
+        if identity != self.identity:
             raise UsageError(
                 f"{file} was trained with other data or another recipe; delete it, or choose another folder"
             )
-        net = Supernet(self.space.backbone, self.network)
-        net.load(content["weights"])
+        net.load(weights)
         layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
         net = net.to(self.device).to(memory_format=layout).eval()  # type: ignore[call-overload]  # missing in torch's stubs
         if self.device.type == "cpu":

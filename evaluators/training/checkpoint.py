@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from evaluators.outcomes import Metrics
 from evaluators.recipe import Recipe
+from spaces.errors import UsageError, cut
 
 
 def essence(recipe: Recipe, epochs: int, seed: int, steps_per_epoch: int) -> dict[str, Any]:
@@ -72,6 +74,16 @@ class Progress:
         torch.random.set_rng_state(content["random"])
         self.metrics, self.seconds = content["metrics"], content["metrics"]["seconds"]
         return int(content["epoch"])
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fill a network with the weights of a file; raises UsageError for one that is damaged or of another network."""
+    try:
+        model.load_state_dict(load_file(path))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise UsageError(
+            f"{path} cannot be read: {cut(str(error), 200)}; put back a whole one, or train it again"
+        ) from None
 
 
 def save_weights(state: Mapping[str, Tensor], path: Path) -> None:

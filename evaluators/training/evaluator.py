@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from evaluators.base import Estimate, OnTask
@@ -17,7 +16,7 @@ from evaluators.memory import check_memory, free_memory, training_memory
 from evaluators.outcomes import Metrics, Report
 from evaluators.recipe import Recipe
 from evaluators.tasks.base import Task
-from evaluators.training.checkpoint import save_weights
+from evaluators.training.checkpoint import load_weights, save_weights
 from evaluators.training.device import OnDevice, pick_device
 from evaluators.training.estimate import training_seconds
 from evaluators.training.loop import Trained, train_model, validate
@@ -101,7 +100,7 @@ class TrainingEvaluator(OnDevice, OnTask):
     def test(self, arch: Architecture, weights: Path) -> Metrics:
         """The metrics of trained weights on the test split."""
         model = self.build(arch)
-        model.load_state_dict(load_file(weights))
+        load_weights(model, weights)
         batches = self.task.batches(
             "test", batch_size=self.task.validation_batch, device=self.device, workers=self.recipe.workers
         )

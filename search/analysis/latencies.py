@@ -6,14 +6,20 @@ import json
 from pathlib import Path
 
 from evaluators.latency import measure_latency
+from search.files import read_json, unreadable
 from search.results import Results, load
 from spaces import Architecture
+from spaces.errors import shortened
 
 
 def read_latency(results: Results) -> dict[str, float]:
     """Milliseconds by architecture, where ``analyze --latency`` has measured them."""
-    path = results.folder / "latency.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    path, advice = results.folder / "latency.json", "remove it; `analyze --latency` measures again"
+    found: dict[str, float] = read_json(path, dict, advice) if path.exists() else {}
+    for text, value in found.items():
+        if not isinstance(value, int | float):
+            raise unreadable(path, f"{shortened(text)} has {shortened(value)} for milliseconds", advice)
+    return found
 
 
 def measure_latencies(folder: str | Path) -> None:

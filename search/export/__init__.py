@@ -10,7 +10,7 @@ from typing import Any
 
 from evaluators.tasks.base import Metric
 from search.build import create_trainer
-from search.config import is_file
+from search.config import check_folder, is_file
 from search.export.card import write_card
 from search.export.check import Check, ExportError, check
 from search.export.format import Format, check_options, find_format, known_formats, register_format, write_formats
@@ -18,12 +18,13 @@ from search.export.formats import list_formats
 from search.export.placing import place, staging
 from search.export.reading import load_exported
 from search.export.subject import Subject, Weights, make_spec
+from search.files import read_json, unreadable
 from search.front import ranked
 from search.results import Results, load
 from search.store import COMPLETE, SEARCH, TEST
 from search.trainable import weights_path
 from spaces import Architecture, NetworkSpec
-from spaces.errors import UsageError
+from spaces.errors import UsageError, shortened
 
 __all__ = [
     "Check",
@@ -81,10 +82,7 @@ def export(
     fitting architecture, or weights that were not kept; ExportError where what was written is not the model.
     """
     folder = Path(to)
-    for part in (folder, *folder.parents):
-        if is_file(part):
-            below = "" if part == folder else f" lies below {part}, which"
-            raise UsageError(f"--to {folder}{below} is a file; give a folder")
+    check_folder("--to", folder)
     subject = find_subject(source, limits or {}, pick)  # first: the run's configuration may bring formats
     wanted = list(dict.fromkeys(formats or (one.name for one in known_formats() if one.default)))
     for name in wanted:
@@ -108,7 +106,7 @@ def export(
 
 def find_subject(source: str, limits: Mapping[str, Any], pick: str | None) -> Subject:
     """What ``export`` writes, without weights yet; raises UsageError where nothing fits."""
-    if not Path(source).exists() and ":" in source:
+    if ":" in source and not is_file(Path(source) / "config.yaml"):
         if limits or pick:
             raise UsageError("--max and --pick choose within a run; an architecture is exported as it stands")
         arch = Architecture.parse(source)
@@ -148,4 +146,7 @@ def _retrained(subject: Subject, epochs: int | None) -> Subject:
     if not (path.exists() and note.exists()):
         metrics = create_trainer(results.config).evaluate(subject.arch, fidelity=fidelity, seed=seed, keep=path)
         note.write_text(json.dumps({metric: metrics[metric]}))
-    return replace(subject, weights=Weights(path, seed, fidelity, float(json.loads(note.read_text())[metric])))
+    score = read_json(note, dict, advice := "remove it, and --retrain trains again").get(metric)
+    if not isinstance(score, int | float):
+        raise unreadable(note, f"{metric} = {shortened(score)}", advice)
+    return replace(subject, weights=Weights(path, seed, fidelity, float(score)))

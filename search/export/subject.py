@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from evaluators.training.checkpoint import load_weights
 from search.results import Results
 from spaces import Architecture, NetworkSpec
 from spaces.backbones.weights import classifier_prefixes
@@ -74,7 +74,7 @@ class Subject:
         """The network in eval mode, with its trained weights where there are any."""
         model = self.build()
         if self.weights is not None:
-            model.load_state_dict(load_file(self.weights.path))
+            load_weights(model, self.weights.path)
         return model.eval()
 
 

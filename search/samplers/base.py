@@ -11,8 +11,8 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 
 from search.samplers.candidates import Candidates, CostFunction, FeasibleFunction, Space
-from spaces.errors import UsageError
-from spaces.plugins import Registry, bring, is_brought
+from spaces.errors import UsageError, shortened
+from spaces.plugins import Registry, bring, call, is_brought
 
 # create(candidates, seed=..., **options) gives an Optuna sampler that proposes allowed candidates.
 SAMPLERS: Registry[Callable[..., BaseSampler]] = Registry("sampler", "search.samplers")
@@ -39,14 +39,11 @@ def create_sampler(
     ``feasible`` maps n parameter dicts to n truth values, for budgets on what is no objective. ``options`` go to the
     sampler's own constructor. Raises UsageError for an unknown name or option, and where the limits leave nothing.
     """
-    create = bring(name, "sampler") if is_brought(name) else SAMPLERS[name]
+    create: Callable[..., Any] = bring(name, "sampler") if is_brought(name) else SAMPLERS[name]
     candidates = space if isinstance(space, Candidates) else Candidates(space, costs, limits=limits, feasible=feasible)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        try:
-            sampler = create(candidates, seed=seed, **options)
-        except TypeError as error:
-            raise UsageError(f"sampler {name!r} does not take these options: {error}") from error
+        sampler = call(name, "sampler", create, candidates, seed=seed, **options)
     if not isinstance(sampler, BaseSampler):
-        raise UsageError(f"sampler {name!r} gave a {type(sampler).__name__}, not a sampler of Optuna")
+        raise UsageError(f"sampler {shortened(name)} gave a {type(sampler).__name__}, not a sampler of Optuna")
     return sampler

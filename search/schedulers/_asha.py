@@ -11,6 +11,7 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from search.files import unreadable
 from search.schedulers.rungs import Note, Rungs
 from spaces.errors import UsageError
 
@@ -83,12 +84,17 @@ class DominationASHA(FIFOScheduler):
 
 def _read(journal: Path, rungs: Rungs) -> None:
     """Take in what an earlier process noted, and begin the journal where there is none; half a last line is cut."""
-    text = journal.read_text() if journal.exists() else ""
-    whole = text[: text.rfind("\n") + 1]
-    lines = whole.splitlines()
-    if lines and (rules := json.loads(lines[0])["plan"]) != rungs.rules:
+    try:
+        text = journal.read_text() if journal.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        lines = whole.splitlines()
+        rules = json.loads(lines[0])["plan"] if lines else rungs.rules
+        notes = [Note.from_dict(json.loads(line)) for line in lines[1:]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise unreadable(journal, error, "put back a whole one, or remove it and rungs are filled anew") from None
+    if rules != rungs.rules:
         raise UsageError(f"{journal} was kept for epochs, first, reduction, brackets = {rules}, not {rungs.rules}")
-    for line in lines[1:]:
-        rungs.note(Note.from_dict(json.loads(line)))
+    for note in notes:
+        rungs.note(note)
     if not lines or whole != text:
         journal.write_text(whole or json.dumps({"plan": rungs.rules}) + "\n")

@@ -72,22 +72,28 @@ class NoStopping(SchedulerConfig):
 class BroughtScheduler(Brought, SchedulerConfig):
     """The scheduler of Ray Tune that ``name(metric=, mode=, time_attr=, **options)`` gives; trials report every epoch."""
 
+    def check(self, epochs: int) -> None:
+        self._scheduler(Metric())
+
     def build(self, trials: Trials) -> Stopping:
+        return Stopping(self._scheduler(trials.metric), frozenset(range(1, trials.epochs)))
+
+    def _scheduler(self, metric: Metric) -> Any:
         from ray.tune.schedulers import TrialScheduler  # seconds to import, and only a search needs it
 
-        mode = "max" if trials.metric.higher_is_better else "min"
+        mode = "max" if metric.higher_is_better else "min"
         found = call(
             self.name,
             "scheduler",
             bring(self.name, "scheduler"),
-            metric=trials.metric.name,
+            metric=metric.name,
             mode=mode,
             time_attr="fidelity",
             **self.options,
         )
         if not isinstance(found, TrialScheduler):
             raise UsageError(f"scheduler {self.name!r} gave a {type(found).__name__}, not a scheduler of Ray Tune")
-        return Stopping(found, frozenset(range(1, trials.epochs)))
+        return found
 
 
 SCHEDULERS.register("none", NoStopping)

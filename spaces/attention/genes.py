@@ -11,9 +11,10 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from spaces.errors import UsageError, unknown
+from spaces.errors import UsageError, shortened, unknown
 
 Value = int | str
+MOST = 10**6  # of any gene: no network has as many channels
 
 
 def _anything(value: int) -> str:
@@ -70,7 +71,7 @@ class Gene:
         """The value that a word of a placement's text gives; None where the word is not of this gene."""
         if not self.letter:
             return word if word in self.usual else None
-        number = re.fullmatch(rf"{self.letter}([1-9][0-9]*)", word)
+        number = re.fullmatch(rf"{self.letter}([1-9][0-9]{{0,8}})", word)
         return int(number[1]) if number else None
 
     def check(self, value: object, owner: str) -> None:
@@ -78,10 +79,12 @@ class Gene:
         if not self.letter:
             if value not in self.usual:
                 raise unknown(self.name, value, map(str, self.usual))
-        elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UsageError(f"{self.name} of {owner} must be a whole number of at least 1, not {value!r}")
+        elif isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
+            raise UsageError(
+                f"{self.name} of {owner} must be a whole number from 1 to {MOST:,}, not {shortened(value)}"
+            )
         elif reason := self.refusal(value):
-            raise UsageError(f"{self.name} {value} of {owner} {reason}")
+            raise UsageError(f"{self.name} {shortened(value)} of {owner} {reason}")
 
     def readings(self) -> dict[str, Callable[[Value], float]]:
         """What an analysis fits an effect to: the name of each effect, and how a value is read as a number for it.

@@ -12,7 +12,7 @@ from torch import nn
 from spaces.attention.genes import BY_NAME
 from spaces.attention.types import SUM, AttentionType, Part
 from spaces.deprecated import renamed
-from spaces.errors import UsageError, unknown
+from spaces.errors import UsageError, shortened, unknown
 
 _TYPES: dict[str, AttentionType] = {}
 
@@ -98,10 +98,10 @@ def create_attention(
     flags = {key: value for key, value in genes_and_flags.items() if key not in BY_NAME}
     entry.check(channels, **genes)
     if dims not in entry.dims:
-        raise UsageError(f"dims={dims!r} of {name}; valid: {', '.join(map(str, entry.dims))}")
+        raise UsageError(f"dims={shortened(dims)} of {name}; valid: {', '.join(map(str, entry.dims))}")
     for flag, value in flags.items():
         if flag not in entry.flags:
-            raise UsageError(f"{name} has no flag {flag!r}; its flags: {', '.join(entry.flags) or 'none'}")
+            raise UsageError(f"{name} has no flag {shortened(flag)}; its flags: {', '.join(entry.flags) or 'none'}")
         if value not in entry.flags[flag]:
-            raise UsageError(f"{flag}={value!r} of {name}; valid: {', '.join(map(str, entry.flags[flag]))}")
+            raise UsageError(f"{flag}={shortened(value)} of {name}; valid: {', '.join(map(str, entry.flags[flag]))}")
     return entry.build(channels, dims=dims, identity_start=identity_start, flags=flags, **genes)

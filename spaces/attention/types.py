@@ -14,7 +14,7 @@ from torch import nn
 
 from spaces.attention.genes import BY_NAME, Value
 from spaces.attention.parts import IdentityStart, ParallelSum, Series
-from spaces.errors import UsageError, unknown
+from spaces.errors import UsageError, shortened, unknown
 
 # The two genes that no part is built with: of r a part sees the hidden width, and the arrangement is the type's.
 REDUCTION, ARRANGEMENT = "reduction", "arrangement"
@@ -235,13 +235,13 @@ class AttentionType:
         """Raise UsageError for a value of a gene that the type cannot have, whatever the channels."""
         only = self._only(gene)
         if only and value not in only:
-            raise UsageError(f"{gene} {value} of {self.name}: valid are {', '.join(map(str, only))}")
+            raise UsageError(f"{gene} {shortened(value)} of {self.name}: valid are {', '.join(map(str, only))}")
         BY_NAME[gene].check(value, self.name)
 
     def check(self, channels: int, **genes: Value | None) -> None:
         """Raise UsageError for a gene that the type does not have or a value that cannot be built at C channels."""
         if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
-            raise UsageError(f"channels must be a whole number of at least 1, not {channels!r}")
+            raise UsageError(f"channels must be a whole number of at least 1, not {shortened(channels)}")
         for gene, value in genes.items():
             if value is not None:
                 self._require(gene, value)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from spaces.backbones.insertion import crop_kernel
 from spaces.backbones.structure import CHILD, NATIVE_SLOTS
-from spaces.errors import UsageError
+from spaces.errors import UsageError, shortened
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
@@ -40,8 +40,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     for what, keys in (("has other shapes for", wrong), ("lacks", missing), ("holds unknown", extra)):
         if keys:
             raise UsageError(
-                f"checkpoint {str(path)!r} does not fit the backbone: it {what} {len(keys)} of the network's tensors, "
-                f"first {keys[0]}"
+                f"checkpoint {shortened(str(path), 200)} does not fit the backbone: it {what} {len(keys)} of the network's "
+                f"tensors, first {keys[0]}"
             )
     model.load_state_dict(state, strict=False)
 
@@ -49,16 +49,18 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 def _read(path: str | Path) -> dict[str, Tensor]:
     """The state_dict of a file, whatever it is wrapped in; raises UsageError where there is none."""
     if not Path(path).is_file():
-        raise UsageError(f"no such checkpoint: {str(path)!r}")
+        raise UsageError(f"no such checkpoint: {shortened(str(path), 200)}")
     try:
         state = load_state_dict(str(path), use_ema=False)
     except Exception as error:  # torch, pickle and safetensors each have their own for a file that is something else
-        raise UsageError(f"cannot read the checkpoint {str(path)!r}: {str(error).strip().splitlines()[0]}") from error
+        raise UsageError(
+            f"cannot read the checkpoint {shortened(str(path), 200)}: {str(error).strip().partition(chr(10))[0] or type(error)}"
+        ) from error
     other = next((key for key, value in state.items() if not isinstance(value, Tensor)), None)
     if other is not None:
         raise UsageError(
-            f"checkpoint {str(path)!r} is no state_dict: {other!r} is no tensor; valid: names and tensors, or these in a "
-            "dict under 'state_dict' or 'model'"
+            f"checkpoint {shortened(str(path), 200)} is no state_dict: {shortened(other)} is no tensor; valid: names "
+            "and tensors, or these in a dict under 'state_dict' or 'model'"
         )
     return dict(state)
 

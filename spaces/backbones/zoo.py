@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from spaces.backbones import mobile, tiny  # noqa: F401  (they register their networks with timm)
-from spaces.errors import UsageError
+from spaces.errors import UsageError, shortened
 from spaces.plugins import bring, call, is_brought
 
 # timm's files of transformers, mixers and hybrids; all else in timm is a convolutional network.
@@ -96,7 +96,10 @@ def create_plain(name: str, num_classes: int, in_chans: int, pretrained: bool = 
         return _create(name, num_classes, in_chans, pretrained)
     try:
         return _create(name, num_classes, in_chans, pretrained)
-    except (RuntimeError, NotImplementedError):  # what torch raises where a meta tensor is asked for its values
+    except (
+        RuntimeError,
+        UsageError,
+    ):  # what torch raises where a meta tensor is asked for its values, or told by ``call``
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             return _create(name, num_classes, in_chans, pretrained).to("meta")
 
@@ -112,7 +115,7 @@ def _create(name: str, num_classes: int, in_chans: int, pretrained: bool) -> nn.
 def module_of(name: str) -> str:
     """The Python module whose code builds a network; raises UsageError for an unknown name."""
     if is_brought(name):
-        return str(bring(name, "backbone").__module__)
+        return str(getattr(bring(name, "backbone"), "__module__", None) or name.split(":")[1])
     if not timm.is_model(name):
         raise _unknown(name)
     return str(timm.model_entrypoint(name).__module__)
@@ -124,10 +127,10 @@ def is_outside(name: str) -> bool:
 
 
 def _unknown(name: str) -> UsageError:
-    near = get_close_matches(name, list_backbones(), n=5)
+    near = get_close_matches(name[:80], list_backbones(), n=5)
     hint = f" (did you mean {', '.join(near)}?)" if near else ""
     return UsageError(
-        f"unknown backbone {name!r}{hint}; valid: a convolutional network of timm or module:package.file:function; "
+        f"unknown backbone {shortened(name)}{hint}; valid: a convolutional network of timm or module:package.file:function; "
         "`run_search.py list backbones` names them"
     )
 
@@ -135,5 +138,5 @@ def _unknown(name: str) -> UsageError:
 def _users_own(name: str, num_classes: int, in_chans: int) -> nn.Module:
     model = call(name, "backbone", bring(name, "backbone"), num_classes=num_classes, in_chans=in_chans)
     if not isinstance(model, nn.Module):
-        raise UsageError(f"backbone {name!r} returned {type(model).__name__}, not a torch.nn.Module")
+        raise UsageError(f"backbone {shortened(name)} returned {type(model).__name__}, not a torch.nn.Module")
     return model

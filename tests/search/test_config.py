@@ -69,6 +69,14 @@ def test_the_resolved_config_is_a_config_of_the_same_meaning() -> None:
         ("evaluator={seeds: 2}", ["search.scheduler", "domination_asha", "seeds 2"]),
         ("evaluator={name: supernet, calibration: 0}", ["evaluator.calibration", "1"]),
         ("search.trials=[", ["YAML"]),
+        ("space.stages={1: [se], '1': [eca]}", ["space.stages", "given twice: 1, '1'"]),
+        ("space.stages={1: [se], 01x: [eca]}", ["space.stages", "01x"]),
+        ("space.stages={1: []}", ["space.stages.1", "at least 1"]),
+        ("space.stages={1: [se, none, se]}", ["space.stages.1", "'se' is given twice"]),
+        ("space.attentions=[se, se]", ["space.attentions", "'se' is given twice"]),
+        ("space.sites=[block, block/1]", ["space.sites", "'block' is given twice"]),
+        ("space.reductions=[4, 16, 4]", ["space.reductions", "4 is given twice"]),
+        ("space.kernels=[3, 3]", ["space.kernels", "3 is given twice"]),
     ],
 )
 def test_a_mistake_is_one_line(override: str, words: list[str]) -> None:
@@ -78,6 +86,20 @@ def test_a_mistake_is_one_line(override: str, words: list[str]) -> None:
     assert "\n" not in str(refusal.value)
     for word in words:
         assert word in str(refusal.value)
+
+
+@pytest.mark.parametrize("stage", ["0", "99", "-1"])
+def test_a_stage_that_the_backbone_lacks_is_refused(stage: str) -> None:
+    config = load_config(CONFIGS[0], [f"space.stages={{{stage}: [none]}}"])
+    with pytest.raises(UsageError, match=rf"space\.stages: .* has stages 1 to \d, not {stage}"):
+        config.space.build()
+
+
+def test_a_run_of_an_earlier_version_may_list_something_twice(tmp_path: Path) -> None:
+    config = yaml.safe_load(CONFIGS[0].read_text())
+    config["space"] |= {"attentions": ["none", "se", "se"], "sites": ["slot", "slot"]}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert load_config(tmp_path / "config.yaml", former=True).space.attentions == ("none", "se")
 
 
 def test_a_section_is_chosen_by_its_name() -> None:

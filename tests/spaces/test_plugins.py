@@ -113,7 +113,7 @@ def test_what_cannot_be_brought_gets_one_line(folder: Path, name: str, words: st
 
 def test_a_broken_plug_in_is_named(folder: Path) -> None:
     (folder / "loud.py").write_text("raise RuntimeError('two\\nlines')\n")
-    with pytest.raises(UsageError, match=r"^plugins: 'loud': RuntimeError: two lines$"):
+    with pytest.raises(UsageError, match=r"^plugins: 'loud': RuntimeError: two lines \(loud\.py, line 1\)$"):
         load_plugins(["loud"])
 
 
