@@ -24,7 +24,7 @@ TABLE = 2**24  # numbers in the table of ``Boxes``
 CHUNK = 2**21  # boxes that are counted together
 KEPT = 2**26  # numbers of completions that are kept, so that sampling need not count again
 THREADS = min(4, os.cpu_count() or 1)
-MOST_SUMS, MOST_BOXES = 2**28, 2**34  # of what can be held and looked at: gigabytes, and hours
+MOST_SECONDS = 10.0  # that counting may take on one core
 
 
 class Feasible:
@@ -223,10 +223,13 @@ class _Sums:
         sizes = [len(np.unique(cost, axis=0)) for cost in costs]
         sides = _divide(sizes)
         left, middle, right = (math.prod(sizes[stage] for stage in side) for side in sides)
-        if right * len(room_M) > MOST_SUMS or left * middle * len(room_M) > MOST_BOXES:
+        seconds = _seconds(left * middle, right, len(room_M))
+        if seconds > MOST_SECONDS:
+            limits = "one limit" if len(room_M) == 1 else f"{len(room_M)} limits"
             raise UsageError(
-                f"the budget cannot be counted over {len(sizes)} stages with {', '.join(map(str, sizes))} choices of different"
-                " costs: it would take hours; list fewer choices, or leave the budget away"
+                f"the budget of {limits} cannot be counted over {len(sizes)} stages with {', '.join(map(str, sizes))} choices"
+                f" of different costs: it would take about {seconds:,.0f} s, and may take {MOST_SECONDS:.0f} s; list fewer"
+                " choices, or limit fewer costs"
             )
         self.left, self.middle, self.right = (_Stages(side, costs, len(room_M)) for side in sides)
         self.stages, self.room = len(costs), room_M
@@ -328,6 +331,14 @@ def _divide(sizes: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
     return best[1]
 
 
+def _seconds(boxes: int, points: int, metrics: int) -> float:
+    """About how long one core counts, as measured; one limit needs no boxes."""
+    if metrics == 1:
+        return 0.04e-6 * boxes + 0.8e-6 * points
+    words = 2 ** Boxes.shift(points, metrics) / 64
+    return boxes * metrics * (0.27e-6 + 7e-9 * metrics * words) + 0.8e-6 * points * metrics
+
+
 class Boxes:
     """How much weight of R points lies in a box that is open below, for many boxes: exact, for any number M of metrics.
 
@@ -341,8 +352,7 @@ class Boxes:
 
     def __init__(self, sums_RM: np.ndarray, weight_R: np.ndarray) -> None:
         points, self._metrics = sums_RM.shape
-        most = max(1, int(min(TABLE, 256 * points) ** (1 / self._metrics)) - 1)
-        self._shift = max(6, (-(-points // most) - 1).bit_length())  # a slab has a power of two of ranks
+        self._shift = self.shift(points, self._metrics)
         self._size = 1 << self._shift
         slabs = -(-points // self._size)
         self._order_MR = np.argsort(sums_RM, axis=0, kind="stable").T
@@ -355,6 +365,12 @@ class Boxes:
         for axis in range(self._metrics):
             np.cumsum(table, axis=axis, out=table)
         self._table, self._slabs = table.ravel(), slabs
+
+    @staticmethod
+    def shift(points: int, metrics: int) -> int:
+        """The logarithm of the ranks in a slab, which is a power of two: the table takes that many slabs along each metric."""
+        most = max(1, int(min(TABLE, 256 * points) ** (1 / metrics)) - 1)
+        return max(6, (-(-points // most) - 1).bit_length())
 
     def ranks(self, rooms_QM: np.ndarray) -> np.ndarray:
         """Where boxes end: the number of points within the room along each metric, (M, Q)."""
@@ -449,7 +465,7 @@ class Boxes:
             np.cumsum(bit_PW[order].T, axis=1, out=first_WP[:, 1:])
             sets.append((rank_R[members[order]], first_WP))
         found = self._weight[members], sets
-        if self._metrics**2 * len(self._weight) * self._size <= 8 * TABLE:  # else they take too much memory
+        if self._metrics**2 * len(self._weight) * self._size <= 64 * TABLE:  # else they take too much memory
             self._known[metric, slab] = found
         return found
 

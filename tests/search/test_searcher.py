@@ -63,6 +63,23 @@ def test_nothing_is_handed_out_twice_and_a_small_space_ends_the_search(problem: 
     assert search.suggest("more") == Searcher.FINISHED
 
 
+@pytest.mark.parametrize(("sites", "inside"), [(("slot",), 1), (("slot", "stage"), 8)])
+def test_a_space_without_none_is_evaluated_whole_and_the_plain_network_besides(
+    sites: tuple[str, ...], inside: int
+) -> None:
+    space = SearchSpace.build("attune_tiny", ("eca",), sites=sites)
+    problem = Problem.build(space, NetworkSpec.classifier(8, 10, 1))
+    assert (problem.feasible.count, problem.candidates) == (inside, inside + 1)
+    search = searcher(problem, trials=problem.candidates)
+    texts = []
+    for number in range(problem.candidates):
+        texts.append(search.suggest(str(number))["architecture"])
+        search.on_trial_complete(str(number), result())
+    assert search.suggest("more") == Searcher.FINISHED
+    assert texts[0] == "attune_tiny:none,none,none"
+    assert set(texts[1:]) == {str(space.architecture(row)) for row in space.all_indices()}
+
+
 def test_what_was_stopped_early_is_on_no_front_and_teaches_what_it_may_reach(problem: Problem) -> None:
     search = searcher(problem, trials=3)
     for name, outcome in [("a", result(STOPPED, 0.25, fidelity=2)), ("b", result(FAILED)), ("c", result())]:

@@ -182,7 +182,7 @@ def test_genes_of_mixes() -> None:
         (lambda: create_attention("cbam", 64, kernel=4), ["kernel 4 of cbam is even", "3, 5, 7"]),
         (lambda: create_attention("lska", 64, kernel=9), ["kernel 9 of lska", "7, 11, 23, 35"]),
         (lambda: create_attention("cbam", 64, arrangement="both"), ["'both'", "series, parallel"]),
-        (lambda: create_attention("se", 64, reduction=0), ["reduction of se", "at least 1", "0"]),
+        (lambda: create_attention("se", 64, reduction=0), ["reduction of se", "from 1 to", "0"]),
         (lambda: create_attention("se", 64, reduction=True), ["reduction of se", "True"]),
         (lambda: create_attention("se", 0), ["channels", "0"]),
         (lambda: create_attention("gam", 64, groups=3), ["groups 3 of gam at 64", "h = 16", "1, 2, 4, 8, 16"]),
