@@ -24,7 +24,7 @@ TABLE = 2**24  # numbers in the table of ``Boxes``
 CHUNK = 2**21  # boxes that are counted together
 KEPT = 2**26  # numbers of completions that are kept, so that sampling need not count again
 THREADS = min(4, os.cpu_count() or 1)
-MOST_SECONDS = 10.0  # that counting may take on one core
+MOST_SECONDS = 60.0  # that counting may take on one core; more is refused before it begins
 
 
 class Feasible:
