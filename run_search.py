@@ -19,7 +19,8 @@ from typing import Annotated, Any
 
 import typer
 
-from spaces.errors import MOST, UsageError, bounded, cut, shortened
+from search.arguments import read_limits, read_size
+from spaces.errors import MOST, UsageError, bounded, cut
 
 # The heavy packages (torch, ray, timm) are imported inside the verbs, so that --help and mistakes answer at once.
 
@@ -44,6 +45,10 @@ Limits = Annotated[
 Plugins = Annotated[
     list[str] | None,
     typer.Option("--plugin", metavar="MODULE", help="A module that brings types, backbones ... of your own."),
+]
+ConfigFile = Annotated[Path, typer.Argument(help="A YAML file, see configs/.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the configuration.")
 ]
 Run = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]
 
@@ -84,10 +89,8 @@ def default(context: typer.Context) -> None:
 
 @app.command()
 def search(
-    config: Annotated[Path, typer.Argument(help="A YAML file, see configs/.")] = DEFAULT_CONFIG,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the configuration.")
-    ] = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    overrides: Overrides = None,
     run: Annotated[Path | None, typer.Option("--run", help="The run directory to make.")] = None,
     resume: Annotated[
         str | None, typer.Option("--resume", metavar="DIR|URL", help="Go on with a run that was interrupted.")
@@ -135,10 +138,8 @@ def search(
 
 @app.command()
 def check(
-    config: Annotated[Path, typer.Argument(help="A YAML file, see configs/.")] = DEFAULT_CONFIG,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the configuration.")
-    ] = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    overrides: Overrides = None,
     run: Annotated[Path | None, typer.Option("--run", help="The run directory that a search would make.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -282,10 +283,8 @@ def cost(
 
 @app.command()
 def space(
-    config: Annotated[Path, typer.Argument(help="A YAML file, see configs/.")] = DEFAULT_CONFIG,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the configuration.")
-    ] = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
     """Print what a configuration can build, how much of it fits the budget, and what it costs, before anything is trained."""
@@ -352,33 +351,6 @@ def leaving_at_once(folder: Callable[[], Path | None]) -> Iterator[None]:
 
 
 # --- what the verbs share --------------------------------------------------------------------------------------------
-
-
-def read_size(text: str) -> tuple[int, int]:
-    """(H, W) of ``224`` or ``180x240``; raises UsageError for anything else."""
-    sides = text.lower().split("x")
-    if not (1 <= len(sides) <= 2 and all(side.isdecimal() and len(side) < 10 and int(side) > 0 for side in sides)):
-        raise UsageError(
-            f"--image-size {shortened(text)}; valid: a number of pixels such as 224, or HEIGHTxWIDTH such as 180x240"
-        )
-    return int(sides[0]), int(sides[-1])
-
-
-def read_limits(limits: list[str] | None) -> dict[str, str]:
-    """``["flops=310M"]`` as a mapping; raises UsageError for what is not METRIC=LIMIT."""
-    found: dict[str, str] = {}
-    for limit in limits or []:
-        metric, equals, value = limit.partition("=")
-        if not equals or not value:
-            raise UsageError(
-                f"--max {shortened(limit)} is not of the form METRIC=LIMIT, as in --max flops=310M or --max params=1.05x"
-            )
-        if metric in found:
-            raise UsageError(
-                f"--max {shortened(metric)} is given twice: {shortened(found[metric])} and {shortened(value)}"
-            )
-        found[metric] = value
-    return found
 
 
 def read_front(folder: Path, limits: list[str] | None = None) -> tuple[list[dict[str, Any]], str]:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spaces.budget import MOST_SECONDS, Feasible, weight_below
+from spaces.boxes import weight_below
+from spaces.budget import MOST_SECONDS, Feasible
 from spaces.errors import UsageError
 
 
