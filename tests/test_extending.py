@@ -18,6 +18,10 @@ from search.analysis.confirm import confirm
 from search.build import create_evaluator
 from search.config import load_config
 from search.export import export
+from search.export import format as form
+from search.export.format import known_formats
+from search.objectives import OBJECTIVES
+from search.samplers import SAMPLERS
 from spaces.attention import registry
 from spaces.errors import UsageError
 
@@ -280,7 +284,10 @@ SPACE = {"backbone": "toy_net", "attentions": ["none", "se", "toy_gate"], "reduc
 @pytest.mark.slow
 def test_everything_of_a_plugin_in_one_search(outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Type, backbone, sampler, objective, evaluator function and export format, over the command line."""
-    monkeypatch.setattr(registry, "_TYPES", dict(registry._TYPES))  # other tests know the library alone
+    assert known_formats()
+    assert list(SAMPLERS)  # all of the library is there before it is put aside: other tests know it alone
+    for home, name in ((registry, "_TYPES"), (form, "_FORMATS"), (OBJECTIVES, "_things"), (SAMPLERS, "_things")):
+        monkeypatch.setattr(home, name, dict(getattr(home, name)))
     config = {
         "plugins": ["toys.all"],
         "space": SPACE,

@@ -112,6 +112,10 @@ class ResidentBatches:
         return x_BCHW.mul_(self.scale_C11).add_(self.shift_C11)
 
 
+class Refused(Exception):
+    """A UsageError on its way out of a loader's worker; that itself would cut what the loader puts before it."""
+
+
 class _Decoded(Dataset[tuple[Tensor, int]]):
     """The images of a StreamSplit, decoded and transformed in the loader's workers."""
 
@@ -138,6 +142,12 @@ class _Decoded(Dataset[tuple[Tensor, int]]):
         return len(self.split)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        try:
+            return self._decoded(index)
+        except UsageError as error:
+            raise Refused(str(error)) from None
+
+    def _decoded(self, index: int) -> tuple[Tensor, int]:
         row = int(self.split.rows[index])
         picture, where, form = self.split.source.image(row), self.split.source.where(row), self.split.form
         if (
@@ -218,8 +228,8 @@ class StreamBatches:
             for x_BCHW, y_B in self.loader:
                 x_BCHW = x_BCHW.to(self.device, memory_format=torch.channels_last, non_blocking=True)
                 yield x_BCHW, y_B.to(self.device, non_blocking=True)
-        except UsageError as error:  # a worker's error arrives with the worker's whole traceback as its message
-            raise UsageError(str(error).strip().splitlines()[-1].split(f"{type(error).__name__}: ")[-1]) from None
+        except Refused as error:  # one of a worker arrives with the worker's whole traceback before its message
+            raise UsageError(str(error).rpartition(f"{Refused.__name__}: ")[2]) from None
 
 
 Batches = ResidentBatches | StreamBatches
