@@ -120,6 +120,7 @@ def _opened(file: Path) -> NpzFile:
 def _array(archive: NpzFile, key: str, file: Path) -> np.ndarray:
     try:
         return archive[key]
+    # what NumPy and zipfile raise for damage; NotImplementedError is zipfile's for a compression that it does not know
     except (OSError, ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
         if "allow_pickle" in str(error):
             raise UsageError(

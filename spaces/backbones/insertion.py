@@ -179,6 +179,7 @@ def never_called(model: nn.Module, sites: Sequence[Site], shapes: Sequence[tuple
         try:
             with torch.no_grad(), torch.device("meta"):
                 copied(torch.empty(1, *shape))
+        # what a network raises at a shape that it cannot take, and torch where an operator has no meta kernel
         except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError) as error:
             refusal = error
             continue

@@ -1,7 +1,6 @@
 """Data sets: real files in, and one clear line for every mistake."""
 
 import json
-import os
 import pickle
 import struct
 from pathlib import Path
@@ -307,11 +306,8 @@ def test_wrong_specs(spec: str | dict[str, object], message: str) -> None:
 
 
 @pytest.mark.slow
-def test_real_parquet() -> None:
-    folder = os.environ.get("ATTUNE_DATA")
-    if not folder:
-        pytest.skip("ATTUNE_DATA does not name a folder of data sets")
-    data = load_data(f"hf:{folder}/fashion_mnist", train_size=1000, val_size=500)
+def test_real_parquet(data_folder: Path) -> None:
+    data = load_data(f"hf:{data_folder}/fashion_mnist", train_size=1000, val_size=500)
     assert (data.in_chans, data.size, data.num_classes) == (1, (28, 28), 10)
     assert torch.bincount(data.train.labels_N).tolist() == [100] * 10
     assert data.class_names[0] == "T-shirt/top"
