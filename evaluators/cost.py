@@ -15,12 +15,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import fvcore
 import numpy as np
-import timm
 import torch
 
 from evaluators import counting
@@ -273,7 +272,7 @@ def _open_cache(folder: Path) -> _Cache:
 @cache
 def _fingerprint() -> str:
     """A hash of all that a count depends on: the libraries' versions and the source of networks, attention and rules."""
-    digest = hashlib.sha256(" ".join((torch.__version__, timm.__version__, fvcore.__version__)).encode())
+    digest = hashlib.sha256(" ".join((torch.__version__, version("timm"), version("fvcore"))).encode())
     spaces = Path(__file__).parents[1] / "spaces"
     sources = [*spaces.glob("backbone.py"), *spaces.glob("network.py"), *spaces.glob("*/*.py")]
     for path in (*sorted(sources), Path(counting.__file__)):

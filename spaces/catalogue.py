@@ -7,10 +7,10 @@ import json
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 
 from spaces.backbone import describe_backbone, list_backbones
@@ -56,7 +56,7 @@ def _describe(name: str) -> dict[str, Any]:
 
 def _fingerprint() -> str:
     """A hash of all that a description depends on."""
-    digest = hashlib.sha256(" ".join((torch.__version__, timm.__version__)).encode())
+    digest = hashlib.sha256(" ".join((torch.__version__, version("timm"))).encode())
     here = Path(__file__).parent
     for path in (here / "backbone.py", *sorted(here.glob("backbones/*.py"))):
         digest.update(path.read_bytes())

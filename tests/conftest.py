@@ -1,6 +1,8 @@
 """What tests share: one thread per process (the machine is shared), and the folder of real data."""
 
 import os
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
@@ -20,3 +22,19 @@ def data_folder() -> Path:
     if not folder:
         pytest.skip("set ATTUNE_DATA to a folder of Hugging Face style parquet data sets to run this test")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    """One Ray for the searches that the tests of a file make in this process: each start of it takes eight seconds of a CPU."""
+    from search.cluster import ray_session  # seconds to import
+    from search.config import validate
+
+    with ray_session(validate({"data": "digits", "space": {"backbone": "attune_tiny"}}, "test")):
+        yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files of most slow tests first: a worker takes a file at a time, and the last to be taken should be a short one."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])

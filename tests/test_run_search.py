@@ -157,6 +157,7 @@ def test_ctrl_c_twice_stops_in_the_middle_of_evaluations(config: Path, tmp_path:
     assert not read_journal(folder)
 
 
+@pytest.mark.usefixtures("ray_here")
 @pytest.mark.slow
 def test_a_search_for_low_latency(config: Path, tmp_path: Path, here: Here) -> None:
     folder = tmp_path / "run"
@@ -177,6 +178,7 @@ def test_a_search_for_low_latency(config: Path, tmp_path: Path, here: Here) -> N
     assert (folder / "latency_table.json").read_text() == kept
 
 
+@pytest.mark.usefixtures("ray_here")
 @pytest.mark.slow
 def test_a_trial_that_cannot_fit_is_refused_and_recorded(config: Path, tmp_path: Path, here: Here) -> None:
     folder = tmp_path / "run"

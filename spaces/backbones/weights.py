@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from timm.models import adapt_input_conv, load_state_dict
 from torch import Tensor, nn
 
 from spaces.backbones.insertion import crop_kernel
@@ -50,6 +49,8 @@ def _read(path: str | Path) -> dict[str, Tensor]:
     """The state_dict of a file, whatever it is wrapped in; raises UsageError where there is none."""
     if not Path(path).is_file():
         raise UsageError(f"no such checkpoint: {shortened(str(path), 200)}")
+    from timm.models import load_state_dict  # seconds to import
+
     try:
         state = load_state_dict(str(path), use_ema=False)
     except Exception as error:  # torch, pickle and safetensors each have their own for a file that is something else
@@ -90,5 +91,7 @@ def _adapted(weight: Tensor, own: Tensor) -> Tensor:
     if weight.shape[-1] > own.shape[-1]:
         weight = crop_kernel(weight, own.shape[-1])
     if weight.shape[1] != own.shape[1] and weight.shape[1] == 3:
+        from timm.models import adapt_input_conv  # seconds to import
+
         weight = adapt_input_conv(own.shape[1], weight)
     return weight

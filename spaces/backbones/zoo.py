@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import warnings
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cache
+from typing import Any
 
-import timm
 import torch
 from torch import nn
 
-from spaces.backbones import mobile, tiny  # noqa: F401  (they register their networks with timm)
 from spaces.errors import UsageError, shortened
 from spaces.plugins import bring, call, is_brought
 
@@ -78,11 +77,21 @@ _NOT_CONVOLUTIONAL = frozenset(
 )
 
 
-@lru_cache(maxsize=1)
+@cache
+def registry() -> Any:
+    """timm with our own networks in it; imported at the first use, since that takes seconds."""
+    import timm
+
+    from spaces.backbones import mobile, tiny  # noqa: F401  (they register their networks with timm)
+
+    return timm
+
+
+@cache
 def list_backbones() -> list[str]:
     """Names of all convolutional networks that can be built; a user's own goes by ``module:package.file:function``."""
-    modules = set(timm.list_modules()) - _NOT_CONVOLUTIONAL
-    return sorted(name for module in modules for name in timm.list_models(module=module))
+    modules = set(registry().list_modules()) - _NOT_CONVOLUTIONAL
+    return sorted(name for module in modules for name in registry().list_models(module=module))
 
 
 def create_plain(name: str, num_classes: int, in_chans: int, pretrained: bool = False) -> nn.Module:
@@ -90,7 +99,7 @@ def create_plain(name: str, num_classes: int, in_chans: int, pretrained: bool = 
 
     On the meta device, a network whose constructor computes on values is built on the CPU and moved there.
     """
-    if not is_brought(name) and not timm.is_model(name):
+    if not is_brought(name) and not registry().is_model(name):
         raise _unknown(name)
     if not torch.empty(0).is_meta:
         return _create(name, num_classes, in_chans, pretrained)
@@ -109,16 +118,19 @@ def _create(name: str, num_classes: int, in_chans: int, pretrained: bool) -> nn.
         return _users_own(name, num_classes, in_chans)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a renamed model is still the model that was asked for
-        return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, in_chans=in_chans)
+        made: nn.Module = registry().create_model(
+            name, pretrained=pretrained, num_classes=num_classes, in_chans=in_chans
+        )
+        return made
 
 
 def module_of(name: str) -> str:
     """The Python module whose code builds a network; raises UsageError for an unknown name."""
     if is_brought(name):
         return str(getattr(bring(name, "backbone"), "__module__", None) or name.split(":")[1])
-    if not timm.is_model(name):
+    if not registry().is_model(name):
         raise _unknown(name)
-    return str(timm.model_entrypoint(name).__module__)
+    return str(registry().model_entrypoint(name).__module__)
 
 
 def is_outside(name: str) -> bool:

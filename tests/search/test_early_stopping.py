@@ -73,6 +73,7 @@ def use(monkeypatch: pytest.MonkeyPatch, evaluator: CurveEvaluator) -> None:
     monkeypatch.setattr(runner, "create_evaluator", lambda config: evaluator)
 
 
+@pytest.mark.usefixtures("ray_here")
 @pytest.mark.slow
 def test_what_is_dominated_stops_keeps_its_epochs_and_is_on_no_front(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -92,6 +93,7 @@ def test_what_is_dominated_stops_keeps_its_epochs_and_is_on_no_front(
     assert not {e.architecture for e in stopped} & set(load(folder).front["architecture"])
 
 
+@pytest.mark.usefixtures("ray_here")
 @pytest.mark.slow
 def test_a_killed_driver_loses_nothing_and_repeats_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, CurveEvaluator(tmp_path / "log", pause=0.05))

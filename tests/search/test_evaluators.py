@@ -43,6 +43,7 @@ def configuration(evaluator: str | dict[str, Any], **training: Any) -> Config:
     )
 
 
+@pytest.mark.usefixtures("ray_here")
 @pytest.mark.slow
 def test_a_table_answers_a_search_with_all_its_seeds(tmp_path: Path) -> None:
     space = configuration("training").space.build()
@@ -65,6 +66,7 @@ def test_a_table_answers_a_search_with_all_its_seeds(tmp_path: Path) -> None:
     assert run_search(config, tmp_path / "run", resume=True).finished == 6, "nothing is left to do"
 
 
+@pytest.mark.usefixtures("ray_here")
 @pytest.mark.slow
 def test_a_supernet_is_trained_once_and_scores_a_search(tmp_path: Path) -> None:
     config = configuration({"name": "supernet", "calibration": 64, "supernet_epochs": 1})
@@ -117,6 +119,7 @@ class Dying(TrainingEvaluator):
         return super().evaluate(*args, report=die, **options)
 
 
+@pytest.mark.usefixtures("ray_here")
 @pytest.mark.slow
 def test_an_evaluation_whose_worker_dies_goes_on_at_its_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = configuration("training", epochs=3)

@@ -72,6 +72,7 @@ def types(folder: Path) -> dict[str, Any]:
     return {e.architecture.split(":")[1].split("-")[0].split(",")[0]: e for e in read_journal(folder)}
 
 
+@pytest.mark.usefixtures("ray_here")
 @pytest.mark.slow
 def test_every_fault_is_a_result_with_its_reason_and_a_second_search_repeats_nothing(log: Path, tmp_path: Path) -> None:
     outcome = runner.run_search(configuration(), tmp_path / "first")
@@ -100,6 +101,7 @@ def test_every_fault_is_a_result_with_its_reason_and_a_second_search_repeats_not
     assert all(e.state == FAILED for e in read_journal(tmp_path / "second")[2:])
 
 
+@pytest.mark.usefixtures("ray_here")
 @pytest.mark.slow
 def test_a_full_disk_ends_the_run_with_one_clear_line(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

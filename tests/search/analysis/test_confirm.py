@@ -28,6 +28,7 @@ from tests.evaluators.data.pictures import picture
 from tests.search.conftest import CONFIG
 
 
+@pytest.mark.usefixtures("ray_here")
 def test_a_broken_test_image_is_known_before_anything_is_trained(
     tmp_path: Path, run_maker: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -75,6 +76,7 @@ def test_a_broken_test_image_is_known_before_anything_is_trained(
     assert "has no test split: no test accuracy is measured" in caplog.text
 
 
+@pytest.mark.usefixtures("ray_here")
 @pytest.mark.slow
 def test_confirming_a_real_run_survives_being_asked_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -304,11 +304,11 @@ def test_shuffle_attention_moves_channels() -> None:
     assert moved.nonzero().flatten().tolist() == [2]
 
 
-@every_case
-def test_compiles_into_one_graph(name: str, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", [*NAMES, "eca+cbam"])
+def test_compiles_into_one_graph(name: str) -> None:
     """fullgraph=True raises at any graph break; a second map size and a second batch must work too."""
     torch._dynamo.reset()
-    module = stir(build(name, options))
+    module = stir(build(name, {}))
     plain = copy.deepcopy(module)
     compiled = torch.compile(module, fullgraph=True, backend="eager")
     for x in (image(), image(3, 7, 8)):
@@ -318,10 +318,9 @@ def test_compiles_into_one_graph(name: str, options: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["cbam", "coordinate", "ema"])
-def test_compiles_with_the_default_backend(name: str) -> None:
+def test_compiles_with_the_default_backend() -> None:
     torch._dynamo.reset()
-    module = stir(build(name, {}))
+    module = stir(build("cbam", {}))
     compiled = torch.compile(copy.deepcopy(module), fullgraph=True)
     x, y = image().requires_grad_(), image().requires_grad_()
     a, b = compiled(x), module(y)
