@@ -24,7 +24,7 @@ from search.build import create_evaluator, create_problem, data_summary
 from search.config import Config, is_file, load_run_config
 from search.files import existing_parent
 from search.loggers import check_loggers
-from search.machine import address_of, usable_cpus
+from search.machine import address_of, at_work, usable_cpus
 from search.mirror import open_url
 from search.problem import Problem
 from search.samplers import create_sampler
@@ -94,7 +94,8 @@ def check(config: Config, folder: Path | None = None, *, started: float | None =
     if address_of(config) is not None:
         concurrency = config.resources.concurrency or 1  # what the cluster has is known when it is joined
     trials = min(config.search.trials, problem.candidates)
-    one = _estimate(config, problem, evaluator)
+    with at_work((concurrency - 1) * max(1, int(config.resources.cpus))):
+        one = _estimate(config, problem, evaluator)
     if one:
         one = replace(one, seconds=one.seconds * len(config.seeds))
     seconds = 2 * startup + RAY + math.ceil(trials / concurrency) * one.seconds if one else None

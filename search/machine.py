@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from search.config import Config
@@ -19,6 +23,26 @@ def usable_cpus() -> int:
     limits = [float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)]
     limits += _cgroup_cpus(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
     return max(1, math.floor(min(limits) + 1e-9))
+
+
+_WORK = "import os, numpy; a = numpy.ones((256, 256), 'float32')\nwhile os.getppid() == {}: a @ a"
+
+
+@contextmanager
+def at_work(processes: int) -> Iterator[None]:
+    """So many other processes multiply matrices inside, one thread each.
+
+    What is timed inside is as slow as beside other trials, with which a core shares its units, caches and clock.
+    """
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    command = [sys.executable, "-c", _WORK.format(os.getpid())]
+    others = [subprocess.Popen(command, env={**os.environ, **threads}) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 def _cgroup_cpus(membership: Path, root: Path) -> list[float]:

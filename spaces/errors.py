@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from spaces.secrets import without_secrets
+
 MOST, MOST_OF_A_WORD = 1900, 400  # characters of a message
 
 
@@ -23,8 +25,8 @@ def bounded(message: str) -> str:
 
 
 def cut(text: str, most: int) -> str:
-    """A text as one line of at most about so many characters."""
-    text = " ".join(text.split())
+    """A text as one line of at most about so many characters, its secrets hidden: half a password has no mark of one."""
+    text = without_secrets(" ".join(text.split()))
     return text if len(text) <= most else f"{text[: most - 20]} ... {text[-14:]}"
 
 

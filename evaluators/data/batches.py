@@ -112,6 +112,10 @@ class ResidentBatches:
         return x_BCHW.mul_(self.scale_C11).add_(self.shift_C11)
 
 
+# Images to be judged: as `pixels.fit` and exports do it, where timm would take the middle 87.5 % of each side.
+_WHOLE = {"crop_pct": 1.0, "interpolation": "bicubic"}
+
+
 class Refused(Exception):
     """A UsageError on its way out of a loader's worker; that itself would cut what the loader puts before it."""
 
@@ -134,6 +138,7 @@ class _Decoded(Dataset[tuple[Tensor, int]]):
                 color_jitter=None,
                 mean=data.mean,
                 std=data.std,
+                **_WHOLE if augment is None else {},
             )
         else:
             self.transform = _tensor_transform(split.size, data, augment)

@@ -104,8 +104,7 @@ class StreamSplit:
         content.update(f"{self.in_chans} {pixels} ".encode())
         content.update(np.ascontiguousarray(self.rows).data)
         content.update(np.ascontiguousarray(self.classes[self.rows]).data)
-        if self.form.span is not None or self.turned:  # the others keep the digests that they have always had
-            content.update(f"{self.form.span} {self.turned}".encode())
+        content.update(f"{self.form.span} {self.turned} whole images".encode())
         return content.hexdigest()
 
 

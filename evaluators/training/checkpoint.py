@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +18,8 @@ from torch import Tensor, nn
 from evaluators.outcomes import Metrics
 from evaluators.recipe import Recipe
 from spaces.errors import UsageError, cut
+
+log = logging.getLogger(__name__)
 
 
 def essence(recipe: Recipe, epochs: int, seed: int, steps_per_epoch: int) -> dict[str, Any]:
@@ -63,8 +68,8 @@ class Progress:
         """Take over the checkpoint of an earlier part of this training; the epochs it had finished, 0 without one."""
         if file is None or not file.is_file():
             return 0
-        content = torch.load(file, map_location="cpu", weights_only=True)
-        if content["plan"] != self.essence or content["epoch"] > epochs:
+        content = _read(file, like=self.model.state_dict())
+        if content is None or content["plan"] != self.essence or content["epoch"] > epochs:
             return 0
         self.model.load_state_dict(content["model"])
         if self.average is not None:
@@ -74,6 +79,26 @@ class Progress:
         torch.random.set_rng_state(content["random"])
         self.metrics, self.seconds = content["metrics"], content["metrics"]["seconds"]
         return int(content["epoch"])
+
+
+_PARTS = frozenset(["plan", "epoch", "metrics", "model", "average", "optimizer", "generator", "random"])
+
+
+def _read(file: Path, like: Mapping[str, Tensor]) -> dict[str, Any] | None:
+    """What ``Progress.save`` wrote; None, and a line in the log, for a file that is damaged or of another network."""
+    try:
+        with zipfile.ZipFile(file) as archive:  # torch itself does not compare the sums that it writes
+            if (damaged := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"{damaged} is damaged")
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        log.warning("%s cannot be read, so its training begins anew: %s", file, cut(str(error), 200))
+        return None
+    whole = isinstance(content, dict) and content.keys() >= _PARTS and isinstance(content["model"], dict)
+    if not whole or {k: v.shape for k, v in content["model"].items()} != {k: v.shape for k, v in like.items()}:
+        log.warning("%s is no checkpoint of this network, so its training begins anew", file)
+        return None
+    return dict(content)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

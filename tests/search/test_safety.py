@@ -2,6 +2,7 @@
 
 import ast
 import io
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -18,7 +19,7 @@ from search.mirror import fetch
 from search.public import masked, portable
 from search.strict_yaml import load_yaml
 from spaces import Architecture
-from spaces.errors import UsageError
+from spaces.errors import UsageError, cut
 
 HOSTILE = [
     '"""',
@@ -186,3 +187,10 @@ def test_yaml_with_a_mark_merges_and_aliases_is_read() -> None:
         "b": {"x": 1, "y": 3},
         "c": [{"x": 1, "y": 2}, 1000, 0.5, 0],
     }
+
+
+@pytest.mark.parametrize("length", range(20, 60))
+def test_a_message_that_is_cut_shows_no_part_of_a_password(length: int) -> None:
+    url = f"https://me:{'correct-horse-battery'}@example.org/{'x' * 40}"
+    assert not {"correct", "horse", "battery"} & set(re.findall(r"[a-z]+", cut(f"no data at {url}", length)))
+    assert "horse" not in str(UsageError(f"no data at {url} {'y ' * 2000}"))

@@ -1,10 +1,13 @@
 """Batches: the whole split, shuffled without repetition, and changed in the way that was asked for."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from evaluators.data import ArraySplit, Data, load_data
-from evaluators.data.batches import Augment, ResidentBatches, mix
+from evaluators.data.batches import Augment, ResidentBatches, make_batches, mix
+from tests.evaluators.data.pictures import picture
 
 CPU = torch.device("cpu")
 
@@ -85,3 +88,23 @@ def test_cutout_blanks_at_most_its_square() -> None:
     assert blank.max() == 16
     assert blank.min() >= 4
     assert torch.equal(target, y)
+
+
+@pytest.mark.parametrize(("mode", "shape"), [("L", (20, 33)), ("RGB", (40, 21)), ("RGB", (16, 12))])
+def test_images_from_disk_are_judged_whole_as_those_in_memory_are(
+    tmp_path: Path, mode: str, shape: tuple[int, int]
+) -> None:
+    """The same pixels but for rounding: covering the size, its centre, and nothing cut off beyond that."""
+    for label, name in enumerate("ab"):
+        (tmp_path / name).mkdir()
+        for index in range(4):
+            picture(10 * label + index, shape, mode).save(tmp_path / name / f"{index}.png")
+    options = {"image_size": [16, 12], "val_size": 4}
+    held, streamed = (load_data(f"folder:{tmp_path}", stream=stream, **options) for stream in (False, True))
+    for one, other in zip(
+        make_batches(held.val, held, 2, CPU, workers=0),
+        make_batches(streamed.val, held, 2, CPU, workers=0),
+        strict=True,
+    ):
+        torch.testing.assert_close(one[0], other[0], rtol=0, atol=2.5 / 255 / min(held.std))
+        assert torch.equal(one[1], other[1])

@@ -81,3 +81,44 @@ def test_another_seed_does_not_continue_the_checkpoint(task: Classification, tmp
     train_model(small, task, Recipe(), epochs=1, seed=0, device=CPU, checkpoint=file)
     seed1 = train_model(small, task, Recipe(), epochs=1, seed=1, device=CPU, checkpoint=file).model
     assert torch.equal(flat(seed1), flat(train_model(small, task, Recipe(), epochs=1, seed=1, device=CPU).model))
+
+
+def flipped(content: bytes, at: float) -> bytes:
+    """The same with a hundred bytes inverted at that part of it."""
+    start = int(at * len(content))
+    return content[:start] + bytes(255 - one for one in content[start : start + 100]) + content[start + 100 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:-1],
+        lambda content: content[: len(content) // 2],
+        lambda content: b"",
+        lambda content: b"no checkpoint at all",
+        *(lambda content, at=at: flipped(content, at) for at in (0.05, 0.3, 0.5, 0.8)),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_and_the_training_begins_anew(
+    task: Classification, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[bytes], bytes]
+) -> None:
+    file = tmp_path / "checkpoint.pt"
+    whole = train_model(small, task, Recipe(), epochs=2, seed=0, device=CPU).model
+    with pytest.raises(Killed):
+        train_model(small, task, Recipe(), epochs=2, seed=0, device=CPU, checkpoint=file, report=kill_after(1))
+    file.write_bytes(damage(file.read_bytes()))
+    again = train_model(small, task, Recipe(), epochs=2, seed=0, device=CPU, checkpoint=file).model
+    assert torch.equal(flat(again), flat(whole))
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert str(file) in said
+    assert "begins anew" in said
+
+
+@pytest.mark.parametrize("content", [{}, [1, 2], {"model": {}}, torch.zeros(3)])
+def test_a_file_that_is_no_checkpoint_of_the_network_is_not_taken(
+    task: Classification, tmp_path: Path, caplog: pytest.LogCaptureFixture, content: object
+) -> None:
+    file = tmp_path / "checkpoint.pt"
+    torch.save(content, file)
+    train_model(small, task, Recipe(), epochs=1, seed=0, device=CPU, checkpoint=file)
+    assert "no checkpoint of this network" in caplog.text
