@@ -33,6 +33,7 @@ from ray import tune
 from sqlalchemy.exc import SQLAlchemyError
 
 from evaluators.base import Evaluator, Preparing
+from search.actors import Notes, Overdue
 from search.build import create_evaluator, create_problem, data_lines, describe_data, describe_run, table_path
 from search.check import chance, refuse
 from search.cluster import actor_here, on_cluster, ray_session, trial_resources
@@ -51,7 +52,7 @@ from search.samplers.exact import ExactCandidates
 from search.schedulers import Stopping, Trials
 from search.searcher import PlacementSearch
 from search.store import COMPLETE, FAILED, STOPPED, Store, StoreError
-from search.trainable import EvaluationTrial, Notes, Overdue, TrialPlan, TrialResult, full_disk
+from search.trainable import EvaluationTrial, TrialPlan, TrialResult, full_disk
 from spaces.errors import UsageError
 
 log = logging.getLogger(__name__)

@@ -1,10 +1,8 @@
 """The command line from outside: real processes, real Ray, real trainings, exit codes and what lies in the run directory."""
 
 import json
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from wsgiref.util import setup_testing_defaults
@@ -14,7 +12,6 @@ import pytest
 import yaml
 
 import run_search
-from search.store import read_journal
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,15 +61,6 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(SMALL))
     return path
-
-
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    for _ in range(1200):
-        if condition():
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
-    raise AssertionError("not in two minutes")
 
 
 def dashboard_parameters(database: Path) -> set[str]:
@@ -137,24 +125,6 @@ def test_a_search_leaves_a_front_that_can_be_read_analysed_and_exported(
 
     _, err = here("search", config, "--run", folder, code=2)
     assert "--resume" in err
-
-
-@pytest.mark.slow
-def test_ctrl_c_twice_stops_in_the_middle_of_evaluations(config: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    process = start("search", config, "--run", folder, "--set", "training.epochs=100000", stdout=subprocess.DEVNULL)
-    assert process.stderr is not None
-    wait_until(lambda: any((folder / "checkpoints").glob("*.pt")), process)  # an epoch is over
-    process.send_signal(signal.SIGINT)
-    for line in process.stderr:
-        if line.startswith("interrupted: running trials finish"):
-            break
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "stopped\n" in err
-    assert f"--resume {folder}" in err
-    assert not read_journal(folder)
 
 
 @pytest.mark.usefixtures("ray_here")

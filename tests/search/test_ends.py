@@ -74,7 +74,7 @@ def test_a_frozen_worker_is_ended_and_a_kill_between_seeds_loses_none(
 
 
 @pytest.mark.slow
-def test_sigterm_is_ctrl_c_and_the_death_of_the_raylet_is_one_line(tmp_path: Path) -> None:
+def test_sigterm_is_ctrl_c_twice_is_at_once_and_the_death_of_the_raylet_is_one_line(tmp_path: Path) -> None:
     raw = {"data": "digits", "space": {"backbone": "attune_tiny", "attentions": ["none", "se"]}}
     raw |= {"training": {"preset": "short", "epochs": 100000}, "search": {"sampler": "random", "trials": 4}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(raw))
@@ -121,4 +121,7 @@ def test_sigterm_is_ctrl_c_and_the_death_of_the_raylet_is_one_line(tmp_path: Pat
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
+    assert "stopped\n" in err
+    assert f"--resume {tmp_path}/second" in err
     assert "Traceback" not in err
+    assert not read_journal(tmp_path / "second")  # it stopped in the middle of evaluations
