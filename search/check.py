@@ -29,6 +29,7 @@ from search.mirror import open_url
 from search.problem import Problem
 from search.samplers import create_sampler
 from search.samplers.exact import ExactCandidates
+from search.steering import canonical
 from spaces import Architecture
 from spaces.errors import UsageError, shortened
 
@@ -98,6 +99,8 @@ def check(config: Config, folder: Path | None = None, *, started: float | None =
         one = _estimate(config, problem, evaluator)
     if one:
         one = replace(one, seconds=one.seconds * len(config.seeds))
+    if one and config.search.seconds is not None:
+        trials = min(trials, concurrency * math.ceil(config.search.seconds / max(one.seconds, 1e-9)))
     seconds = 2 * startup + RAY + math.ceil(trials / concurrency) * one.seconds if one else None
     summary = data_summary(evaluator)
     warnings = list(summary.warnings if summary else ())
@@ -110,6 +113,7 @@ def check(config: Config, folder: Path | None = None, *, started: float | None =
 def refuse(config: Config, problem: Problem, folder: Path | None = None) -> None:
     """Raise UsageError for what would fail once a search has begun; quick, and without any training."""
     config.search.scheduler.check(config.fidelity)
+    canonical(config.search.enqueue, problem, "search.enqueue")
     create_sampler(config.search.sampler, ExactCandidates(problem), seed=config.seed)
     check_loggers(config.loggers)
     weights = config.training.weights

@@ -100,6 +100,9 @@ class SpaceConfig(_TypesAndGenes):
         )
 
 
+MOST_TRIALS = 10**9
+
+
 class SearchConfig(Section):
     """Which candidates, how many, under which budget."""
 
@@ -107,7 +110,14 @@ class SearchConfig(Section):
     scheduler: SerializeAsAny[
         Annotated[SchedulerConfig, BeforeValidator(one_of(SCHEDULERS, "search.scheduler", "none", BroughtScheduler))]
     ] = Field(default_factory=NoStopping)
-    trials: int = Field(default=32, ge=1, le=10**9)
+    trials: int = Field(
+        default=32, ge=1, le=MOST_TRIALS, description="how many; not given beside hours or minutes: as many as those allow"
+    )
+    hours: float | None = Field(
+        default=None, gt=0, le=10**6, description="of searching, over all parts of a run, after which no trial begins"
+    )
+    minutes: float | None = Field(default=None, gt=0, le=10**8, description="the same; with hours, beside them")
+    enqueue: tuple[str, ...] = Field(default=(), description="architectures that are evaluated first")
     costs: tuple[str, ...] = Field(default=("flops",), min_length=1, description="objectives besides the task's metric")
     budget: dict[str, int | float | str] = Field(default_factory=dict, description="upper limits on objectives")
     latency: LatencySection = Field(default_factory=LatencySection)
@@ -115,6 +125,19 @@ class SearchConfig(Section):
         default=False, description="results are used in the order of their proposals; workers may wait for each other"
     )
     keep_weights: Literal["front", "all", "none"] = "front"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _time_alone(cls, raw: Any) -> Any:
+        timed = isinstance(raw, dict) and any(raw.get(name) is not None for name in ("hours", "minutes"))
+        return {"trials": MOST_TRIALS, **raw} if timed else raw
+
+    @property
+    def seconds(self) -> float | None:
+        """Of searching, after which no trial begins; None: any."""
+        if self.hours is None and self.minutes is None:
+            return None
+        return 3600 * (self.hours or 0) + 60 * (self.minutes or 0)
 
     @field_validator("costs")
     @classmethod
@@ -336,7 +359,8 @@ def _refuse_cut(path: Path) -> None:
 
 _OLDER = "put back an older config.yaml.1, or start a new run"
 
-MAY_CHANGE = ("search.trials", "loggers", "resources.", "ray.")
+_STEERS = ("search.trials", "search.hours", "search.minutes", "search.enqueue", "loggers")
+MAY_CHANGE = (*_STEERS, "resources.", "ray.")
 
 
 def changed(config: Config, overrides: Sequence[str]) -> Config:
@@ -347,7 +371,7 @@ def changed(config: Config, overrides: Sequence[str]) -> Config:
         if not any(key == one or (one.endswith(".") and key.startswith(one)) for one in MAY_CHANGE):
             sections: dict[str, type[Section]] = {"resources": ResourceConfig, "ray": RayConfig}
             inside = [f"{name}.{field}" for name, section in sections.items() for field in section.model_fields]
-            valid = ", ".join(["search.trials", "loggers", *inside])
+            valid = ", ".join([*_STEERS, *inside])
             raise UsageError(
                 f"--set {shortened(override)}: a run that goes on keeps its meaning; valid keys: {valid}; "
                 "for anything else start a new run (reuse: takes over what still compares)"

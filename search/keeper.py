@@ -13,6 +13,7 @@ from search.files import write_whole
 from search.front import RunningFront, by_architecture, mean_of
 from search.mirror import Mirror
 from search.objectives import OBJECTIVES
+from search.steering import Clock
 from search.store import Evaluation, Store
 from search.trainable import TrialResult, note_path, weights_path
 from spaces import Architecture
@@ -30,6 +31,7 @@ class Keeper:
         # What `export` may be asked for: the fronts of each single counted cost, besides that of the search.
         counted = (name for name, objective in OBJECTIVES.items() if objective.counted)
         self._fronts = [self.front, *(RunningFront((cost,), metric) for cost in counted)]
+        self.clock = Clock(self.folder, config.search.seconds)
         self.mirror = Mirror(self.folder, config.ray.storage) if config.ray.storage else None
 
     def begin(self) -> None:
@@ -72,6 +74,8 @@ class Keeper:
                 note.unlink(missing_ok=True)
         if new:
             self._update(*evaluations)
+            with self.store.refusing():
+                self.clock.keep()
             if self.mirror:
                 self.mirror.push()
         return mean_of(evaluations)
@@ -79,6 +83,8 @@ class Keeper:
     def finish(self) -> None:
         """Bring every file up to date."""
         self.write_front()
+        with self.store.refusing():
+            self.clock.keep()
         self.store.flush()
         if self.mirror:
             self.mirror.push(now=True)

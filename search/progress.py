@@ -11,15 +11,18 @@ from rich.progress import Progress as Bar
 
 from search.front import RunningFront
 from search.objectives import OBJECTIVES
+from search.steering import Clock
 from search.store import FAILED, STOPPED, Evaluation, Store
 
 
 class Progress:
-    """Done and total, time left, the front so far. Everything goes to stderr, so that stdout stays machine-readable."""
+    """Done and total (None: as many as the clock allows), time left, the front so far. Everything goes to stderr, so that stdout stays machine-readable."""
 
-    def __init__(self, planned: int, store: Store, front: RunningFront, console: Console | None = None) -> None:
+    def __init__(
+        self, planned: int | None, store: Store, front: RunningFront, clock: Clock, console: Console | None = None
+    ) -> None:
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
-        self._store, self._front, self._planned = store, front, planned
+        self._store, self._front, self._clock, self._planned = store, front, clock, planned
         self._bar = Bar(
             TextColumn("[bold]searching"),
             BarColumn(),
@@ -51,16 +54,19 @@ class Progress:
     def finished(self, evaluation: Evaluation) -> None:
         done = len(self._store)
         self._bar.update(self._task, completed=done, front=self._front.words)
+        count = f"{done}/{self._planned}" if self._planned else str(done)
         if evaluation.state == FAILED:
-            self.note(f"{done}/{self._planned} failed  {evaluation.architecture}: {evaluation.reason}")
+            self.note(f"{count} failed  {evaluation.architecture}: {evaluation.reason}")
         elif not self.console.is_terminal:
             spent = time.monotonic() - self._start
-            left = spent / max(1, done - self._before) * (self._planned - done)
+            left = self._clock.left
+            if self._planned:
+                left = min(left, spent / max(1, done - self._before) * (self._planned - done))
             stopped = f"(stopped: {evaluation.reason})  " if evaluation.state == STOPPED else ""
             costs = "  ".join(
                 f"{cost} {OBJECTIVES[cost].unit.show(evaluation.costs[cost])}" for cost in self._front.costs
             )
             self.note(
-                f"{done}/{self._planned} {evaluation.metric} {evaluation.score:.4f}  {stopped}{costs}  "
+                f"{count} {evaluation.metric} {evaluation.score:.4f}  {stopped}{costs}  "
                 f"{evaluation.architecture}  [{self._front.words}, {left:.0f} s left]"
             )

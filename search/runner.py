@@ -37,7 +37,7 @@ from search.actors import Notes, Overdue
 from search.build import create_evaluator, create_problem, data_lines, describe_data, describe_run, table_path
 from search.check import chance, refuse
 from search.cluster import actor_here, on_cluster, ray_session, trial_resources
-from search.config import Config, changed, dump_config, load_run_config
+from search.config import MOST_TRIALS, Config, changed, dump_config, load_run_config
 from search.files import free_name, sqlite_url, write_whole
 from search.front import by_architecture
 from search.keeper import Keeper
@@ -51,6 +51,7 @@ from search.samplers import create_sampler
 from search.samplers.exact import ExactCandidates
 from search.schedulers import Stopping, Trials
 from search.searcher import PlacementSearch
+from search.steering import Clock, Enqueued, canonical
 from search.store import COMPLETE, FAILED, STOPPED, Store, StoreError
 from search.trainable import EvaluationTrial, TrialPlan, TrialResult, full_disk
 from spaces.errors import UsageError
@@ -125,6 +126,7 @@ def _search(config: Config, problem: Problem, evaluator: Evaluator, store: Store
     """What is left to do of a run; returns what all of it came to."""
     start = time.monotonic()
     keeper = Keeper(config, store, identity=evaluator.identity, metric=evaluator.metric)
+    clock = keeper.clock
     reused = adopt(
         config.reuse,
         store,
@@ -139,10 +141,11 @@ def _search(config: Config, problem: Problem, evaluator: Evaluator, store: Store
     keeper.begin()
     planned = min(config.search.trials + reused, problem.candidates)
     missing = planned - len(store)
-    if missing > 0:
+    if missing > 0 and clock.left:
         if keeper.weights:
             keeper.weights.mkdir(exist_ok=True)
-        _fit(config, problem, evaluator, keeper, missing, planned)
+        told = None if config.search.trials == MOST_TRIALS else planned
+        _fit(config, problem, evaluator, keeper, missing, told)
     keeper.finish()
     if said := chance(evaluator, [one.score for one in store if one.state == COMPLETE]):
         log.warning(said)
@@ -154,19 +157,19 @@ def _search(config: Config, problem: Problem, evaluator: Evaluator, store: Store
         failed=states.count(FAILED),
         stopped=states.count(STOPPED),
         seconds=time.monotonic() - start,
-        interrupted=len(states) < planned,
+        interrupted=len(states) < planned and clock.left > 0,
     )
 
 
-def _fit(config: Config, problem: Problem, evaluator: Evaluator, keeper: Keeper, missing: int, planned: int) -> None:
+def _fit(config: Config, problem: Problem, evaluator: Evaluator, keeper: Keeper, missing: int, planned: int | None) -> None:
     """Ray Tune's part: trials until the searcher says that it is finished."""
     folder = keeper.folder
     trials = Trials(config.fidelity, evaluator.metric, config.search.costs, folder)
     stopping = config.search.scheduler.build(trials)
-    with ray_session(config, folder), Progress(planned, keeper.store, keeper.front) as progress:
+    with ray_session(config, folder), Progress(planned, keeper.store, keeper.front, keeper.clock) as progress:
         resources, concurrency = trial_resources(config)
         in_order = concurrency if config.search.deterministic else None
-        searcher = _searcher(config, problem, evaluator, keeper.store, stopping, missing, in_order)
+        searcher = _searcher(config, problem, evaluator, keeper.store, stopping, missing, in_order, keeper.clock)
         for line in data_lines(evaluator):
             progress.note(line)
         progress.note(f"{concurrency} trials at once, each with {_words(resources)}")
@@ -230,6 +233,7 @@ def _searcher(
     stopping: Stopping | None,
     missing: int,
     in_order: int | None,
+    clock: Clock,
 ) -> PlacementSearch:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     seed = config.seed + len(store)  # a resumed run goes on, it does not draw the same again
@@ -245,6 +249,9 @@ def _searcher(
         metric=evaluator.metric,
         expected=stopping.expected if stopping else None,
         in_order=in_order,
+        first=canonical(config.search.enqueue, problem, "search.enqueue"),
+        added=Enqueued(store.folder).news,
+        over=lambda: not clock.left,
     )
 
 

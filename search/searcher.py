@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,9 @@ class PlacementSearch(OptunaSearch):
     What was stopped early is told as failed too, so that it is on no front, with the score that ``expected`` (epochs, score
     then) gives for its end. With ``in_order`` = n the sampler proposes the i-th architecture when it knows the results of the
     first i - n, and of no others, whenever they came: then a search depends on its seed alone.
+    ``first``: canonical texts that come before all proposals; ``added`` gives more of them, each once, while it runs.
 
-    It ends the search itself, once ``trials`` architectures were handed out and came back.
+    It ends the search itself, once ``trials`` architectures were handed out and came back, or when ``over`` says so.
     """
 
     def __init__(
@@ -50,9 +51,12 @@ class PlacementSearch(OptunaSearch):
         metric: Metric = ACCURACY,
         expected: Callable[[int, float], float] | None = None,
         in_order: int | None = None,
+        first: Sequence[str] = (),
+        added: Callable[[], Sequence[str]] = tuple,
+        over: Callable[[], bool] = bool,
     ) -> None:
         self.at_once: int | None = None  # no more than so many trials run at a time; None: as many as Ray Tune starts
-        self._in_order = in_order
+        self._in_order, self._added, self._over = in_order, added, over
         self._running: set[str] = set()
         self._order: list[str] = []  # architectures as they were handed out
         self._told = 0  # of them
@@ -82,11 +86,14 @@ class PlacementSearch(OptunaSearch):
         plain = str(Architecture.plain(problem.space.backbone))
         if plain not in self._tried:
             self._queue.insert(0, plain)
+        self._queue.extend(first)
 
     # --- Ray Tune asks ---------------------------------------------------------------------------------------------
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's ``architecture`` and its exact ``costs``, FINISHED where there is none, None where there may be."""
+        if not self._stopping and self._over():
+            self.stop_suggesting()
         if self._stopping:
             return Searcher.FINISHED
         if self.at_once is not None and len(self._running) >= self.at_once:
@@ -98,6 +105,7 @@ class PlacementSearch(OptunaSearch):
             return None
         if not self._left:
             return None if self._ot_trials else Searcher.FINISHED
+        self._queue.extend(self._added())
         while self._queue:
             text = self._queue.pop(0)
             if text not in self._tried:
