@@ -11,11 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.front import RunningFront, front_of, summarise
-from search.store import COMPLETE, CONFIRM, FAILED, TEST, Evaluation, Store, cost_columns, read_journal, to_frame
+from search.store import COMPLETE, CONFIRM, FAILED, TEST, Evaluation, Store, cost_columns, read_journal
 from spaces.errors import UsageError
-
-COUNTED = ("flops", "macs", "params", "activations")
 
 
 def evaluation(
@@ -145,49 +142,3 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     assert "--run" in said
     with pytest.raises(UsageError), Store(tmp_path), Store(tmp_path):
         pass
-
-
-def test_the_summary_takes_the_highest_fidelity_and_averages_seeds() -> None:
-    rows = [
-        evaluation(0, accuracy=0.4),
-        evaluation(0, accuracy=0.6, seed=1),
-        evaluation(1, accuracy=0.9, fidelity=1),
-        evaluation(2, state=FAILED),
-    ]
-    summary = summarise(to_frame(rows))
-    assert list(summary["architecture"]) == ["net:a0"]
-    assert summary["accuracy"][0] == pytest.approx(0.5)
-    assert summary["seeds"][0] == 2
-    assert summary["accuracy_std"][0] == pytest.approx(math.sqrt(0.02))
-
-
-def test_the_front_of_nothing_is_empty() -> None:
-    assert len(front_of(summarise(to_frame([])))) == 0
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
-def test_the_front_rises_in_accuracy_with_cost_and_holds_the_best(accuracies: list[float]) -> None:
-    rows = [evaluation(number, accuracy=accuracy) for number, accuracy in enumerate(accuracies)]
-    front = front_of(summarise(to_frame(rows)))
-    assert front["flops"].is_monotonic_increasing
-    assert front["accuracy"].is_monotonic_increasing
-    assert front["accuracy"].max() == max(accuracies)
-    assert front["flops"].min() == 1000
-
-
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 3), st.booleans()), max_size=30))
-def test_the_running_front_is_the_front_of_everything(points: list[tuple[int, int, int, bool]]) -> None:
-    rows = [
-        replace(
-            evaluation(n, accuracy=a / 6, state=COMPLETE if done else FAILED),
-            costs={**dict.fromkeys(COUNTED, 1), "flops": flops, "params": params},
-        )
-        for n, (a, flops, params, done) in enumerate(points)
-    ]
-    for costs in (("flops",), ("flops", "params")):
-        front = RunningFront(costs)
-        for row in rows:
-            front.add(row)
-        whole = front_of(summarise(to_frame(rows)), costs)
-        assert front.architectures == set(whole["architecture"]) == set(front.frame["architecture"])
-        assert front.words.startswith(f"front {len(whole)}")
