@@ -23,9 +23,9 @@ search: setup  ## search the embedded default task and print its Pareto front
 	$(BIN)/python run_search.py
 
 # One process more than there are cores, with one thread each, since the tests with a real Ray wait for its processes to start;
-# the tests of a file stay together and share what they built.
+# the tests of a file stay together and share what they built; tests/conftest.py puts the slow files first.
 test: setup  ## run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --durations 15 \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --durations 15 \
 		--numprocesses $$($(BIN)/python -c 'import os; print(min(8, 1 + (os.cpu_count() or 1)))')
 
 lint: setup  ## ruff, the type checker, and the direction of imports
@@ -33,6 +33,11 @@ lint: setup  ## ruff, the type checker, and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# mutmut remembers what it has tried, and tries again what has changed; with mutants/ removed it tries everything.
+mutation: setup  ## change the arithmetic and the store in small ways: do their tests notice? half an hour on two cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m mutmut run
+	$(BIN)/python -m benchmarks.mutation --markdown
 
 format: setup  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

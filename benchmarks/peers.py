@@ -22,22 +22,31 @@ def _optuna(make: Callable[[Table, int], optuna.samplers.BaseSampler]) -> Search
     def search(table: Table, trials: int, seed: int) -> list[int]:
         space = space_of(table)
         study = optuna.create_study(directions=["maximize", "minimize"], sampler=make(table, seed))
-        rows = []
-        for _ in range(trials):
+        rows: list[int] = []
+        while len(rows) < trials:
             trial = study.ask(space)
-            rows.append(table.row([trial.params[name] for name in space]))
-            study.tell(trial, [table.accuracy_N[rows[-1]], np.log(table.cost_N[rows[-1]])])
+            row = table.row([trial.params[name] for name in space])
+            if row < 0:  # a forbidden one costs nothing, and the sampler learns that it failed
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                continue
+            rows.append(row)
+            study.tell(trial, [table.accuracy_N[row], np.log(table.cost_N[row])])
         return rows
 
     return search
 
 
 def known_cost(table: Table, seed: int) -> optuna.samplers.BaseSampler:
-    def costs(params: list[dict[str, Any]]) -> np.ndarray:
-        rows = [table.row([p[f"g{g}"] for g in range(len(table.sizes))]) for p in params]
-        return np.log(table.cost_N[rows])[:, None]
+    def rows(params: list[dict[str, Any]]) -> list[int]:
+        return [table.row([p[f"g{g}"] for g in range(len(table.sizes))]) for p in params]
 
-    return KnownCostSampler(space_of(table), costs, seed=seed)
+    def costs(params: list[dict[str, Any]]) -> np.ndarray:
+        return np.log(table.cost_N[rows(params)])[:, None]  # a forbidden one has any cost
+
+    def allowed(params: list[dict[str, Any]]) -> np.ndarray:
+        return np.array(rows(params)) >= 0
+
+    return KnownCostSampler(space_of(table), costs, seed=seed, feasible=None if table.is_product else allowed)
 
 
 def _pymoo(table: Table, trials: int, seed: int) -> list[int]:

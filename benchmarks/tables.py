@@ -8,7 +8,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ ATTUNE_BENCH = Path("benchmarks/attune_bench.parquet")
 
 @dataclass(frozen=True)
 class Table:
-    """Every candidate of a small space: choice indices (N, G), accuracy (N,), cost (N,)."""
+    """Every candidate of a small space: choice indices (N, G), accuracy (N,), cost (N,); what it lacks is forbidden."""
 
     name: str
     indices_NG: np.ndarray
@@ -34,8 +34,20 @@ class Table:
     def sizes(self) -> tuple[int, ...]:
         return tuple(int(size) for size in self.indices_NG.max(axis=0) + 1)
 
+    @cached_property
+    def _rows(self) -> np.ndarray:
+        rows = np.full(int(np.prod(self.sizes)), -1)
+        rows[np.ravel_multi_index(tuple(self.indices_NG.T), self.sizes)] = np.arange(len(self.indices_NG))
+        return rows
+
     def row(self, indices_G: Any) -> int:
-        return int(np.ravel_multi_index(tuple(int(i) for i in indices_G), self.sizes))
+        """Where a candidate is; -1 for a forbidden one."""
+        return int(self._rows[np.ravel_multi_index(tuple(int(i) for i in indices_G), self.sizes)])
+
+    @property
+    def is_product(self) -> bool:
+        """Whether nothing is forbidden."""
+        return len(self._rows) == len(self.indices_NG)
 
     @cached_property
     def losses_N2(self) -> np.ndarray:
@@ -68,6 +80,18 @@ def macro() -> Table | None:
     frame = pd.read_csv(Path(folder) / "nasbench_macro.csv.gz", dtype={"arch": str}).sort_values("arch")
     indices = np.array([[int(digit) for digit in arch] for arch in frame["arch"]])
     return Table("macro", indices, frame["mean_acc"].to_numpy(), frame["flops_M"].to_numpy())
+
+
+def graphs(name: str) -> Table | None:
+    """NAS-Bench-Graph (Qin et al., 2022): links and operations of graph networks, accuracy in validation, parameters."""
+    folder = os.environ.get("ATTUNE_DATA")
+    file = Path(folder or "") / "tables" / f"nasbench_graph_{name}.csv.gz"
+    if not folder or not file.is_file():
+        print(f"table graph_{name}: skipped, {file if folder else 'ATTUNE_DATA'} is not there")
+        return None
+    frame = pd.read_csv(file)
+    indices_NG = frame[["link", "op0", "op1", "op2", "op3"]].to_numpy()
+    return Table(f"graph_{name}", indices_NG, frame["accuracy"].to_numpy(), frame["params_M"].to_numpy())
 
 
 def _grid(sizes: tuple[int, ...]) -> np.ndarray:
@@ -129,10 +153,13 @@ def attune_bench(path: Path) -> Table:
 
 def read_table(name: str) -> Table | None:
     """A table by its name or its file."""
-    if name in TABLES:
-        return TABLES[name]()
+    from benchmarks.generated_tables import GENERATED
+
+    named = {**TABLES, **FURTHER, **GENERATED}
+    if name in named:
+        return named[name]()
     if not Path(name).is_file():
-        raise SystemExit(f"table {name!r} is neither a file nor one of {', '.join(TABLES)}")
+        raise SystemExit(f"table {name!r} is neither a file nor one of {', '.join(named)}")
     return attune_bench(Path(name))
 
 
@@ -150,6 +177,10 @@ TABLES: dict[str, Callable[[], Table | None]] = {
     "additive": additive,
     "rugged": rugged,
     "placements": placements,
+}
+FURTHER: dict[str, Callable[[], Table | None]] = {
+    "graph_cora": partial(graphs, "cora"),
+    "graph_photo": partial(graphs, "photo"),
 }
 
 

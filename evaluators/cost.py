@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -224,9 +225,15 @@ def _text(shape: tuple[int, ...], content: tuple[Any, ...]) -> str:
     return f"{shape} {content}"
 
 
+# On a map of at most so many numbers and positions (some types relate each position to each) computing is quicker than
+# torch's simulation of it, which is written in Python.
+QUICK_NUMBERS, QUICK_POSITIONS = 2**18, 2**10
+
+
 def _count_attention(shape: tuple[int, ...], placement: Placement) -> dict[str, Any]:
-    with torch.device("meta"):
-        counts = count_module(create_attention(placement.type, shape[0], **placement.genes), torch.empty(1, *shape))
+    quick = math.prod(shape) <= QUICK_NUMBERS and math.prod(shape[1:]) <= QUICK_POSITIONS
+    with torch.device("cpu" if quick else "meta"), torch.random.fork_rng(devices=[]):
+        counts = count_module(create_attention(placement.type, shape[0], **placement.genes), torch.zeros(1, *shape))
     return {"total": counts.total.tolist(), "uncounted": list(counts.uncounted)}
 
 

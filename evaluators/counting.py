@@ -178,7 +178,10 @@ class _OutsideTheTrace(TorchDispatchMode):
 
 
 class _ConvolutionsByName(TorchFunctionMode):
-    """Calls ``_convolution``, the operator that a trace records, at once: a dispatch mode sees ``convolution`` before it."""
+    """Calls ``_convolution``, the operator that fvcore counts, at once.
+
+    A dispatch mode sees ``convolution`` before it, and a trace of padding by name another operator.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _CONVOLUTIONS:
@@ -233,7 +236,7 @@ def count_module(model: nn.Module, x_BCHW: Tensor) -> Counts:
             stack.enter_context(torch.no_grad())
             if x_BCHW.is_meta:
                 stack.enter_context(_OutsideTheTrace())
-                stack.enter_context(_ConvolutionsByName())
+            stack.enter_context(_ConvolutionsByName())
             counted = analysis.by_module_and_operator()
     finally:
         for module, mode in training.items():

@@ -12,6 +12,14 @@ import hypothesis
 import pytest
 
 hypothesis.settings.register_profile("attune", deadline=None, derandomize=bool(os.environ.get("CI")), max_examples=50)
+# A change of the code is either noticed or not, whatever the smallest example: `make mutation` looks for none.
+hypothesis.settings.register_profile(
+    "mutation",
+    hypothesis.settings.get_profile("attune"),
+    derandomize=True,
+    database=None,
+    phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
+)
 hypothesis.settings.load_profile("attune")
 
 

@@ -1,6 +1,6 @@
 """What samplers choose from: the architectures of a space, what each costs, and which of them are allowed.
 
-A space is Attune's SearchSpace or a plain mapping of names to Optuna's categorical distributions. Either way a
+A space is Attune's SearchSpace or a plain mapping of names to Optuna's distributions. Either way a
 candidate is a vector of choice indices (``indices_G``), a set of them a matrix ``indices_NG``. Letters: N candidates,
 G genes, T trials, M costs.
 """
@@ -14,16 +14,14 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from search.samplers.mapping import ABSENT, Array, Indices, MappingSpace
 from spaces.errors import UsageError
 
-Indices = NDArray[np.int64]
-Array = NDArray[np.float64]
 Params = dict[str, Any]
 CostFunction = Callable[[list[Params]], Any]  # n parameter dicts -> (n, M) numbers
 FeasibleFunction = Callable[[list[Params]], Any]  # n parameter dicts -> (n,) truth values
 
 ENUMERATE = 50_000  # spaces up to this size are listed as a whole
-ABSENT = -1  # the index of a parameter that a trial did not ask for
 
 
 class Space(Protocol):
@@ -36,39 +34,6 @@ class Space(Protocol):
     def params(self, indices_S: Indices, /) -> Params: ...
     def from_params(self, params: Mapping[str, Any], /) -> Indices: ...
     def genes(self, indices_NS: Indices, /) -> Indices: ...
-
-
-class MappingSpace:
-    """The product of categorical parameters, some of which a define-by-run objective may leave out."""
-
-    def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
-        for name, distribution in distributions.items():
-            if not isinstance(distribution, CategoricalDistribution):
-                raise UsageError(f"parameter {name!r} is {distribution}; the space takes CategoricalDistribution only")
-        if not distributions:
-            raise UsageError("the space has no parameter")
-        self.distributions = {
-            name: tuple(distribution.choices)
-            for name, distribution in distributions.items()
-            if isinstance(distribution, CategoricalDistribution)
-        }
-        self.sizes = tuple(len(choices) for choices in self.distributions.values())
-
-    def params(self, indices_S: Indices, /) -> Params:
-        return {
-            name: choices[int(i)]
-            for (name, choices), i in zip(self.distributions.items(), indices_S, strict=True)
-            if i != ABSENT
-        }
-
-    def from_params(self, params: Mapping[str, Any], /) -> Indices:
-        """The indices of a trial's parameters, ABSENT for what it left out; ValueError for what is no choice."""
-        return np.array(
-            [choices.index(params[name]) if name in params else ABSENT for name, choices in self.distributions.items()]
-        )
-
-    def genes(self, indices_NS: Indices, /) -> Indices:
-        return indices_NS
 
 
 def as_space(space: Space | Mapping[str, BaseDistribution]) -> Space:
@@ -282,11 +247,16 @@ def others(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
 
 
 class Reader:
-    """``indices_of`` that looks at a finished trial once, so that a suggestion does not take longer with every trial."""
+    """``indices_of`` that looks at a finished trial once, so that a suggestion does not take longer with every trial.
+
+    A running trial that has asked for nothing yet, in another thread, is what it was promised: see ``promise``.
+    """
 
     def __init__(self, space: Space) -> None:
         self.space = space
         self._known: dict[int, tuple[FrozenTrial, Indices | None]] = {}
+        self._promised: dict[int, Indices] = {}
+        self._study = ""
 
     def __call__(self, trial: FrozenTrial) -> Indices | None:
         known = self._known.get(trial.number)
@@ -295,7 +265,19 @@ class Reader:
         indices = indices_of(self.space, trial)
         if trial.state.is_finished():
             self._known[trial.number] = (trial, indices)
+            self._promised.pop(trial.number, None)
+        elif trial.state == TrialState.RUNNING and indices is None:
+            return self._promised.get(trial.number)
         return indices
+
+    def enter(self, study: Study) -> None:
+        """Forget what was promised to the trials of another study."""
+        if study.study_name != self._study:
+            self._study, self._promised = study.study_name, {}
+
+    def promise(self, trial: FrozenTrial, indices_G: Indices) -> None:
+        """This candidate is what `trial` is about to ask for."""
+        self._promised[trial.number] = indices_G
 
     def seen(self, trials: Sequence[FrozenTrial], genes: int) -> Indices:
         """The candidates (T, G) of all trials that have one: finished, failed, running and enqueued alike."""
@@ -305,8 +287,9 @@ class Reader:
 
 def relative_space(space: Space) -> dict[str, BaseDistribution]:
     """The distributions that Optuna is told of, single values left out as Optuna asks."""
-    return {
-        name: CategoricalDistribution(tuple(choices))
-        for name, choices in space.distributions.items()
-        if len(choices) > 1
-    }
+    asked = (
+        space.asked
+        if isinstance(space, MappingSpace)
+        else {name: CategoricalDistribution(tuple(choices)) for name, choices in space.distributions.items()}
+    )
+    return {name: distribution for name, distribution in asked.items() if len(space.distributions[name]) > 1}

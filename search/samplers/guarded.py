@@ -1,25 +1,28 @@
 """Any Optuna sampler, kept inside the limits of a space and away from what was tried before."""
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
+from threading import Lock
 from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from search.samplers.candidates import Candidates, Indices, Reader, others, relative_space
+from search.samplers.candidates import ABSENT, Candidates, Indices, Reader, matches, others, relative_space
 
 
 class SpaceSampler(BaseSampler):
     """Base of the samplers that propose whole candidates: `propose` is all that one has to add.
 
-    Parameters outside the space are drawn at random, as Optuna does for those that a relative sampler leaves out.
-    Once every allowed candidate was tried, `exhausted` is True, a study that runs its own loop is stopped, and further
-    proposals repeat.
+    Parameters outside the space, or asked for with another distribution, are drawn at random, as Optuna does for those
+    that a relative sampler leaves out. With the last allowed candidate a study that runs its own loop is stopped;
+    whoever asks for more gets repetitions and, once, a warning. `exhausted` says that this point is reached. A study may
+    run several threads (n_jobs): one proposes at a time, and knows what the others were given.
     """
 
     def __init__(self, candidates: Candidates, *, seed: int | None = None, repeats: bool = False) -> None:
@@ -31,6 +34,15 @@ class SpaceSampler(BaseSampler):
         self._rng = np.random.default_rng(seed)
         self._independent = RandomSampler(seed=seed)
         self._distributions = relative_space(self.space)
+        self._lock = Lock()
+        self._warned = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}  # locks cannot be pickled
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = Lock()
 
     @abstractmethod
     def propose(self, study: Study, trial: FrozenTrial, trials: list[FrozenTrial], seen_TG: Indices) -> Indices | None:
@@ -46,29 +58,62 @@ class SpaceSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        ours = [name for name, distribution in search_space.items() if self._distributions.get(name) == distribution]
+        params: dict[str, Any] = {}
+        if ours:
+            with self._lock:
+                params = self.space.params(self._next(study, trial))
+        # A parameter that this candidate does not use gets a value all the same: it is never asked for.
+        return {
+            name: params.get(name, self.space.distributions[name][0])
+            if name in ours
+            else self.sample_independent(study, trial, name, distribution)
+            for name, distribution in search_space.items()
+        }
+
+    def _next(self, study: Study, trial: FrozenTrial) -> Indices:
+        self.indices_of.enter(study)
         trials = others(study, trial)
         genes = len(self.candidates.sizes)
         seen_TG = self.indices_of.seen(trials, genes)
-        avoid_TG = seen_TG[:0] if self._repeats else seen_TG
-        indices_G = self.propose(study, trial, trials, avoid_TG)
+        indices_G = self.propose(study, trial, trials, seen_TG[:0] if self._repeats else seen_TG)
+        if indices_G is None:  # a running trial that has not asked for all its parameters rules out more than itself
+            whole_TG = self.indices_of.seen([other for other in trials if not self._half_asked(other)], genes)
+            indices_G = self.propose(study, trial, trials, whole_TG) if len(whole_TG) < len(seen_TG) else None
         if indices_G is None:  # every candidate was tried: repeat one rather than leave the limits, and end the study
             indices_G = self.candidates.draw(self._rng, 1, seen_TG[:0])[0]
-            self.exhausted = True
-            with suppress(RuntimeError):  # only a study that runs its own loop can be stopped
-                study.stop()
-        params = self.space.params(indices_G)
-        # A parameter that this candidate does not use gets a value all the same: it is never asked for.
-        return {name: params.get(name, _first(dist)) for name, dist in search_space.items()}
+            self._end(study, repeats=True)
+        self.indices_of.promise(trial, indices_G)
+        return indices_G
+
+    def _half_asked(self, trial: FrozenTrial) -> bool:
+        indices_G = self.indices_of(trial) if trial.state == TrialState.RUNNING else None
+        return indices_G is not None and bool((indices_G == ABSENT).any())
+
+    def _end(self, study: Study, *, repeats: bool = False) -> None:
+        """Stop a study that runs its own loop; to any other one repetitions are named once."""
+        self.exhausted = True
+        with suppress(RuntimeError):  # only a study that runs its own loop can be stopped
+            study.stop()
+        if repeats and not self._warned:
+            self._warned = True
+            warnings.warn("every allowed candidate was tried, so one is proposed again", stacklevel=2)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """The study ends with its last candidate, not with a repetition."""
+        listed_NG = self.candidates.listed_NG
+        if self._repeats or listed_NG is None:
+            return
+        ended = [other for other in others(study, trial) if other.state.is_finished()]
+        seen_TG = self.indices_of.seen([*ended, trial], listed_NG.shape[1])
+        few = len(seen_TG) < len(listed_NG) and (seen_TG != ABSENT).all()  # a whole row is one candidate
+        if not few and matches(listed_NG, seen_TG).all():
+            self._end(study)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
-
-
-def _first(distribution: BaseDistribution) -> Any:
-    assert isinstance(distribution, CategoricalDistribution)
-    return distribution.choices[0]
 
 
 class GuardedSampler(SpaceSampler):
@@ -107,3 +152,4 @@ class GuardedSampler(SpaceSampler):
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         self.inner.after_trial(study, trial, state, values)
+        super().after_trial(study, trial, state, values)

@@ -53,14 +53,16 @@ class Hint:
 class KnownCostSampler(SpaceSampler):
     """Proposes the candidate with the largest expected hypervolume improvement, its costs taken as known.
 
-    ``space`` is Attune's SearchSpace or a mapping of names to Optuna's CategoricalDistribution (or Candidates, which hold it
-    with all that follows). ``costs`` maps n
-    parameter dicts to an (n, M) array: the values of the study's objectives 2 to M+1, in their order. A study may
-    minimise or maximise each. ``limits`` are upper bounds on the costs, ``feasible`` any further test on parameter dicts.
-    ``noisy``: two evaluations of one candidate may differ; then candidates may be repeated, and the front that is to be
-    improved is the model's, not the luckiest draws. ``initial``: trials that spread over the costs before the model
-    starts (any finished trial counts). Volumes are taken over the logarithm of a cost that spans more than a factor of 5,
-    else over the cost as it is given (between close values the two are the same but for a factor).
+    ``space`` is Attune's SearchSpace or a mapping of names to Optuna's distributions, a float with a step (or
+    Candidates, which hold it with all that follows). Numbers may matter as such: close ones are taken to be alike.
+    ``costs`` maps n parameter dicts to an (n, M) array: the values of the study's objectives 2 to M+1, in their
+    order. A study may minimise or maximise each. Without costs a study has one objective, and the sampler takes the
+    candidate with the largest expected improvement of it. ``limits`` are upper bounds on the costs, ``feasible`` any
+    further test on parameter dicts. ``noisy``: two evaluations of one candidate may differ; then candidates may be
+    repeated, and the front that is to be improved is the model's, not the luckiest draws. ``initial``: trials that
+    spread over the costs before the model starts (any finished trial counts). Volumes are taken over the logarithm of
+    a cost that spans more than a factor of 5, else over the cost as it is given (between close values the two are the
+    same but for a factor).
 
     A failed or pruned trial with the user attribute ``expected_accuracy`` (one that early stopping ended) teaches the model
     that accuracy, without being on the front: as a guess, which is as noisy as those with the same ``fidelity`` (a number,
@@ -84,8 +86,6 @@ class KnownCostSampler(SpaceSampler):
         candidates = space
         if not isinstance(candidates, Candidates):
             candidates = Candidates(candidates, costs, limits=limits, feasible=feasible)
-        if not candidates.knows_costs:
-            raise UsageError("sampler 'known_cost' needs the costs that it is to know")
         if initial < 2:
             raise ValueError(f"initial must be at least 2, not {initial}")
         super().__init__(candidates, seed=seed, repeats=noisy)
@@ -100,6 +100,10 @@ class KnownCostSampler(SpaceSampler):
         if not len(pool_NG):
             return None
         if costs_NM.shape[1] != len(sign_M) - 1:
+            if not self.candidates.knows_costs:
+                raise UsageError(
+                    f"sampler 'known_cost' needs the costs that it is to know: the study has {len(sign_M)} objectives"
+                )
             raise ValueError(f"costs gave {costs_NM.shape[1]} columns, the study has {len(sign_M)} objectives")
         indices_TG = np.array([indices for indices, _ in done]).reshape(-1, pool_NG.shape[1]).astype(np.int64)
         values_TM = np.array([values for _, values in done]).reshape(-1, len(sign_M))
@@ -181,6 +185,8 @@ class KnownCostSampler(SpaceSampler):
 
     def _spread(self, pool_NG: Indices, pool_c: Array, tried_TG: Indices, tried_c: Array) -> int:
         """The initial design: the cheapest, the dearest, then the middle of the widest gap, as unlike the others as can be."""
+        if not pool_c.shape[1]:  # no costs: one level
+            pool_c, tried_c = np.zeros((len(pool_c), 1)), np.zeros((len(tried_c), 1))
         span = np.ptp(pool_c, axis=0)
         level_N = ((pool_c - pool_c.min(axis=0)) / np.where(span > 0, span, 1.0)).mean(axis=1)
         level_T = ((tried_c - pool_c.min(axis=0)) / np.where(span > 0, span, 1.0)).mean(axis=1)
@@ -214,6 +220,8 @@ class KnownCostSampler(SpaceSampler):
         costs_NM = np.vstack([done_c, waiting_c, pool_c])
         middle, spread = pool_c.mean(axis=0), pool_c.std(axis=0)
         unit_NM = (costs_NM - middle) / np.where(spread > 0, spread, 1.0)
+        if isinstance(self.space, MappingSpace):  # what else is smooth
+            unit_NM = np.hstack([unit_NM, self.space.numbers(np.vstack([indices_TG, waiting_PG, pool_NG]))])
         done_G, wait_G, pool_G = (genes_NG[rows[i] : rows[i + 1]] for i in range(3))
         done_u, wait_u, pool_u = (unit_NM[rows[i] : rows[i + 1]] for i in range(3))
         model = self._learned(done_G, done_u, done_c, accuracy_T, level_T)
@@ -268,7 +276,7 @@ class KnownCostSampler(SpaceSampler):
         """
         if not isinstance(self.space, MappingSpace):
             return np.hstack([self.space.genes(indices_NG), indices_NG])
-        return switched_off(indices_NG, tried_TG)
+        return self.space.genes(switched_off(indices_NG, tried_TG))
 
 
 SAMPLERS.register("known_cost", KnownCostSampler)

@@ -1,7 +1,7 @@
 """A Gaussian process for accuracy over categorical genes and known costs, and the warp that makes accuracy Gaussian.
 
-Shapes: N trials, K candidates, G genes, M costs (logarithms), J levels. Warped processes: Snelson et al., 2004; additive
-kernels: Duvenaud et al., 2011.
+Shapes: N trials, K candidates, G genes, M costs (logarithms) and what else is a number, J levels. Warped
+processes: Snelson et al., 2004; additive kernels: Duvenaud et al., 2011.
 """
 
 from dataclasses import dataclass

@@ -60,9 +60,9 @@ class Rungs:
             )
         if self.reduction <= 1:
             raise UsageError(f"early stopping: reduction {self.reduction} must be more than 1")
-        if not 1 <= self.brackets <= max(len(self.levels(0)), 1):
-            valid = max(len(self.levels(0)), 1)
-            raise UsageError(f"early stopping: brackets {self.brackets} must lie between 1 and {valid}")
+        most = len(self.levels(0))
+        if not 1 <= self.brackets <= most:
+            raise UsageError(f"early stopping: brackets {self.brackets} must lie between 1 and {most}")
 
     def levels(self, bracket: int) -> list[int]:
         """Epochs of a bracket's rungs, all below the full number."""
@@ -77,7 +77,7 @@ class Rungs:
         if trial not in self.bracket_of:
             spent = [0.0] * self.brackets
             for bracket in self.bracket_of.values():
-                spent[bracket] += (self.levels(bracket) or [self.epochs])[0]
+                spent[bracket] += self.levels(bracket)[0]
             self.bracket_of[trial] = int(np.argmin(spent))
         return self.bracket_of[trial]
 

@@ -1,6 +1,7 @@
 """Fronts of evaluations: as they come and all at once, for metrics of either direction."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,3 +90,50 @@ def test_evaluations_of_one_architecture_are_one() -> None:
     assert list(grouped) == ["a", "b"]
     assert mean_of(grouped["a"]).score == pytest.approx(0.2)
     assert mean_of(grouped["a"]).architecture == "a"
+
+
+def test_the_summary_takes_the_highest_fidelity_and_averages_seeds() -> None:
+    rows = [
+        evaluation("a", 0.4, 10, fidelity=3),
+        evaluation("a", 0.6, 10, fidelity=3, seed=1),
+        evaluation("b", 0.9, 11, fidelity=1),
+        evaluation("c", math.nan, 12, fidelity=3, state=FAILED),
+    ]
+    summary = summarise(to_frame(rows), ERROR)
+    assert list(summary["architecture"]) == ["a"]
+    assert summary["error"][0] == pytest.approx(0.5)
+    assert summary["seeds"][0] == 2
+    assert summary["error_std"][0] == pytest.approx(math.sqrt(0.02))
+
+
+def test_the_front_of_nothing_is_empty() -> None:
+    assert len(front_of(summarise(to_frame([])))) == 0
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_the_front_rises_in_accuracy_with_cost_and_holds_the_best(accuracies: list[float]) -> None:
+    rows = [evaluation(f"a{n}", accuracy, 1000 + n, metric=Metric()) for n, accuracy in enumerate(accuracies)]
+    front = front_of(summarise(to_frame(rows)))
+    assert front["flops"].is_monotonic_increasing
+    assert front["accuracy"].is_monotonic_increasing
+    assert front["accuracy"].max() == max(accuracies)
+    assert front["flops"].min() == 1000
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 3), st.booleans()), max_size=30))
+def test_the_running_front_is_the_front_of_everything(points: list[tuple[int, int, int, bool]]) -> None:
+    counted = ("flops", "macs", "params", "activations")
+    rows = [
+        replace(
+            evaluation(f"a{n}", a / 6, flops, metric=Metric(), state=COMPLETE if done else FAILED),
+            costs={**dict.fromkeys(counted, 1), "flops": flops, "params": params},
+        )
+        for n, (a, flops, params, done) in enumerate(points)
+    ]
+    for costs in (("flops",), ("flops", "params")):
+        front = RunningFront(costs)
+        for row in rows:
+            front.add(row)
+        whole = front_of(summarise(to_frame(rows)), costs)
+        assert front.architectures == set(whole["architecture"]) == set(front.frame["architecture"])
+        assert front.words.startswith(f"front {len(whole)}")

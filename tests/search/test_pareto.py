@@ -64,6 +64,18 @@ def test_the_knee_of_an_elbow_is_its_corner() -> None:
     assert pareto.knee([[0, 10], [1, 1], [10, 0], [5, 0.9], [11, 11]]) == 1
 
 
+@given(clouds(least=1), st.integers(1, 9), st.integers(-9, 9))
+def test_coordinates_are_scaled_to_the_unit_box(points: np.ndarray, stretch: int, shift: int) -> None:
+    """Whatever the units of an objective: the least becomes 0, the greatest 1, and what is halfway 0.5."""
+    scaled = pareto.normalise(stretch / 4 * points + shift)
+    assert scaled == pytest.approx(pareto.normalise(points))
+    for column, values in zip(scaled.T, points.T, strict=True):
+        spread = np.ptp(values)
+        assert column[values.argmin()] == 0
+        assert column[values.argmax()] == (1 if spread else 0)
+        assert np.diff(column) * spread == pytest.approx(np.diff(values))
+
+
 def test_crowding_prefers_the_lonely() -> None:
     distance = pareto.crowding_distance([[0, 10], [1, 9], [2, 8], [9, 1], [10, 0]])
     assert np.isinf(distance[[0, 4]]).all()
@@ -79,5 +91,6 @@ def test_nonsense_is_refused(bad: list) -> None:
 def test_an_empty_front_has_no_volume_and_no_knee() -> None:
     empty = np.zeros((0, 2))
     assert pareto.hypervolume(empty, [1, 1]) == 0
-    with pytest.raises(ValueError, match="empty"):
+    assert pareto.normalise(empty).shape == (0, 2)
+    with pytest.raises(ValueError, match=r"^an empty front has no knee$"):
         pareto.knee(empty)

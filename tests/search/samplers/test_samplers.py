@@ -76,8 +76,7 @@ def test_a_small_space_is_tried_out_and_the_study_ends(name: str) -> None:
         ),
         n_trials=20,
     )
-    assert len(set(keys(study)[:6])) == 6
-    assert len(study.trials) == 7
+    assert len(set(keys(study))) == len(study.trials) == 6
     assert sampler.exhausted
 
 
@@ -154,7 +153,5 @@ def test_mistakes_are_named() -> None:
         create_sampler("random", SPACE, costs_of, limits=[9, 9])
     with pytest.raises(UsageError, match="'lr'"):
         create_sampler("random", {"lr": FloatDistribution(0, 1)})
-    with pytest.raises(UsageError, match="needs the costs"):
-        create_sampler("known_cost", SPACE)
     with pytest.raises(UsageError, match="popsize"):
         create_sampler("nsga2", SPACE, popsize=3)

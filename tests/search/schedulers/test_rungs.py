@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.pareto import dominates
+from search.pareto import crowding_distance, dominates, non_domination_rank
 from search.schedulers import Rungs
 from search.schedulers.rungs import Note
 from spaces.errors import UsageError
@@ -29,7 +29,7 @@ def test_nothing_that_is_not_dominated_is_stopped_and_only_dominated_are(points:
 
 def test_of_many_alike_about_one_in_reduction_goes_on() -> None:
     rng = np.random.default_rng(0)
-    rungs = Rungs(epochs=27, reduction=3)
+    rungs = Rungs(epochs=27)
     going = [rungs.decide(str(i), 1, accuracy, [1.0]) for i, accuracy in enumerate(rng.random(150))]
     assert 0.25 < np.mean(going[30:]) < 0.45
 
@@ -45,13 +45,71 @@ def test_levels_and_brackets() -> None:
     assert rungs.decide(other, 3, 0.1, [1.0])  # another bracket's trials do not count
 
 
+def test_rungs_of_a_fractional_reduction_lie_at_whole_epochs_once_each() -> None:
+    """1, 1.5, 2.25, 3.4, 5.1, 7.6: and 11.4 is too many."""
+    assert Rungs(epochs=10, reduction=1.5).levels(0) == [1, 2, 3, 5, 8]
+    assert Rungs(epochs=9).levels(0) == [1, 3]
+    assert Rungs(epochs=12, first=2, reduction=2).levels(1) == [4, 8]
+
+
+def test_trials_are_dealt_to_the_bracket_that_spent_the_least() -> None:
+    """A trial of the three brackets costs 1, 3 and 9 epochs up to its first rung; of equals the first is taken."""
+    rungs = Rungs(epochs=27, brackets=3)
+    assert [rungs.enter(str(i)) for i in range(11)] == [0, 1, 2, 0, 0, 0, 1, 0, 0, 0, 1]
+    assert [rungs.enter(str(i)) for i in range(3)] == [0, 1, 2]
+    assert rungs.bracket_of["10"] == 1
+
+
+def test_what_is_noted_of_a_gain() -> None:
+    rungs = Rungs(epochs=9, first=3)
+    assert rungs.heard("a", 2, 0.5, [7]) is None
+    note = rungs.heard("a", 3, 0.5, [7, 8])
+    assert note == Note("a", 0, 3, 0.5, (7.0, 8.0))
+    assert note.to_dict() == {"trial": "a", "bracket": 0, "epoch": 3, "gain": 0.5, "costs": (7.0, 8.0)}
+    assert [type(cost) for cost in note.costs] == [float, float]
+    assert rungs.heard("a", 10, 0.6, [7]) == Note("a", 0, 9, 0.6, (7.0,))
+    rungs.note(note)
+    rungs.note(Note("a", 0, 3, 0.7, (7.0, 8.0)))
+    rungs.note(Note("a", 0, 9, 0.8, (7.0, 8.0)))
+    assert (rungs.seen, rungs.finals) == ({(0, 3): {"a": (-0.7, 7.0, 8.0)}}, {"a": 0.8})
+
+
+@given(POINTS, st.sampled_from([1.5, 2, 3, 4]))
+def test_the_best_of_a_rung_go_on(points: list[tuple[int, int]], reduction: float) -> None:
+    """Those that nothing dominates, and as many of the front, the next front ... as one in ``reduction``, the lonely first."""
+    rungs = Rungs(epochs=9, reduction=reduction)
+    notes = [Note(str(i), 0, 1, gain, (cost,)) for i, (gain, cost) in enumerate(points)]
+    for note in notes:
+        rungs.note(note)
+    losses = [(-gain, cost) for gain, cost in points]
+    places = list(zip(non_domination_rank(losses), -crowding_distance(losses), range(len(points)), strict=True))
+    best = sorted(places)[: int(len(points) / reduction)]
+    for note, loss, place in zip(notes, losses, places, strict=True):
+        assert rungs.goes_on(note) == (place in best or not any(dominates(other, loss) for other in losses))
+
+
+def test_the_last_epoch_stops_nobody() -> None:
+    rungs = Rungs(epochs=9)
+    assert rungs.decide("a", 9, 0.9, [1.0])
+    assert rungs.decide("b", 9, 0.1, [2.0])
+
+
+def test_notes_mean_the_same_under_the_same_rules_only() -> None:
+    """The rules where nothing is said: rungs at 1, 3, 9 ... and one bracket."""
+    assert Rungs(9).rules == Rungs(epochs=9, first=1, reduction=3, brackets=1).rules
+    others = [{"epochs": 10}, {"first": 2}, {"reduction": 2.0}, {"brackets": 2}]
+    assert len({tuple(Rungs(**{"epochs": 9, **other}).rules) for other in [{}, *others]}) == 5
+
+
 def test_a_stopped_trial_is_expected_to_gain_what_others_gained() -> None:
     rungs = Rungs(epochs=9)
     assert rungs.expected(1, 0.4) == 0.4
     for trial, start, end in [("a", 0.5, 0.8), ("b", 0.6, 0.7), ("c", 0.5, 0.7)]:
         rungs.decide(trial, 1, start, [1.0])
         rungs.decide(trial, 9, end, [1.0])
+    rungs.decide("running", 1, 0.1, [1.0])
     assert rungs.expected(1, 0.4) == pytest.approx(0.6)
+    assert rungs.expected(3, 0.4) == 0.4
 
 
 @settings(deadline=None)
@@ -76,14 +134,21 @@ def test_a_kill_at_any_time_changes_no_decision(points: list[tuple[int, int]], k
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"first": 9}, "first rung 9 must lie below the 9 epochs"),
-        ({"reduction": 1}, "reduction 1 must be more than 1"),
-        ({"brackets": 5}, "brackets 5 must lie between 1 and 2"),
+        ({"first": 9}, "early stopping: the first rung 9 must lie below the 9 epochs of a full training"),
+        ({"first": 0}, "early stopping: the first rung 0 must lie below the 9 epochs of a full training"),
+        ({"reduction": 1}, "early stopping: reduction 1 must be more than 1"),
+        ({"brackets": 3}, "early stopping: brackets 3 must lie between 1 and 2"),
+        ({"brackets": 0}, "early stopping: brackets 0 must lie between 1 and 2"),
     ],
 )
 def test_mistakes_are_named(options: dict, words: str) -> None:
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=f"^{words}$"):
         Rungs(epochs=9, **options)
+
+
+def test_the_least_and_the_most_that_fit_together() -> None:
+    assert Rungs(epochs=2, first=1, reduction=1.01, brackets=1).levels(0) == [1]
+    assert Rungs(epochs=9, brackets=2).levels(1) == [3]
 
 
 def test_notes_of_earlier_versions_are_read() -> None:
