@@ -168,6 +168,24 @@ def front(run: Run, limits: Limits = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def enqueue(
+    run: Run,
+    architectures: Annotated[
+        list[str], typer.Argument(help="BACKBONE:P1,P2,... of the run's space.", metavar="ARCH...")
+    ],
+) -> None:
+    """Have a run evaluate these architectures next; one that searches takes them up by itself."""
+    from search.steering import enqueue as add
+
+    told = add(run, architectures)
+    for text in told.known:
+        say(f"{text} is evaluated already")
+    say(f"{len(told.added)} of {len(architectures)} architectures come next in {run}")
+    if not told.running:
+        say("it does not search now" + way_on(run))
+
+
+@app.command()
 def analyze(
     runs: Annotated[
         list[Path], typer.Argument(help="Run directories; the report is written into the first.", metavar="RUN...")

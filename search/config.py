@@ -111,7 +111,10 @@ class SearchConfig(Section):
         Annotated[SchedulerConfig, BeforeValidator(one_of(SCHEDULERS, "search.scheduler", "none", BroughtScheduler))]
     ] = Field(default_factory=NoStopping)
     trials: int = Field(
-        default=32, ge=1, le=MOST_TRIALS, description="how many; not given beside hours or minutes: as many as those allow"
+        default=32,
+        ge=1,
+        le=MOST_TRIALS,
+        description="how many; not given beside hours or minutes: as many as those allow",
     )
     hours: float | None = Field(
         default=None, gt=0, le=10**6, description="of searching, over all parts of a run, after which no trial begins"

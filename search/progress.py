@@ -16,7 +16,10 @@ from search.store import FAILED, STOPPED, Evaluation, Store
 
 
 class Progress:
-    """Done and total (None: as many as the clock allows), time left, the front so far. Everything goes to stderr, so that stdout stays machine-readable."""
+    """Done and total (None: as many as the clock allows), time left, the front so far.
+
+    Everything goes to stderr, so that stdout stays machine-readable.
+    """
 
     def __init__(
         self, planned: int | None, store: Store, front: RunningFront, clock: Clock, console: Console | None = None

@@ -161,7 +161,9 @@ def _search(config: Config, problem: Problem, evaluator: Evaluator, store: Store
     )
 
 
-def _fit(config: Config, problem: Problem, evaluator: Evaluator, keeper: Keeper, missing: int, planned: int | None) -> None:
+def _fit(
+    config: Config, problem: Problem, evaluator: Evaluator, keeper: Keeper, missing: int, planned: int | None
+) -> None:
     """Ray Tune's part: trials until the searcher says that it is finished."""
     folder = keeper.folder
     trials = Trials(config.fidelity, evaluator.metric, config.search.costs, folder)

@@ -6,10 +6,14 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from search.build import create_evaluator, create_problem
+from search.config import load_run_config
 from search.files import read_json, unreadable, write_whole
 from search.problem import Problem
+from search.store import is_locked, read_journal
 from spaces import Architecture
 from spaces.errors import UsageError, shortened
 
@@ -69,14 +73,33 @@ class Enqueued:
         return [line for line in whole.decode().splitlines() if line]
 
 
-def enqueue(folder: Path, texts: Sequence[str]) -> None:
-    """Have a run evaluate these canonical texts next, whether it searches now or goes on later."""
+@dataclass(frozen=True)
+class Told:
+    """What became of architectures that were handed to a run: ``known`` are evaluated already, ``added`` come next."""
+
+    added: tuple[str, ...]
+    known: tuple[str, ...]
+    running: bool
+
+
+def enqueue(folder: Path, texts: Sequence[str]) -> Told:
+    """Have a run evaluate these architectures next, whether it searches now or goes on later.
+
+    They count as trials of it. Raises UsageError for a folder that is no run, and for an architecture that is not of its
+    space or is over its budget; then none is added.
+    """
+    config = load_run_config(folder)
+    problem = create_problem(config, create_evaluator(config), folder)
+    known = {one.architecture for one in read_journal(folder)}
+    wanted = list(dict.fromkeys(canonical(texts, problem, "enqueue")))
+    new = [text for text in wanted if text not in known]
     file = os.open(folder / ENQUEUED, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
-        os.write(file, "".join(f"{text}\n" for text in texts).encode())  # one append: a reader sees whole lines
+        os.write(file, "".join(f"{text}\n" for text in new).encode())  # one append: a reader sees whole lines
         os.fsync(file)
     finally:
         os.close(file)
+    return Told(tuple(new), tuple(text for text in wanted if text in known), is_locked(folder))
 
 
 def canonical(texts: Sequence[str], problem: Problem, what: str) -> list[str]:

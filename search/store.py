@@ -308,6 +308,15 @@ def _read(folder: str | Path) -> _Journal:
     return _Journal(list(found.values()), good, bad, whole, whole < len(content), damaged)
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process writes to a run directory now."""
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True
+
+
 def read_journal(folder: str | Path) -> list[Evaluation]:
     """The evaluations of a run directory, each once; a half-written last line is none, and lines that say nothing are said."""
     found = _read(folder)

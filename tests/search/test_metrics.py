@@ -130,7 +130,7 @@ def test_the_keeper_and_the_progress_follow_the_direction(
         front = pd.read_csv(folder / "front.csv")
         assert front["architecture"].tolist() == load(folder).front["architecture"].tolist()
         written = io.StringIO()
-        progress = Progress(12, store, keeper.front, Console(file=written, soft_wrap=True))
+        progress = Progress(12, store, keeper.front, keeper.clock, Console(file=written, soft_wrap=True))
         first = next(iter(store))
         progress.finished(first)
         line = written.getvalue()
