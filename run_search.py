@@ -126,6 +126,8 @@ def search(
         say(f"run directory  {folder}")
         say(f"report         python run_search.py analyze {folder}")
         say(f"export         python run_search.py export {folder} --max flops=1.02x --to best")
+    if outcome.finished < outcome.planned and not outcome.interrupted:
+        say(f"its time is over; go on with python run_search.py search --resume {folder} --set search.hours=...")
     if outcome.interrupted:
         say(f"{outcome.finished} of {outcome.planned} trials are finished and kept; go on with")
         say(f"  python run_search.py search --resume {folder}")
