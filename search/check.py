@@ -21,8 +21,8 @@ from evaluators.base import Estimate, Estimating, Evaluator
 from evaluators.data import Summary
 from evaluators.outcomes import EvaluationError
 from search.build import create_evaluator, create_problem, data_summary
-from search.config import Config, is_file, load_run_config
-from search.files import existing_parent
+from search.config import Config, load_run_config
+from search.files import existing_parent, is_file
 from search.loggers import check_loggers
 from search.machine import address_of, at_work, usable_cpus
 from search.mirror import open_url

@@ -28,6 +28,8 @@ from evaluators.sections import Section, distinct, first_problem, one_of
 from evaluators.tasks.base import TASKS, BroughtTask, TaskConfig
 from evaluators.tasks.classification import ClassificationConfig
 from evaluators.trained import TrainingConfig
+from search.files import is_file
+from search.kept import refuse_cut, without_former
 from search.objectives import OBJECTIVES, parse_limits
 from search.public import masked
 from search.schedulers.base import SCHEDULERS, BroughtScheduler, NoStopping, SchedulerConfig
@@ -281,7 +283,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), *, former: bool
         raise UsageError(f"{path} must hold a mapping of keys to values, not {shortened(raw)}")
     raw.setdefault("name", path.stem)
     if former:
-        _without_former(raw)
+        without_former(raw)
     for override in overrides:
         _apply(raw, override)
     return validate(raw, str(path))
@@ -307,14 +309,6 @@ def masked_config(config: Config) -> str:
     return yaml.safe_dump(masked(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
 
 
-def is_file(path: Path) -> bool:
-    """Whether there is such a file; a name that the system cannot have is none."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # too long, a NUL
-        return False
-
-
 def check_folder(option: str, folder: Path) -> None:
     """Raise UsageError for a folder that cannot be made: the system has no such name, or it or what is above it is a file."""
     shown = shortened(str(folder), 200)
@@ -336,31 +330,9 @@ def load_run_config(folder: str | Path) -> Config:
         raise UsageError(
             f"{shortened(str(folder), 200)} is not a run directory; runs here: {', '.join(runs) or 'none'}"
         )
-    _refuse_cut(path)
+    refuse_cut(path)
     return load_config(path, former=True)
 
-
-# What every run's configuration spelled out, whatever version wrote it; later ones end with YAML's "...".
-_ALWAYS = ("name", "data", "seed", "space", "training", "search", "resources")
-
-
-def _refuse_cut(path: Path) -> None:
-    """Raise UsageError for the half of a file: what is missing would be taken for defaults."""
-    try:
-        text = path.read_text()
-        keys = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}; {_OLDER}") from None
-    ended = text.endswith("\n...\n")
-    run = path.parent / "run.json"
-    former = not is_file(run) or b'"meaning"' not in run.read_bytes()  # a run of an earlier version
-    missing = [key for key in _ALWAYS if not isinstance(keys, dict) or key not in keys]
-    if missing or not (ended or (former and text.endswith("\n"))):
-        lacks = f"lacks {', '.join(missing)}" if missing else "lacks its end"
-        raise UsageError(f"{path} is cut off or damaged: it {lacks}; {_OLDER}")
-
-
-_OLDER = "put back an older config.yaml.1, or start a new run"
 
 _STEERS = ("search.trials", "search.hours", "search.minutes", "search.enqueue", "loggers")
 MAY_CHANGE = (*_STEERS, "resources.", "ray.")
@@ -381,35 +353,6 @@ def changed(config: Config, overrides: Sequence[str]) -> Config:
             )
         _apply(raw, override)
     return validate(raw, "--set")
-
-
-# What sections of runs of earlier versions held, whatever they were the sections of: key -> the value that meant nothing.
-_FORMER: dict[str, dict[str, Any]] = {
-    "evaluator": {
-        "start": "scratch",
-        "supernet_epochs": None,
-        "paths": None,
-        "sandwich": False,
-        "calibration": 256,
-        "validation": 1000,
-        "proxy": "params",
-        "file": None,
-    },
-    "scheduler": {"first": 1, "reduction": 3.0, "brackets": 1},
-}
-
-
-def _without_former(raw: dict[str, Any]) -> None:
-    """Leave out what a section held only because every kind of it had one form, and what lists of a space held twice."""
-    space = raw.get("space")
-    if isinstance(space, dict):
-        lists = {key: value for key, value in space.items() if isinstance(value, list)}
-        space |= {key: [one for i, one in enumerate(value) if one not in value[:i]] for key, value in lists.items()}
-    for name, home in (("evaluator", raw), ("scheduler", raw.get("search"))):
-        section = home.get(name) if isinstance(home, dict) else None
-        if isinstance(home, dict) and isinstance(section, dict):
-            meaningless = _FORMER[name]
-            home[name] = {k: v for k, v in section.items() if k not in meaningless or v != meaningless[k]}
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

@@ -31,6 +31,14 @@ def write_whole(path: Path, content: str | bytes) -> None:
     sync_folder(path.parent)
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that the system cannot have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, a NUL
+        return False
+
+
 def read_json(path: Path, sort: type[T], advice: str) -> T:
     """What a run's file holds; raises UsageError that names the file, and ends in ``advice``, where it is no such JSON."""
     try:

@@ -10,7 +10,7 @@ from typing import Any
 
 from evaluators.tasks.base import Metric
 from search.build import create_trainer
-from search.config import check_folder, is_file
+from search.config import check_folder
 from search.export.card import write_card
 from search.export.check import Check, ExportError, check
 from search.export.format import Format, check_options, find_format, known_formats, register_format, write_formats
@@ -18,7 +18,7 @@ from search.export.formats import list_formats
 from search.export.placing import place, staging
 from search.export.reading import load_exported
 from search.export.subject import Subject, Weights, make_spec
-from search.files import read_json, unreadable
+from search.files import is_file, read_json, unreadable
 from search.front import ranked
 from search.results import Results, load
 from search.store import COMPLETE, SEARCH, TEST
