@@ -140,7 +140,7 @@ class _Analysis(JitModelAnalysis):
                 if not isinstance(counted, Mapping):
                     counted = {self._simplify_op_name(operator): counted}
                 for name, value in counted.items():
-                    found[f"{unit}:{name}"] += int(value)
+                    found[f"{unit}:{name}"] = int(value)
             return found
 
         return handle

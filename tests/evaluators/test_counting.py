@@ -61,12 +61,16 @@ def test_srm_costs_one_mean_and_one_deviation():
     assert 2 * 16 * 30 <= counted[METRICS.index("flops")] <= 2 * 16 * 30 + 4 * 16
 
 
-def test_an_operator_that_nobody_counts_is_reported():
+def test_an_operator_that_nobody_counts_is_reported(caplog, recwarn):
     class Strange(nn.Module):
         def forward(self, x_BCHW):
             return torch.linalg.svdvals(x_BCHW)
 
-    assert count_module(Strange(), torch.zeros(1, 2, 4, 4)).uncounted == ("aten::linalg_svdvals",)
+    strange = Strange()
+    strange.unused = nn.Linear(2, 2)
+    assert count_module(strange, torch.zeros(1, 2, 4, 4)).uncounted == ("aten::linalg_svdvals",)
+    assert not caplog.records  # fvcore would say it in many lines
+    assert not list(recwarn)
 
 
 class Written(nn.Module):
@@ -91,6 +95,7 @@ class Written(nn.Module):
         lambda x: x.max(1)[0],
         lambda x: x.flatten(2).max(2).values,
         lambda x: x.sum(1) / 4,
+        lambda x: x.max(),
     ],
 )
 def test_pooling_costs_one_flop_per_element_in_whatever_way_it_is_written(pool):
@@ -110,6 +115,20 @@ def test_pooling_costs_one_flop_per_element_in_whatever_way_it_is_written(pool):
 )
 def test_a_matrix_product_costs_the_same_in_whatever_way_it_is_written(mix):
     assert count_module(Written(mix), torch.zeros(1, 5, 6)).total.tolist() == [0, 180, 180, 36]
+
+
+@pytest.mark.parametrize(
+    ("multiply", "macs", "elements"),
+    [
+        (lambda x: torch.mm(x[0], x[0].T), 3 * 4 * 3, 9),
+        (lambda x: torch.baddbmm(x[:, :, :1], x, x.new_zeros(2, 4, 5)), 2 * 3 * 4 * 5, 30),
+        (lambda x: torch.einsum("abc,abd,aec->bde", x, x, x), 2 * 3 * 4 * 4 * 3, 36),
+        (lambda x: torch.einsum("abc,cf->abf", x, x.new_zeros(4, 12347)), 2 * 3 * 4 * 12347, 6 * 12347),
+    ],
+)
+def test_products_cost_what_they_multiply_exactly(multiply, macs, elements):
+    """Two maps of 3 x 4, with others, and with three at once; fvcore alone rounds the last to four digits."""
+    assert count_module(Written(multiply), torch.zeros(2, 3, 4)).total.tolist() == [0, macs, macs, elements]
 
 
 def test_scaled_dot_product_attention_costs_its_two_products():
@@ -216,6 +235,15 @@ def test_no_gradient_is_kept():
     seen = []
     count_module(Written(lambda x: seen.append(torch.is_grad_enabled()) or x * 2), torch.zeros(1, 2, 3, 3))
     assert set(seen) == {False}
+
+
+def test_normalisation_by_the_batch_itself_costs_the_same_on_meta_tensors():
+    counted = []
+    for device in ("cpu", "meta"):
+        with torch.device(device):
+            network = nn.Sequential(nn.BatchNorm2d(4, track_running_stats=False), nn.Conv2d(4, 4, 1))
+            counted.append(count_module(network, torch.empty(2, 4, 3, 3)).total.tolist())
+    assert counted[0] == counted[1]
 
 
 def test_max_of_two_maps_is_elementwise():

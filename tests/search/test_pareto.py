@@ -82,10 +82,26 @@ def test_crowding_prefers_the_lonely() -> None:
     assert distance[3] > distance[1]
 
 
-@pytest.mark.parametrize("bad", [[[np.nan, 1.0]], [1.0, 2.0]])
-def test_nonsense_is_refused(bad: list) -> None:
-    with pytest.raises(ValueError, match="points must"):
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [([[np.nan, 1.0]], "points must not hold NaN"), ([1.0, 2.0], r"points must have shape \(N, M\), not \(2,\)")],
+)
+def test_nonsense_is_refused(bad: list, words: str) -> None:
+    with pytest.raises(ValueError, match=f"^{words}$"):
         pareto.non_dominated(bad)
+
+
+def test_a_reference_of_other_objectives_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^reference of shape \(3,\) does not fit points of shape \(1, 2\)$"):
+        pareto.hypervolume([[1, 2]], [3, 3, 3])
+
+
+def test_whole_numbers_are_points_too() -> None:
+    assert pareto.as_points([[1, 2]]).dtype == float
+    assert pareto.hypervolume([[0, 1], [1, 0]], [2, 3]) == 5
+    assert pareto.crowding_distance([[0, 4], [1, 1], [4, 0]]).tolist() == [np.inf, 2, np.inf]
+    assert pareto.crowding_distance([[0, 4, 7], [1, 1, 7], [4, 0, 7]]).tolist() == [np.inf, 2, np.inf]
+    assert pareto.crowding_distance(np.zeros((0, 2))).tolist() == []
 
 
 def test_an_empty_front_has_no_volume_and_no_knee() -> None:
