@@ -1,5 +1,7 @@
 """Posteriors of fresh seeds, the probability of the front, racing, and the tests between runs."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from scipy.stats import t
@@ -57,9 +59,17 @@ def test_architectures_of_equal_cost_are_rivals() -> None:
     assert front_probability(draws_DN, np.array([[1.0, 2.0], [2.0, 1.0]])).tolist() == [1.0, 1.0]
 
 
-def test_one_seed_each_says_nothing() -> None:
-    with pytest.raises(ValueError, match="two"):
-        posterior([[0.5], [0.6]])
+@pytest.mark.parametrize("values", [[[0.5], [0.6]], [[0.5, 0.6], []], []])
+def test_one_seed_each_says_nothing(values: list[list[float]]) -> None:
+    with pytest.raises(ValueError, match=r"^every architecture needs a seed, and one of them two$"):
+        posterior(values)
+
+
+def test_draws_are_the_same_every_time() -> None:
+    values = [[0.5, 0.6]]
+    first, second, other = (posterior(values, draws=50, **seed).draws_DN for seed in ({}, {"seed": 0}, {"seed": 1}))
+    assert first.tolist() == second.tolist()
+    assert (first != other).all()
 
 
 def race(truth: list[float], noise: float, seeds: int) -> list[int]:
@@ -125,6 +135,8 @@ def test_no_architecture_gets_more_than_three_times_its_share() -> None:
     for many, more in ((11, True), (12, False)):
         same = [0.9 + 1e-4 * (-1) ** i for i in range(many)]
         assert next_seed([*decided, same, same], [0] * 11, costs_N1, seeds=4) in ((9, 10) if more else (None,))
+    others = [[0.95 - 1e-4, 0.95 + 1e-4]] * 2
+    assert next_seed([*decided, same, same, *others], [0] * 13, np.arange(13.0)[:, None], seeds=4) in (11, 12)
 
 
 def test_a_decided_race_ends_early() -> None:
@@ -146,9 +158,31 @@ def test_hypervolume_of_draws() -> None:
     assert len(hypervolume_draws(np.tile(draws_DN, (300, 1)), np.array([1.0, 2.0]), (3.0, 0.0))) == 500
 
 
-def test_coverage_and_the_permutation_test() -> None:
+def test_coverage() -> None:
     assert coverage(np.array([[1.0, 1.0]]), np.array([[2.0, 2.0], [0.5, 3.0]])) == 0.5
+    assert coverage(np.array([[1.0, 1.0]]), np.array([[1.0, 1.0]])) == 1
+    assert coverage(np.array([[1.0, 1.0]]), np.zeros((0, 2))) == 0
+
+
+def test_the_permutation_test_is_exact_for_few_values() -> None:
     assert permutation_test([1, 2, 3], [11, 12, 13]) == pytest.approx(2 / 20)
     assert permutation_test([1.0, 2.0], [1.0, 2.0]) == 1.0
+    assert permutation_test([9], [1, 2, 3]) == 1 / 4
+    assert permutation_test(list(range(8)), list(range(20, 28))) == 2 / 12870
+    for first, second in (([], [1.0]), ([1.0], [])):
+        with pytest.raises(ValueError, match=r"^a test needs values on both sides$"):
+            permutation_test(first, second)
+
+
+def test_the_permutation_test_draws_among_many_ways() -> None:
     rng = np.random.default_rng(3)
     assert permutation_test(list(rng.normal(size=12)), list(rng.normal(size=12) + 3)) < 0.001
+    first, second = list(rng.normal(size=4)), list(rng.normal(size=13))
+    found = permutation_test(first, second)
+    assert found == permutation_test(first, second)
+    assert found * 20000 == pytest.approx(round(found * 20000))
+    pooled = np.array(first + second)
+    sums = np.array([pooled[list(way)].sum() for way in combinations(range(17), 4)])
+    exact = (np.abs(sums / 4 - (pooled.sum() - sums) / 13) >= abs(np.mean(first) - np.mean(second)) - 1e-12).mean()
+    assert found == pytest.approx(exact, abs=0.02)
+    assert found != exact

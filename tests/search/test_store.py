@@ -22,6 +22,9 @@ from search.store import (
     COMPLETE,
     CONFIRM,
     FAILED,
+    RANDOM,
+    SEARCH,
+    STOPPED,
     TEST,
     Evaluation,
     Store,
@@ -75,7 +78,9 @@ def test_the_format_stays(tmp_path: Path) -> None:
     assert lines[1].endswith(
         '"purpose": "search", "metric": "mIoU", "mIoU": null, "flops": 1000, "macs": 900, "params": 10, "activations": 5}\n'
     )
+    assert '"state": "failed", "reason": "loss is NaN", ' in lines[1]
     assert read_journal(tmp_path)[0] == evaluation(0)
+    assert (STOPPED, SEARCH, CONFIRM, RANDOM, TEST) == ("stopped", "search", "confirm", "random", "test")
 
 
 def test_the_table_has_its_types_with_and_without_rows() -> None:

@@ -36,6 +36,7 @@ def test_boxes_are_disjoint_and_of_the_best_accuracy_that_their_costs_buy(
     best_K = [accuracy_N[useful_N & (costs_NM <= point).all(axis=1)].max(initial=WORST) for point in points_KM]
     assert stairs.level_J[stairs.level_of_B[inside_KB.argmax(axis=1)]].tolist() == best_K
     assert stairs.reached(points_KM).tolist() == best_K
+    assert stairs.reached(points_KM).dtype == float
     assert sorted(set(best_K)) == sorted(set(stairs.level_J))
 
 
