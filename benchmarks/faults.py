@@ -248,13 +248,14 @@ def chosen(trials: int, instants: int, until: float) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         search = Torture(Path(folder), trials, 0, events[0])
         for number, kind in enumerate(kinds):
-            following = events[number + 1] if time.monotonic() < until else None
+            last = time.monotonic() >= until
+            following = None if last else events[number + 1]
             died = search.die(following) if kind == "driver" else search.kill_ray(kind, following)
             if not died:
                 raise SystemExit(f"the search ended after {sum(done.values())} kills; ask for more --trials")
             done[kind] += 1
             print(f"chosen instant {number + 1}: {kind}", file=sys.stderr, flush=True)
-            if time.monotonic() >= until:
+            if last:
                 break
         account = search.account()
         if search.driver.returncode:
