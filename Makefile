@@ -35,7 +35,7 @@ lint: setup  ## ruff, the type checker, and the direction of imports
 	$(BIN)/lint-imports
 
 # mutmut remembers what it has tried, and tries again what has changed; with mutants/ removed it tries everything.
-mutation: setup  ## change the arithmetic and the store in small ways: do their tests notice? half an hour on two cores
+mutation: setup  ## change the arithmetic and the store in small ways: do their tests notice? takes long, resumable
 	OMP_NUM_THREADS=1 $(BIN)/python -m mutmut run
 	$(BIN)/python -m benchmarks.mutation --markdown
 

@@ -12,9 +12,9 @@ from search.files import write_whole
 
 
 class Overdue:
-    """Ends evaluations that take too long, from outside of their process (as a Ray actor): a call that never gives Python
+    """Ends evaluations that take too long, from outside of their process (as a Ray actor).
 
-    back its lock cannot be ended from within.
+    A call that never gives Python back its lock cannot be ended from within.
     """
 
     def __init__(self) -> None:

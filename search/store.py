@@ -96,6 +96,9 @@ class Evaluation:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """From a line of the journal, of this version or an earlier one; raises an error for anything else."""
+        counted = [value for name, value in data.items() if name in OBJECTIVES and OBJECTIVES[name].counted]
+        if not all(isinstance(value, int | float) and float(value).is_integer() for value in counted):
+            raise TypeError("a count is missing, or no whole number")
         data = {FORMER.get(key, key): math.nan if value is None else value for key, value in data.items()}
         data = {"purpose": SEARCH, **data}
         metric = str(data.pop("metric", "accuracy"))
@@ -336,8 +339,9 @@ def to_frame(evaluations: Sequence[Evaluation], metric: str = "accuracy") -> pd.
     others = [name for name in dict.fromkeys([*OBJECTIVES, *found]) if name not in counted]  # empty where not known
     before = ("architecture", "fidelity", "seed", "state", "reason", metric, *counted)
     after = ("seconds", "finished", "identity", "purpose", *others)
-    types = {**FIXED, **dict.fromkeys(counted, "int64")}
     frame = pd.DataFrame([evaluation.to_dict() for evaluation in evaluations], columns=[*before, *after])
+    whole = [name for name in counted if frame[name].notna().all()]  # one that a plug-in brought later is not
+    types = {**FIXED, **dict.fromkeys(whole, "int64")}
     return frame.astype({name: types.get(name, "float64") for name in frame.columns})
 
 

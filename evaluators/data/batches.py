@@ -112,7 +112,7 @@ class ResidentBatches:
         return x_BCHW.mul_(self.scale_C11).add_(self.shift_C11)
 
 
-# Images to be judged: as `pixels.fit` and exports do it, where timm would take the middle 87.5 % of each side.
+# Images to be judged: as those in memory are and exports say, where timm would take the middle 87.5 % of each side.
 _WHOLE = {"crop_pct": 1.0, "interpolation": "bicubic"}
 
 

@@ -318,11 +318,25 @@ def test_a_value_of_another_type_is_no_evaluation(run: Path, name: str, value: o
     [
         *[(name, value, 0) for name in ("seconds", "finished", "flops") for value in ("1", [1])],
         *[("accuracy", "good", 0), ("accuracy", [1], 0), ("accuracy", "0.5", 1), ("accuracy", None, 1)],
-        *[("seconds", None, 1), ("seconds", 2, 1), ("finished", 2, 1), ("macs", None, 1), ("macs", 2.5, 1)],
+        *[("seconds", None, 1), ("seconds", 2, 1), ("finished", 2, 1), ("macs", 2, 1), ("macs", 2.0, 1)],
+        *[("macs", value, 0) for value in (None, 2.5, math.nan, math.inf)],
     ],
 )
 def test_a_number_that_is_none_is_no_evaluation(run: Path, name: str, value: object, read: int) -> None:
     _read_one(run, name, value, read)
+
+
+def test_a_cost_that_came_later_is_unknown_before_and_the_table_is_written(run: Path) -> None:
+    """A plug-in may bring one that is counted; runs of before do not have it."""
+    line = json.loads((run / "evaluations.jsonl").read_bytes().splitlines()[0])
+    del line["activations"]
+    with open(run / "evaluations.jsonl", "a") as file:
+        file.write(json.dumps({**line, "architecture": "net:a9"}) + "\n")
+    with Store(run) as store:
+        store.add(evaluation(7))
+    frame = pd.read_parquet(run / "evaluations.parquet").set_index("architecture")
+    assert frame["activations"].isna().tolist() == [one == "net:a9" for one in frame.index]
+    assert str(frame["macs"].dtype) == "int64"
 
 
 def _read_one(run: Path, name: str, value: object, read: int) -> None:
