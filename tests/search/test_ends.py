@@ -1,76 +1,18 @@
-"""How evaluations and runs end with real workers: frozen processes, kills between seeds, SIGTERM, and Ray's own death."""
+"""How runs end with real workers: Ctrl-C, SIGTERM, and Ray's own death."""
 
-import ctypes
-import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 import yaml
-from ray import cloudpickle
 
-from evaluators.tasks.base import Metric
-from search import runner
-from search.config import validate
-from search.store import COMPLETE, FAILED, read_journal
-from spaces import Architecture
-from spaces.network import ClassifierHead, NetworkSpec
-
-cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not have the folder of the tests
+from search.store import read_journal
 
 ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True)
-class Freezing:
-    """``se`` in stage 1: a C call that never gives Python its lock back. ``eca``: killed once in its second seed."""
-
-    log: Path
-    identity: str = "freezing"
-    network: NetworkSpec = NetworkSpec(1, (8, 8), ClassifierHead(10))  # noqa: RUF009 - it is frozen too
-    metric: Metric = Metric()  # noqa: RUF009
-
-    def evaluate(self, arch: Architecture, *, seed: int, **_: Any) -> dict[str, Any]:
-        with open(self.log, "a") as log:
-            log.write(f"{arch.placements[0].type} {seed}\n")
-        if arch.placements[0].type == "se":
-            ctypes.PyDLL(None).sleep(600)
-        if (arch.placements[0].type, seed) == ("eca", 1) and self.log.read_text().count("eca 1") == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return {"accuracy": 0.5 + seed / 10}
-
-
-@pytest.mark.slow
-def test_a_frozen_worker_is_ended_and_a_kill_between_seeds_loses_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = tmp_path / "log"
-    monkeypatch.setattr(runner, "create_evaluator", lambda config: Freezing(log))
-    space = {"backbone": "attune_tiny", "attentions": ["none", "se", "eca"], "reductions": [4], "kernels": [3]}
-    raw = {
-        "data": "digits",
-        "space": space | {"stages": {2: ["none"], 3: ["none"]}},
-        "evaluator": {"name": "training", "seeds": 2},
-        "search": {"sampler": "random", "trials": 3, "keep_weights": "none"},
-        "resources": {"concurrency": 1, "time_limit": 10, "retries": 1},
-    }
-    outcome = runner.run_search(validate(raw, "test"), tmp_path / "run")
-    assert (outcome.finished, outcome.failed) == (3, 1)
-    found = {
-        (Architecture.parse(one.architecture).placements[0].type, one.seed): one for one in read_journal(outcome.folder)
-    }
-    assert found["se", 0].state == FAILED
-    assert found["se", 0].reason == "the time limit of 10 s passed"
-    assert [found["eca", seed].state for seed in (0, 1)] == [COMPLETE, COMPLETE]
-    assert log.read_text().split("\n").count("eca 0") == 1  # kept, and not made again
-    assert log.read_text().split("\n").count("eca 1") == 2
-    assert not list((outcome.folder / "checkpoints").glob("*.seed"))
 
 
 @pytest.mark.slow
