@@ -317,6 +317,8 @@ class LatencyTable:
             self.machine, self._factor = str(known["machine"]), float(known["factor"])
             self.base = np.array([known["plain"]], dtype=np.int64)
             self._shares = {str(key): float(share) for key, share in known["shares"].items()}
+            if not (self.base[0] > 0 and 0.5 < self._factor < 2 and np.isfinite([*self._shares.values()]).all()):
+                raise ValueError("of numbers that no measurement gives")
         except UsageError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

@@ -32,7 +32,7 @@ def adopt(
     seeds: Sequence[int],
     weights: bool,
 ) -> int:
-    """Copy what fits from ``runs`` into the store, once; returns how many evaluations it began with.
+    """Copy what fits from ``runs`` into the store, once; returns how many architectures the search began with.
 
     What fits: complete evaluations of the same identity, fidelity and seeds, of architectures that this search may propose. A
     failure is not taken over, for it may have been the machine's. Trained weights come along where the other run kept them.
@@ -43,9 +43,10 @@ def adopt(
     if done.exists():
         advice = "remove it, and what is missing is copied again"
         known = read_json(done, dict, advice).get("evaluations")
-        if type(known) is not int:
+        if type(known) is not int or known < 0:
             raise unreadable(done, f"evaluations = {shortened(known)}", advice)
         return known
+    taken: set[str] = set()
     for run in runs:
         load_run_config(run)  # refuses a folder that is no run
         files = other_code(read_meaning(Path(run)) or {}, read_meaning(store.folder) or {})
@@ -53,14 +54,15 @@ def adopt(
             log.warning("nothing of %s is reused: %s trained differently there", run, ", ".join(files))
             continue
         for evaluation in _fitting(Path(run), problem, identity, fidelity, seeds):
+            taken.add(evaluation.architecture)
             if evaluation.key not in store:
                 if weights:
                     _copy_weights(Path(run) / "weights", store.folder / "weights", evaluation.architecture)
                 costs = problem.cost(Architecture.parse(evaluation.architecture))  # what is measured is this run's own
                 store.add(replace(evaluation, costs=costs))
     with store.refusing():
-        write_whole(done, json.dumps({"evaluations": len(store), "runs": [str(run) for run in runs]}))
-    return len(store)
+        write_whole(done, json.dumps({"evaluations": len(taken), "runs": [str(run) for run in runs]}))
+    return len(taken)
 
 
 def _fitting(run: Path, problem: Problem, identity: str, fidelity: int, seeds: Sequence[int]) -> Iterator[Evaluation]:

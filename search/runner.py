@@ -261,7 +261,9 @@ def open_study(path: Path) -> optuna.storages.RDBStorage:
     """Optuna's storage; a file that is damaged is moved aside and said, and the searcher fills a new one from the journal."""
     try:
         return _opened(path)
-    except (SQLAlchemyError, sqlite3.DatabaseError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
+    except (
+        Exception
+    ) as error:  # bytes that were changed in the middle may fail anywhere in SQLite, SQLAlchemy or Optuna
         if any(words in str(error) for words in ("disk is full", "readonly", "unable to open")):
             raise StoreError(f"cannot write to {path}: {str(error).splitlines()[0]}") from error
         aside = free_name(path, ".broken")

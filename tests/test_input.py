@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -22,13 +23,15 @@ from hypothesis import strategies as st
 
 import run_search
 from evaluators.latency import LatencyTable, Setting
-from search.build import read_tables
+from search import runner
+from search.build import create_evaluator, create_problem, read_tables
 from search.config import dump_config, load_config, validate
 from search.reuse import adopt
+from search.runner import _describe, open_study
 from search.schedulers._asha import DominationASHA
 from search.schedulers.rungs import Rungs
 from search.store import Evaluation, Store
-from spaces import NetworkSpec
+from spaces import Architecture, NetworkSpec
 from spaces.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
@@ -199,31 +202,35 @@ def test_any_architecture_is_counted_or_refused_in_one_line(
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run directory with four evaluations, made without training."""
+    """A run directory with all of its four evaluations, made without training."""
     folder = tmp_path_factory.mktemp("finished") / "run"
+    config = validate({**SMALL, "search": {**SMALL["search"], "trials": 4}}, "it")
+    evaluator = create_evaluator(config)
+    problem = create_problem(config, evaluator)
     rng = np.random.default_rng(0)
-    with Store(folder) as store:
-        for number, words in enumerate(("none,none,none", "se,none,none", "none,se,none", "se,se,none")):
-            costs = {"flops": 1000 + number, "macs": 900 + number, "params": 50 + number, "activations": 70}
-            store.add(
-                Evaluation(
-                    f"attune_tiny:{words}", 1, 0, "complete", "", float(rng.random()), costs, 1.0, float(number), "same"
-                )
-            )
-    (folder / "config.yaml").write_text(yaml.safe_dump(SMALL))
-    described = {"num_classes": 10, "in_chans": 1, "image_size": 16, "mean": [0.5], "std": [0.2]}
-    (folder / "data.json").write_text(json.dumps(described))
-    (folder / "run.json").write_text(
-        json.dumps({"metric": {"name": "accuracy", "unit": "share", "higher_is_better": True}, "identity": "same"})
-    )
+    with Store(folder, metric=evaluator.metric.name, identity=evaluator.identity) as store:
+        for number, words in enumerate(
+            ("none,none,none", "se-r4@slot,none,none", "none,se-r4@slot,none", "none,none,se-r4@slot")
+        ):
+            arch = f"attune_tiny:{words}"
+            costs = problem.cost(Architecture.parse(arch))
+            score = float(rng.random())
+            store.add(Evaluation(arch, 1, 0, "complete", "", score, costs, 1.0, float(number), evaluator.identity))
+        _describe(config, problem, evaluator, folder)
+    (folder / "reused.json").write_text(json.dumps({"evaluations": 0, "runs": []}))
+    (folder / "searched.json").write_text(json.dumps({"seconds": 12.5}))
     return folder
 
 
-DAMAGED = ("config.yaml", "data.json", "run.json", "evaluations.jsonl", "evaluations.parquet")
+DAMAGED = (
+    *("config.yaml", "data.json", "run.json", "reused.json", "searched.json"),
+    *("evaluations.jsonl", "evaluations.parquet"),
+)
 
 
 @many
 @given(
+    verb=st.sampled_from([["front", "--json"], ["search", "--resume"]]),
     name=st.sampled_from(DAMAGED),
     damage=st.sampled_from(["cut", "remove", "replace", "flip", "folder", "empty"]),
     where=st.floats(0, 1),
@@ -231,15 +238,18 @@ DAMAGED = ("config.yaml", "data.json", "run.json", "evaluations.jsonl", "evaluat
         st.binary(max_size=60), st.sampled_from([b"null", b"[]", b"{}", b"5", b'{"metric": 5}', b"\0" * 40])
     ),
 )
-def test_any_damaged_run_is_read_or_refused_in_one_line(
+def test_any_damaged_run_is_read_resumed_or_refused_in_one_line(
+    verb: list[str],
     name: str,
     damage: str,
     where: float,
     content: bytes,
     finished: Path,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(runner, "_fit", lambda *_: None)  # what is left to do where evaluations were lost: Ray's part
     folder = tmp_path / "damaged"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(finished, folder)
@@ -258,7 +268,28 @@ def test_any_damaged_run_is_read_or_refused_in_one_line(
             "flip": before[:at] + content + before[at + 1 :],
         }
         file.write_bytes(changed[damage])
-    check_outcome(*outcome(capsys, "front", str(folder), "--json"))
+    code, err = outcome(capsys, *verb, str(folder))
+    if code == 130 and "search" in verb:  # evaluations were lost, and Ray's part did not make them again
+        assert "--resume" in err
+    else:
+        check_outcome(code, err)
+
+
+@many
+@given(where=st.floats(0, 1), content=st.binary(max_size=60), cut=st.booleans())
+def test_any_damaged_study_is_opened_anew(where: float, content: bytes, cut: bool, tmp_path: Path) -> None:
+    """The journal holds the truth; what a study cannot tell any more is put aside."""
+    shutil.rmtree(tmp_path)
+    tmp_path.mkdir()
+    file = tmp_path / "study.db"
+    optuna.create_study(study_name="it", storage=open_study(file)).enqueue_trial({"x": 1})
+    before = file.read_bytes()
+    at = int(where * (len(before) - 1))
+    file.write_bytes(before[:at] + content + (b"" if cut else before[at + len(content) :]))
+    started = time.monotonic()
+    study = optuna.create_study(study_name="it", storage=open_study(file), load_if_exists=True)
+    study.ask()
+    assert time.monotonic() - started < SECONDS
 
 
 @pytest.mark.parametrize(
@@ -316,11 +347,25 @@ def test_a_damaged_file_of_a_run_that_goes_on_is_named(tmp_path: Path) -> None:
         "shares": {},
     }
     assert LatencyTable("attune_tiny", network, known=whole).base.tolist() == [5]
-    for key, value in {"plain": "x", "factor": None, "shares": [1], "setting": 3, "network": None}.items():
+    for key, value in (
+        *{"plain": "x", "factor": None, "shares": [1], "setting": 3, "network": None}.items(),
+        *[("plain", 0), ("plain", -5), ("factor", float("nan")), ("factor", 100.0), ("shares", {"1 se": float("inf")})],
+    ):
         with pytest.raises(UsageError, match=r"damaged|another network"):
             LatencyTable("attune_tiny", network, known={**whole, key: value})
     with pytest.raises(UsageError, match="damaged"):
         LatencyTable("attune_tiny", network, known={})
+
+
+def test_a_search_is_no_longer_without_the_list_of_what_it_reused(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the search evaluated by itself is not taken for reused, so that as much would be searched again."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    (folder / "reused.json").unlink()
+    assert outcome(capsys, "search", "--resume", str(folder))[0] == 0
+    assert json.loads((folder / "reused.json").read_text())["evaluations"] == 0
 
 
 BROUGHT = """
