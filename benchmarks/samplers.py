@@ -3,7 +3,8 @@
     python -m benchmarks.samplers [--table NAME|FILE ...] [--samplers NAME ...] [--seeds 10] [--trials 200] [--markdown [FILE]]
 
 Tables: `macro` (NAS-Bench-Macro, from the folder ATTUNE_DATA), `attune_bench` (Attune-Bench), and three synthetic ones
-that are made here, of other shapes, so that nothing is tuned to the published tables. Peers from the optional group `peers`
+that are made here, of other shapes, so that nothing is tuned to the published tables; on request `graph_cora` and `graph_photo`
+(NAS-Bench-Graph) and `generated_0` to `generated_23` (benchmarks/generated_tables.py). Peers from the optional group `peers`
 that are not installed are skipped, saying so. Hypervolume over accuracy and log cost; the reference is the table's worst
 accuracy and highest cost.
 

@@ -27,6 +27,7 @@ from search.samplers.candidates import (
     Space,
     matches,
 )
+from search.samplers.censored import floors
 from search.samplers.guarded import SpaceSampler
 from search.samplers.improvement import Staircase
 from search.samplers.surrogate import Surrogate
@@ -224,11 +225,13 @@ class KnownCostSampler(SpaceSampler):
             unit_NM = np.hstack([unit_NM, self.space.numbers(np.vstack([indices_TG, waiting_PG, pool_NG]))])
         done_G, wait_G, pool_G = (genes_NG[rows[i] : rows[i + 1]] for i in range(3))
         done_u, wait_u, pool_u = (unit_NM[rows[i] : rows[i + 1]] for i in range(3))
-        model = self._learned(done_G, done_u, done_c, accuracy_T, level_T)
-        model.condition(done_G, done_u, accuracy_T, level_T)
+        measured_T = level_T == 0  # what was stopped early teaches the model, but is no result
+        floor_T = floors(done_c, accuracy_T, measured_T)
+        below_T, above_T = accuracy_T < floor_T, np.maximum(accuracy_T, floor_T)
+        model = self._learned(done_G, done_u, done_c, above_T, level_T, below_T)
+        model.condition(done_G, done_u, above_T, level_T, below_T)
         # A noisy front is the model's: the luckiest of many draws would be a bar that nothing real can pass.
         known_T = model.warp.accuracy(model.mean(done_G, done_u)) if self._noisy else accuracy_T
-        measured_T = level_T == 0  # what was stopped early teaches the model, but is no result
         known_T, done_c = known_T[measured_T], done_c[measured_T]
         if len(wait_G):
             believed_P = model.warp.accuracy(model.believe(wait_G, wait_u))
@@ -242,7 +245,13 @@ class KnownCostSampler(SpaceSampler):
         return int(kept[self._rng.choice(np.flatnonzero(gain_K >= gain_K.max() * (1 - 1e-9)))])
 
     def _learned(
-        self, genes_NG: Indices, unit_NM: Array, costs_NM: Array, accuracy_N: Array, level_N: Indices
+        self,
+        genes_NG: Indices,
+        unit_NM: Array,
+        costs_NM: Array,
+        accuracy_N: Array,
+        level_N: Indices,
+        below_N: NDArray[np.bool_],
     ) -> Surrogate:
         """The model with factors from now, or from a while ago: later trials change them ever less."""
         n, shape = len(accuracy_N), (genes_NG.shape[1], unit_NM.shape[1], int(level_N.max()))
@@ -254,7 +263,7 @@ class KnownCostSampler(SpaceSampler):
             if n > LEARN_ON:  # the front, which matters most, and a random part of the others
                 front = non_dominated(np.column_stack([-accuracy_N, costs_NM]))
                 use = np.argsort(~front + self._rng.random(n) * 0.5, kind="stable")[:LEARN_ON]
-            self._model.learn(genes_NG[use], unit_NM[use], accuracy_N[use], level_N[use])
+            self._model.learn(genes_NG[use], unit_NM[use], accuracy_N[use], level_N[use], below_N[use])
             self._learned_at = n
         return self._model
 

@@ -12,8 +12,11 @@ from scipy.linalg import cho_solve, cholesky, lapack, solve_triangular
 from scipy.optimize import minimize
 from scipy.special import ndtr
 
+from search.samplers.censored import pseudo_observations
+
 Array = NDArray[np.float64]
 Genes = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 JITTER = 1e-6
 OFFSET = 0.25  # prior variance of what guesses of one level are wrong by together, in units of z squared
 BLOCK = 60_000  # numbers of a kernel that are worked on at a time
@@ -67,13 +70,16 @@ class Warp:
         s_K1 = (sd_K * self.scale)[:, None]
         if self.form == 0:
             return s_K1 * expected_excess((level_J - m_K1) / s_K1)
-        gap_J = np.maximum(np.abs(self.bound - level_J), 1e-300)
+        below_J = (
+            np.maximum(self.bound - level_J, 0.0) if self.form == -1 else np.zeros(len(level_J))
+        )  # surely exceeded
+        gap_J = np.maximum(np.abs(self.bound - level_J - below_J), 1e-300)
         d_KJ = (m_K1 + self.form * np.log(gap_J)) / s_K1
         if self.form == 1:
             put_KJ = gap_J * ndtr(d_KJ) - np.exp(np.minimum(-m_K1 + 0.5 * s_K1**2, 300)) * ndtr(d_KJ - s_K1)
             return np.clip(put_KJ, 0.0, None)
         call_KJ = np.exp(np.minimum(m_K1 + 0.5 * s_K1**2, 300)) * ndtr(d_KJ + s_K1) - gap_J * ndtr(d_KJ)
-        return np.clip(call_KJ, 0.0, None)
+        return np.clip(call_KJ, 0.0, None) + below_J
 
 
 WARPS = [
@@ -102,7 +108,8 @@ class Surrogate:
 
     An accuracy has a level: 0 where it was measured, 1 to `levels` where it is a guess, from a training that was ended after
     so many epochs. Guesses of one level share an offset, unknown but for its variance, and have a noise of their own
-    (Swersky et al., 2014, with rungs in place of a curve).
+    (Swersky et al., 2014, with rungs in place of a curve). Of an accuracy that is censored the model takes no more than that
+    it is at most so high, see censored.py; the warp is chosen by the others.
     """
 
     def __init__(self, genes: int, costs: int, *, levels: int = 0, noisy: bool = False) -> None:
@@ -152,46 +159,67 @@ class Surrogate:
             out_KN[part] = k_BN
         return out_KN
 
-    def learn(self, genes_NG: Genes, costs_NM: Array, a_N: Array, level_N: Genes, *, steps: int = 20) -> None:
+    def learn(
+        self,
+        genes_NG: Genes,
+        costs_NM: Array,
+        a_N: Array,
+        level_N: Genes,
+        censored_N: Mask | None = None,
+        *,
+        steps: int = 20,
+    ) -> None:
         """Fit the factors to accuracies (N,) under the current warp, then take the warp of the highest likelihood."""
         n = len(a_N)
         same_GNN = (genes_NG.T[:, :, None] == genes_NG.T[:, None, :]).astype(float).reshape(self.g, n * n)
         d2_MNN = ((costs_NM.T[:, :, None] - costs_NM.T[:, None, :]) ** 2).reshape(self.m, n * n)
         z_N = Warp.fit(a_N, *self.warp_choice).latent(a_N)
+        value_N, variance_N = self._observed(genes_NG, costs_NM, z_N, level_N, censored_N)
         found = minimize(
             self._loss,
             self.theta,
-            args=(same_GNN, d2_MNN, z_N, level_N),
+            args=(same_GNN, d2_MNN, value_N, level_N, variance_N),
             jac=True,
             method="L-BFGS-B",
             bounds=[(p - 8, p + 8) for p in self.prior],
             options={"maxiter": steps, "maxfun": 2 * steps},
         )
         self.theta = found.x
-        chol_NN = self._cholesky(genes_NG, costs_NM, level_N)
+        exact_N = np.ones(n, dtype=bool) if censored_N is None else ~censored_N
+        chol_NN = cholesky(self._covariance(genes_NG[exact_N], costs_NM[exact_N], level_N[exact_N]), lower=True)
 
         def likelihood(choice: tuple[int, float]) -> float:
             warp = Warp.fit(a_N, *choice)
-            white_N = solve_triangular(chol_NN, warp.latent(a_N), lower=True)
-            return float(-0.5 * white_N @ white_N + warp.log_slope(a_N))
+            white_N = solve_triangular(chol_NN, warp.latent(a_N[exact_N]), lower=True)
+            return float(-0.5 * white_N @ white_N + warp.log_slope(a_N[exact_N]))
 
         self.warp_choice = max(WARPS, key=likelihood)
 
-    def _cholesky(self, genes_NG: Genes, costs_NM: Array, level_N: Genes) -> Array:
-        """Lower factor of the covariance of accuracies, with what their levels add."""
+    def _covariance(self, genes_NG: Genes, costs_NM: Array, level_N: Genes) -> Array:
+        """Covariance (N, N) of accuracies, with what their levels add."""
         *_, noise_L = self._split(self.theta)
         k_NN = self.kernel(genes_NG, costs_NM, genes_NG, costs_NM) + _offsets(level_N)
         k_NN[np.diag_indices(len(k_NN))] += noise_L[level_N] + JITTER
-        return cholesky(k_NN, lower=True, overwrite_a=True, check_finite=False)
+        return k_NN
 
-    def _loss(self, theta: Array, same_GNN: Array, d2_MNN: Array, z_N: Array, level_N: Genes) -> tuple[float, Array]:
-        """Negative log posterior of the factors and its gradient."""
+    def _observed(
+        self, genes_NG: Genes, costs_NM: Array, z_N: Array, level_N: Genes, censored_N: Mask | None
+    ) -> tuple[Array, Array]:
+        """What stands for z (N,), and its variance besides the noise (N,), where some z are only known to be at most so."""
+        if censored_N is None or not censored_N.any():
+            return z_N, np.zeros(len(z_N))
+        return pseudo_observations(self._covariance(genes_NG, costs_NM, level_N), z_N, censored_N)
+
+    def _loss(
+        self, theta: Array, same_GNN: Array, d2_MNN: Array, z_N: Array, level_N: Genes, variance_N: Array
+    ) -> tuple[float, Array]:
+        """Negative log posterior of the factors and its gradient; `variance_N` is added to the noise."""
         n = len(z_N)
         a_G, l_G, q_M, t_M, s_p, s_c, noise_L = self._split(theta)
         product_NN = s_p * np.exp(l_G @ same_GNN - l_G.sum() - 0.5 * (q_M @ d2_MNN))
         trend_NN = s_c * np.exp(-0.5 * (t_M @ d2_MNN))
         k_NN = (a_G @ same_GNN + product_NN + trend_NN).reshape(n, n) + _offsets(level_N)
-        k_NN[np.diag_indices(n)] += noise_L[level_N] + JITTER
+        k_NN[np.diag_indices(n)] += noise_L[level_N] + JITTER + variance_N
         chol_NN = np.linalg.cholesky(k_NN)
         low_NN = np.tril(lapack.dpotri(chol_NN, lower=1)[0])
         inverse_NN = low_NN + np.tril(low_NN, -1).T
@@ -213,10 +241,14 @@ class Surrogate:
         loss = 0.5 * z_N @ alpha_N + np.log(np.diag(chol_NN)).sum() + 0.5 * off @ off
         return float(loss), gradient + off / self.width
 
-    def condition(self, genes_NG: Genes, costs_NM: Array, a_N: Array, level_N: Genes) -> None:
+    def condition(
+        self, genes_NG: Genes, costs_NM: Array, a_N: Array, level_N: Genes, censored_N: Mask | None = None
+    ) -> None:
         """The posterior given accuracies (N,), with the factors and the form of warp as they were learned."""
         self.warp = Warp.fit(a_N, *self.warp_choice)
-        self._set(genes_NG, costs_NM, self.warp.latent(a_N), level_N)
+        z_N = self.warp.latent(a_N)
+        z_N, variance_N = self._observed(genes_NG, costs_NM, z_N, level_N, censored_N)
+        self._set(genes_NG, costs_NM, z_N, level_N, variance_N)
 
     def believe(self, genes_PG: Genes, costs_PM: Array) -> Array:
         """Take pending candidates in as if they came out at their mean (kriging believer); returns that z (P,)."""
@@ -226,12 +258,16 @@ class Surrogate:
             np.vstack([self._costs_NM, costs_PM]),
             np.concatenate([self._z_N, mean_P]),
             np.concatenate([self._level_N, np.zeros(len(mean_P), dtype=np.int64)]),
+            np.concatenate([self._variance_N, np.zeros(len(mean_P))]),
         )
         return mean_P
 
-    def _set(self, genes_NG: Genes, costs_NM: Array, z_N: Array, level_N: Genes) -> None:
+    def _set(self, genes_NG: Genes, costs_NM: Array, z_N: Array, level_N: Genes, variance_N: Array) -> None:
         self._genes_NG, self._costs_NM, self._z_N, self._level_N = genes_NG, costs_NM, z_N, level_N
-        self._chol_NN = self._cholesky(genes_NG, costs_NM, level_N)
+        self._variance_N = variance_N
+        k_NN = self._covariance(genes_NG, costs_NM, level_N)
+        k_NN[np.diag_indices(len(k_NN))] += variance_N
+        self._chol_NN = cholesky(k_NN, lower=True, overwrite_a=True, check_finite=False)
         self._alpha_N = cho_solve((self._chol_NN, True), z_N)
 
     def mean(self, genes_KG: Genes, costs_KM: Array) -> Array:

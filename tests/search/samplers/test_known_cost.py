@@ -87,10 +87,10 @@ def test_gradients_of_the_surrogate_are_exact() -> None:
     model, levels = Surrogate(4, 2, levels=2), rng.integers(0, 3, 15)
     same = (genes.T[:, :, None] == genes.T[:, None, :]).astype(float).reshape(4, -1)
     squared = ((costs.T[:, :, None] - costs.T[:, None, :]) ** 2).reshape(2, -1)
-    theta = model.prior + rng.normal(0, 0.3, len(model.prior))
+    theta, variance = model.prior + rng.normal(0, 0.3, len(model.prior)), rng.uniform(0, 1, 15)
     error = check_grad(
-        lambda t: model._loss(t, same, squared, z, levels)[0],
-        lambda t: model._loss(t, same, squared, z, levels)[1],
+        lambda t: model._loss(t, same, squared, z, levels, variance)[0],
+        lambda t: model._loss(t, same, squared, z, levels, variance)[1],
         theta,
     )
     assert error < 1e-4
