@@ -266,8 +266,10 @@ def export(
     if as_json:
         print(json.dumps(result.to_dict()))
         return
-    scored = f"  {result.metric} {result.score:.4f}" if result.score is not None else ""
+    scored = f"  {result.metric} {result.score:.4f} with these weights" if result.score is not None else ""
     say(f"{result.architecture}{scored}")
+    if result.reason:
+        say(result.reason)
     for one in result.checks:
         same = "equal to the bit" if one.difference == 0 else f"largest difference {one.difference:.2g}"
         say(f"{one.format:<14}loaded in a fresh process, logits {same}")

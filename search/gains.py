@@ -112,14 +112,16 @@ def fit_gains(evaluations: pd.DataFrame, metric: Metric = ACCURACY) -> Gains:
     rows = rows[rows["fidelity"] == rows["fidelity"].max()]
     placements = [placements_of(str(text)) for text in rows["architecture"]]
     y_N = metric.sign * rows[metric.name].to_numpy(float)
-    stages = len(placements[0]) if placements else 0
-    places = sorted({(s, one[s].type) for one in placements for s in range(stages) if not one[s].is_none})
+    places, place_NP = _place_columns(placements)
     genes, gene_NP = _gene_columns(placements)
-    place_NP = np.array([[float(one[s].type == name) for s, name in places] for one in placements])
-    place_NP = place_NP.reshape(len(placements), len(places))
     model = bayesian_linear(np.hstack([place_NP, gene_NP]), y_N) if len(y_N) > 1 else None
     counts = tuple(int(column.sum()) for column in place_NP.T)
     return Gains(tuple(placements), y_N, tuple(places), counts, tuple(genes), model)
+
+
+def features(placements: Sequence[tuple[Placement, ...]]) -> Array:
+    """What the model sees of architectures: (N, P), which type each stage has, and the genes that vary."""
+    return np.hstack([_place_columns(placements)[1], _gene_columns(placements)[1]])
 
 
 def gain_table(gains: Gains, added_flops: Callable[[int, Sequence[Placement]], Array]) -> pd.DataFrame:
@@ -179,7 +181,15 @@ def _placement(word: str) -> Placement:
     return Placement.parse(word)
 
 
-def _gene_columns(placements: list[tuple[Placement, ...]]) -> tuple[list[str], Array]:
+def _place_columns(placements: Sequence[tuple[Placement, ...]]) -> tuple[list[Place], Array]:
+    """One column per (stage, type) that any of them has."""
+    stages = len(placements[0]) if placements else 0
+    places = sorted({(s, one[s].type) for one in placements for s in range(stages) if not one[s].is_none})
+    found = np.array([[float(one[s].type == name) for s, name in places] for one in placements])
+    return places, found.reshape(len(placements), len(places))
+
+
+def _gene_columns(placements: Sequence[tuple[Placement, ...]]) -> tuple[list[str], Array]:
     """One column per gene, summed over stages and centred within each type, so that types and genes do not mix."""
     names, columns = [], []
     for name, read in readings(GENES).items():

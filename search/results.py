@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pandas as pd
@@ -15,12 +16,13 @@ from evaluators.cost import METRICS, CostTable
 from evaluators.tasks.base import Metric
 from search.config import Config, load_run_config
 from search.confirmed import confirmed, uniform_architectures
+from search.evidence import EXPECTED, Evidence, gather
 from search.files import read_json, unreadable
 from search.front import front_of, summarise
 from search.gains import Array, Gains, fit_gains, gain_table
 from search.meaning import read_run
 from search.objectives import OBJECTIVES, parse_limits
-from search.pareto import knee
+from search.pareto import knee, non_dominated
 from search.store import RANDOM, SEARCH, Evaluation, cost_columns, read_journal, to_frame
 from spaces import Architecture, Placement
 from spaces.errors import UsageError, shortened
@@ -121,61 +123,69 @@ class Results:
         own = {"native": space.native, "identity_start": space.identity_start, "stem": space.stem}
         return NetworkSpec.from_dict({**self.data, **own})
 
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What search, fresh seeds and baselines tell together of everything that was trained, see ``search.evidence``."""
+        return gather(self.evaluations, self.metric)
+
     @property
     def front(self) -> pd.DataFrame:
-        """The non-dominated architectures, by rising cost."""
+        """The non-dominated architectures of the search by its own scores, by rising cost."""
         return front_of(self.summary, self.config.search.costs, self.metric)
 
     def front_under(self, limits: Mapping[str, Any]) -> pd.DataFrame:
         """The front among the architectures within limits such as ``{"flops": "310M", "params": "1.05x"}``."""
         return front_of(self.within(limits), self.config.search.costs, self.metric)
 
-    def within(self, limits: Mapping[str, Any]) -> pd.DataFrame:
-        """The rows of ``summary`` that keep the limits; relative ones refer to the plain backbone.
+    def within(self, limits: Mapping[str, Any], rows: pd.DataFrame | None = None) -> pd.DataFrame:
+        """The rows of ``summary``, or those given, that keep the limits; relative ones refer to the plain backbone.
 
-        Raises UsageError for a limit that cannot be read, or where nothing evaluated keeps the limits.
+        Raises UsageError for a limit that cannot be read, or where nothing keeps the limits.
         """
-        rows = self.summary
+        every = self.summary if rows is None else rows
+        kept = every
         read = parse_limits(limits, self._plain_costs)
         for cost, limit in read.items():
-            rows = rows[rows[cost] <= limit]
-        if read and rows.empty:
-            least = ", ".join(f"{cost} {OBJECTIVES[cost].unit.brief(self.summary[cost].min())}" for cost in read)
+            kept = kept[kept[cost] <= limit]
+        if read and kept.empty:
+            least = ", ".join(f"{cost} {OBJECTIVES[cost].unit.brief(every[cost].min())}" for cost in read)
             asked = ", ".join(f"{cost}={limit}" for cost, limit in limits.items())
             raise UsageError(f"nothing that was evaluated keeps {asked}; the least is {least}")
-        return rows
+        return kept
 
     def pick(self, limits: Mapping[str, Any], text: str | None = None) -> pd.Series:
-        """The row to take: the named architecture, else the best within the limits, else the knee of the front.
+        """The row of ``evidence`` to take: the named architecture, else the best within the limits, else the knee of the front.
 
-        Where fresh seeds were trained, their means decide among the architectures that have some.
+        Anything that was trained in the run may be taken, a baseline too. The best has the best expected value, from the
+        search, fresh seeds and baselines together: it is not the luckiest seed.
 
-        Raises UsageError where the named one was not evaluated or nothing keeps the limits.
+        Raises UsageError where the named one was not trained or nothing keeps the limits.
         """
-        rows = self.within(limits)
+        rows = self.within(limits, self.evidence.rows)
         if text is not None:
-            rows = rows[rows["architecture"] == str(Architecture.parse(text))]
-            if rows.empty:
+            named = str(Architecture.parse(text))
+            found = rows[rows["architecture"] == named]
+            if found.empty:
+                known = (self.evidence.rows["architecture"] == named).any()
                 raise UsageError(
-                    f"{shortened(text)} was not evaluated within the limits; see evaluations.parquet of {self.folder}"
+                    f"{shortened(named)} does not keep the limits"
+                    if known
+                    else f"{shortened(named)} was not trained in {self.folder}; have it trained: "
+                    f"python run_search.py enqueue {quote(str(self.folder))} {quote(shortened(named))}"
                 )
-            return rows.iloc[0]
+            return found.iloc[0]
         if rows.empty:
             raise UsageError(f"{self.folder} has no complete evaluation yet")
-        rows = self._with_fresh_means(rows)
-        name, sign = self.metric.name, self.metric.sign
         if limits:
-            return rows.sort_values([name, "flops"], ascending=[sign < 0, True]).iloc[0]
-        front = front_of(rows, self.config.search.costs, self.metric)
-        points = front[list(self.config.search.costs)].assign(loss=-sign * front[name])
-        return front.iloc[knee(points.to_numpy(float))]
+            return self.evidence.best(rows)
+        sign, costs = self.metric.sign, list(self.config.search.costs)
+        points = rows.dropna(subset=costs).assign(loss=-sign * rows[EXPECTED])
+        front = points[non_dominated(points[["loss", *costs]].to_numpy(float))].sort_values(costs, kind="stable")
+        return front.iloc[knee(front[[*costs, "loss"]].to_numpy(float))]
 
-    def _with_fresh_means(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """The confirmed ones among the rows, with the mean of their fresh seeds; the rows as they are without any."""
-        name = self.metric.name
-        fresh = self.confirmed.set_index("architecture")[name]
-        known = rows[rows["architecture"].isin(fresh.index)]
-        return known.assign(**{name: known["architecture"].map(fresh)}) if len(known) else rows
+    def reason(self, row: Mapping[Any, Any] | pd.Series) -> str:
+        """What speaks for a row of ``evidence``, in words."""
+        return self.evidence.reason(dict(row), self.config.search.costs)
 
     def _added_flops(self, stage: int, placements: Sequence[Placement]) -> Array:
         """The FLOPs that each of these placements adds at a stage, counted from 0."""

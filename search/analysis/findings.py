@@ -16,9 +16,11 @@ def findings(results: Results, compared: Sequence[Verdict]) -> tuple[str, ...]:
     front, metric = results.front, results.metric
     name, test_name = metric.name, f"test_{metric.name}"
     best = ranked(front, metric).iloc[0]
+    taken = results.pick({})
     words = [
+        f"Without a limit, take {taken['architecture']} (the knee: what costs more gains less): {results.reason(taken)}.",
         f"The search's front holds {len(front)} architectures; the best, {best['architecture']}, reached {name} "
-        f"{best[name]:.4f} in the search with {best['flops']:,} FLOPs."
+        f"{best[name]:.4f} in the search with {best['flops']:,} FLOPs.",
     ]
     words.append(headline(results, compared))
     words += [one.sentence for one in compared if one.sentence not in words[-1]]

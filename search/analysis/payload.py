@@ -11,6 +11,7 @@ import pandas as pd
 from evaluators.tasks.base import Metric
 from search.analysis.attribution import Attribution
 from search.analysis.latencies import read_latency
+from search.evidence import EXPECTED, HIGH, LOW
 from search.front import ranked
 from search.gains import placements_of
 from search.objectives import OBJECTIVES
@@ -33,6 +34,7 @@ def payload(results: Results, attribution: Attribution) -> dict[str, Any]:
         "metric": {"name": metric.name, "sign": metric.sign, "scale": metric.scale, "step": metric.step},
         "confirmed": not results.confirmed.empty,
         "columns": columns(rows),
+        "reasons": reasons(results),
         "heat": heat(attribution, metric),
         "shares": {
             "names": attribution.shares["stages"].tolist(),
@@ -53,9 +55,12 @@ def architecture_rows(results: Results) -> pd.DataFrame:
     costs = results.costs
     summary = results.summary[["architecture", name, *costs]].rename(columns={name: "score"})
     merged = summary.merge(table[wanted], on="architecture", how="left")
-    others = table[~table["architecture"].isin(summary["architecture"])][[*wanted, *costs]]
+    known = results.evidence.rows
+    others = known[~known["architecture"].isin(summary["architecture"])][["architecture", *costs]]
     if len(others):
+        others = others.merge(table[wanted], on="architecture", how="left")
         merged = pd.concat([merged, others], ignore_index=True)
+    merged = merged.merge(known[["architecture", EXPECTED, LOW, HIGH]], on="architecture", how="left")
     for cost in costs:
         if cost in OBJECTIVES and OBJECTIVES[cost].unit.axis != 1:
             merged[cost] /= OBJECTIVES[cost].unit.axis
@@ -64,6 +69,14 @@ def architecture_rows(results: Results) -> pd.DataFrame:
     merged["plain"] = merged["architecture"] == str(Architecture.plain(results.config.space.backbone))
     merged["front"] = merged["architecture"].isin(results.front["architecture"])
     return merged
+
+
+def reasons(results: Results) -> dict[str, str]:
+    """What speaks for each architecture that some limit of one cost picks, in words."""
+    known = results.evidence
+    picked = {text for cost in results.costs if cost in known.rows for text in known.staircase(cost)}
+    rows = known.rows[known.rows["architecture"].isin(picked)]
+    return {str(row["architecture"]): results.reason(row) for row in rows.to_dict("records")}
 
 
 def _costs(results: Results, rows: pd.DataFrame) -> list[str]:
@@ -150,14 +163,15 @@ def parallel(results: Results) -> dict[str, Any]:
 
 
 def columns(frame: pd.DataFrame) -> dict[str, list[Any]]:
-    """Columns as JSON values, which take half the room of rows: scores keep five digits, what is missing is null."""
+    """Columns as JSON values, which take half the room of rows: scores keep five digits, but for those
+    that are compared; what is missing is null."""
     whole = {"seeds", *(name for name, objective in OBJECTIVES.items() if objective.counted)}
 
     def value(key: str, found: Any) -> Any:
         if pd.isna(found):
             return None
         if isinstance(found, float):
-            return int(found) if key in whole else round(found, 5)
+            return int(found) if key in whole else round(found, 12 if key == EXPECTED else 5)
         return int(found) if isinstance(found, bool) else found
 
     return {str(key): [value(str(key), found) for found in frame[key].tolist()] for key in frame.columns}

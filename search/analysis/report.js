@@ -41,10 +41,10 @@ async function copy(text) {
 }
 
 // --- the front -------------------------------------------------------------------------------------------------------
-// One row per architecture: costs, the score in the search, and what fresh seeds say.
+// One row per architecture: costs, the score in the search, what fresh seeds say, and what all evidence together expects.
 const keys = Object.keys(run.columns);
 const rows = run.columns.architecture.map((_, i) => Object.fromEntries(keys.map((key) => [key, run.columns[key][i]])));
-const score = (row) => (known(row.fresh) ? row.fresh : row.score);
+const score = (row) => (known(row.fresh) ? row.fresh : known(row.score) ? row.score : row.expected);
 const better = (a, b) => run.metric.sign * (a - b); // above 0 where a is better
 let cost = run.cost;
 
@@ -55,18 +55,17 @@ function frontOf(candidates) {
   return sorted.filter((row) => (best === null || better(row.score, best) > 0) && ((best = row.score), true));
 }
 
-function pick(limit) { // as `export --max` picks: fresh means decide where there are any
-  const inside = rows.filter((row) => known(row[cost]) && row[cost] <= limit && known(row.score));
-  const confirmed = inside.filter((row) => known(row.fresh));
-  const pool = confirmed.length ? confirmed : inside;
-  return pool.reduce((best, row) => (!best || better(score(row), score(best)) > 0 ||
-    (score(row) === score(best) && row.flops < best.flops) ? row : best), null);
+function pick(limit) { // as `export --max` picks: the best expected value among all that was trained
+  const inside = rows.filter((row) => known(row[cost]) && row[cost] <= limit && known(row.expected));
+  return inside.reduce((best, row) => (!best || better(row.expected, best.expected) > 0 ||
+    (row.expected === best.expected && row.flops < best.flops) ? row : best), null);
 }
 
 function hover(row) {
   const lines = [escape(row.architecture.replace(/:.*/, ":")), ...row.architecture.replace(/^.*:/, "").split(",").map((p, i) => `stage ${i + 1}: ${escape(p)}`)];
   if (known(row.score)) lines.push("search " + shown(row.score));
   if (known(row.fresh)) lines.push(`fresh ${shown(row.fresh)} (${shown(row.low)} to ${shown(row.high)})`);
+  if (known(row.expected)) lines.push(`expected ${shown(row.expected)} (${shown(row.expected_low)} to ${shown(row.expected_high)})`);
   return lines.join("<br>");
 }
 
@@ -107,7 +106,7 @@ function ring(row) {
 }
 
 function limits() {
-  const values = rows.filter((row) => known(row[cost]) && known(row.score)).map((row) => row[cost]);
+  const values = rows.filter((row) => known(row[cost]) && known(row.expected)).map((row) => row[cost]);
   return [values.reduce((a, b) => Math.min(a, b), Infinity), values.reduce((a, b) => Math.max(a, b), -Infinity)];
 }
 
@@ -128,7 +127,8 @@ function showChoice() {
   button.textContent = row.architecture;
   button.addEventListener("click", () => copy(row.architecture));
   const facts = document.createElement("div");
-  facts.textContent = `${shown(score(row))}${known(row.fresh) ? ` (fresh seeds, ${shown(row.low)} to ${shown(row.high)})` : " (search)"}, ${whole(row.flops)} FLOPs, ${whole(row.params)} parameters`;
+  const words = run.reasons[row.architecture] ?? `expected ${shown(row.expected)} (${shown(row.expected_low)} to ${shown(row.expected_high)})`;
+  facts.textContent = `${whole(row.flops)} FLOPs, ${whole(row.params)} parameters, ${words}`;
   const command = document.createElement("code");
   command.id = "command";
   command.textContent = cost === "latency" ? `python run_search.py export ${run.folder} --pick ${row.architecture} --to best`
@@ -201,7 +201,7 @@ function drawTable() {
 
 function csv() {
   const quote = (value) => (known(value) ? `"${String(value).replace(/"/g, '""')}"` : "");
-  const wanted = ["architecture", "role", "score", "fresh", "low", "high", "seeds", "p_front", "test", ...Object.keys(run.costs)];
+  const wanted = ["architecture", "role", "score", "fresh", "low", "high", "seeds", "p_front", "test", "expected", "expected_low", "expected_high", ...Object.keys(run.costs)];
   const head = wanted.map((key) => (key === "score" ? run.metric.name : key));
   return [head.join(","), ...listed.map((row) => wanted.map((key) => quote(row[key])).join(","))].join("\n") + "\n";
 }

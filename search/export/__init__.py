@@ -42,18 +42,23 @@ RETRAIN_SEED = 2000  # apart from the seeds of searches and of their confirmatio
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and how far the logits of each format are off the model's."""
+    """What was written, how far the logits of each format are off the model's, and what speaks for the architecture.
+
+    ``score``: of the weights that were written. ``reason``: None for an architecture of no run.
+    """
 
     architecture: str
     score: float | None
     files: tuple[Path, ...]
     checks: tuple[Check, ...]
     metric: str = "accuracy"
+    reason: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "architecture": self.architecture,
             self.metric: self.score,
+            "reason": self.reason,
             "files": [str(path) for path in self.files],
             "checks": [one.to_dict() for one in self.checks],
         }
@@ -101,7 +106,8 @@ def export(
         files = place(files, inside, folder, force=force)
     score = subject.weights.score if subject.weights is not None else None
     metric = subject.results.metric if subject.results is not None else Metric()
-    return Exported(str(subject.arch), score, tuple(dict.fromkeys(files)), tuple(checks), metric.name)
+    reason = subject.results.reason(subject.row) if subject.results and subject.row else None
+    return Exported(str(subject.arch), score, tuple(dict.fromkeys(files)), tuple(checks), metric.name, reason)
 
 
 def find_subject(source: str, limits: Mapping[str, Any], pick: str | None) -> Subject:

@@ -10,6 +10,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from evaluators.cost import count_network
+from search.evidence import EXPECTED, HIGH, LOW
 from search.export.files import CARD, write_text
 from search.export.subject import Subject
 from search.public import portable
@@ -57,14 +58,22 @@ def _facts(subject: Subject) -> list[tuple[str, str]]:
     if results is None or row is None or weights is None:
         return []
     text, metric = str(subject.arch), results.metric.name
-    spread = f" ± {row[f'{metric}_std']:.4f} over {row['seeds']} seeds" if row["seeds"] > 1 else " (one seed)"
     facts = [
         (f"validation {metric} of these weights", f"{weights.score:.4f}"),
-        (f"validation {metric} in the search", f"{row[metric]:.4f}{spread}"),
+        (
+            f"expected validation {metric}, by all that was trained",
+            f"{row[EXPECTED]:.4f}, 95 % interval {row[LOW]:.4f} to {row[HIGH]:.4f}",
+        ),
     ]
+    for found in results.summary[results.summary["architecture"] == text].to_dict("records"):
+        many = found["seeds"] > 1
+        spread = f" ± {found[f'{metric}_std']:.4f} over {found['seeds']} seeds" if many else " (one seed)"
+        facts.append((f"validation {metric} in the search", f"{found[metric]:.4f}{spread}"))
+    if rival := results.evidence.rival(row, results.config.search.costs):
+        facts.append(("costs less and cannot be told apart", rival))
     plain = results.summary[results.summary["architecture"] == str(Architecture.plain(subject.arch.backbone))]
     if len(plain):
-        facts.append((f"validation {metric} of the plain backbone", f"{plain[metric].iloc[0]:.4f}"))
+        facts.append((f"validation {metric} of the plain backbone in the search", f"{plain[metric].iloc[0]:.4f}"))
     for fresh in results.confirmed[results.confirmed["architecture"] == text].to_dict("records"):
         facts.append(
             (

@@ -34,7 +34,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Subject:
-    """``row`` is the architecture's row of ``Results.summary``; it, ``results`` and ``weights`` are None where no run is
+    """``row`` is the architecture's row of ``Results.evidence``; it, ``results`` and ``weights`` are None where no run is
     behind the export."""
 
     arch: Architecture

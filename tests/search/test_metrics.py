@@ -65,9 +65,11 @@ def test_fronts_and_picks_hold_the_best_by_the_metrics_direction(results: Result
     assert scores.is_monotonic_increasing
     assert results.front["flops"].is_monotonic_increasing
     assert best(results.front[name], metric) == best(results.summary[name], metric)
-    fresh = results.confirmed[results.confirmed["architecture"].isin(results.summary["architecture"])]
-    assert results.pick({"flops": "9x"})[name] == best(fresh[name], metric)
-    assert results.pick({})["architecture"] in set(results.summary["architecture"])
+    expected = results.evidence.rows["expected"]
+    assert results.pick({"flops": "9x"})["expected"] == best(expected, metric)
+    assert results.pick({})["architecture"] in set(results.evidence.rows["architecture"])
+    assert (results.evidence.rows["expected_low"] < expected).all()
+    assert (results.evidence.rows["expected_high"] > expected).all()
     front = set(results.front["architecture"])
     assert set(near_front(results.summary, ["flops"], 1, metric)) == front
 
@@ -101,7 +103,7 @@ def test_gains_are_improvements_and_reports_carry_the_name(results: Results, run
     assert (np.diff(shown["progress"]["share"]) >= 0).all()
     report = analyze([runs[metric.name]])
     score = best(results.front[metric.name], metric)
-    assert f"reached {metric.name} {score:.4f} in the search" in report.sentences[0]
+    assert f"reached {metric.name} {score:.4f} in the search" in report.sentences[1]
     assert "accuracy" not in " ".join(report.sentences)
     assert "accuracy" not in (runs[metric.name] / "tables" / "front.csv").read_text()
 

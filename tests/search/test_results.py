@@ -8,12 +8,18 @@ from search import load
 from search.store import COMPLETE
 
 
-def test_a_pick_prefers_the_means_of_fresh_seeds(known_run: Path) -> None:
+def test_a_pick_has_the_best_expected_value_among_all_that_was_trained(known_run: Path) -> None:
     results = load(known_run)
-    picked = results.pick({"flops": "9x"})
-    table = results.confirmed
-    both = table[table["architecture"].isin(results.summary["architecture"])]
-    assert picked["accuracy"] == both["accuracy"].max()
+    rows = results.evidence.rows
+    trained = results.evaluations[results.evaluations["state"] == COMPLETE]
+    assert set(rows["architecture"]) == set(trained["architecture"])
+    assert len(rows) > len(results.summary)  # baselines too
+    assert results.pick({"flops": "9x"})["expected"] == rows["expected"].max()
+    for limit in sorted(rows["flops"]):
+        inside = rows[rows["flops"] <= limit]
+        assert results.pick({"flops": int(limit)})["expected"] == inside["expected"].max()
+    picks = {results.pick({"flops": int(limit)})["architecture"] for limit in rows["flops"]}
+    assert picks == set(results.evidence.staircase("flops"))
 
 
 def test_loading_gives_data_frames(known_run: Path) -> None:
