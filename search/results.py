@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -153,15 +153,18 @@ class Results:
             raise UsageError(f"nothing that was evaluated keeps {asked}; the least is {least}")
         return kept
 
-    def pick(self, limits: Mapping[str, Any], text: str | None = None) -> pd.Series:
+    def pick(
+        self, limits: Mapping[str, Any], text: str | None = None, among: Collection[str] | None = None
+    ) -> pd.Series:
         """The row of ``evidence`` to take: the named architecture, else the best within the limits, else the knee of the front.
 
         Anything that was trained in the run may be taken, a baseline too. The best has the best expected value, from the
-        search, fresh seeds and baselines together: it is not the luckiest seed.
+        search, fresh seeds and baselines together: it is not the luckiest seed. ``among``: of these architectures only.
 
         Raises UsageError where the named one was not trained or nothing keeps the limits.
         """
-        rows = self.within(limits, self.evidence.rows)
+        rows = self.evidence.rows
+        rows = self.within(limits, rows if among is None else rows[rows["architecture"].isin(among)])
         if text is not None:
             named = str(Architecture.parse(text))
             found = rows[rows["architecture"] == named]

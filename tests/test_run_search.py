@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import run_search
+from search import load
 
 ROOT = Path(__file__).parents[1]
 
@@ -126,9 +127,16 @@ def test_a_search_leaves_a_front_that_can_be_read_analysed_and_exported(
 
     out, _ = here("analyze", folder)
     assert Path(out.strip()).read_text().lstrip().lower().startswith("<!doctype html>")
-    here("export", folder, "--max", "flops=1.2x", "--to", tmp_path / "best")
+    out, _ = here("export", folder, "--max", "flops=1.2x", "--to", tmp_path / "best", "--json")
+    exported = json.loads(out)
+    assert exported["reason"].startswith("expected accuracy 0.")
     spec = json.loads((tmp_path / "best" / "architecture.json").read_text())
-    assert spec["architecture"] == front[-1]["architecture"]
+    assert spec["architecture"] == exported["architecture"]
+    best = load(folder).pick({"flops": "1.2x"})["architecture"]
+    if (
+        best != exported["architecture"]
+    ):  # the best expected one is not on the front of the search, whose weights are kept
+        assert f"{best} is expected to be better, but its weights were not kept" in exported["reason"]
     assert (tmp_path / "best" / "weights.safetensors").stat().st_size > 1000
 
     _, err = here("search", config, "--run", folder, code=2)

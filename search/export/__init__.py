@@ -78,9 +78,10 @@ def export(
 ) -> Exported:
     """Write an architecture into the folder ``to`` and load each file again in a fresh process.
 
-    ``source`` is a run directory, from which the most accurate architecture within ``limits``, the one named by ``pick``, or
-    else the knee of the front is taken; or an architecture as text, which gets fresh weights. The weights are those of its
-    best seed, or newly trained for ``epochs`` (the run's full fidelity unless given) with ``retrain``.
+    ``source`` is a run directory, from which the architecture of the best expected value within ``limits``, the one named by
+    ``pick``, or else the knee of the front is taken (``Results.pick``); or an architecture as text, which gets fresh weights.
+    The weights are those of its best seed, or newly trained for ``epochs`` (the run's full fidelity unless given) with
+    ``retrain``.
     ``options``: choices of the formats by name, as ``{"opset": 13, "dynamic": "size"}`` of onnx. ``force``: also over files
     that no export wrote.
     Raises UsageError for an unknown format, an option that none of the formats takes, a file in the way, a run without a
@@ -88,12 +89,13 @@ def export(
     """
     folder = Path(to)
     check_folder("--to", folder)
-    subject = find_subject(source, limits or {}, pick)  # first: the run's configuration may bring formats
+    anew = bool(retrain or epochs)
+    subject = find_subject(source, limits or {}, pick, anew)  # first: the run's configuration may bring formats
     wanted = list(dict.fromkeys(formats or (one.name for one in known_formats() if one.default)))
     for name in wanted:
         find_format(name)
     check_options(wanted, options or {})
-    if retrain or epochs:
+    if anew:
         subject = _retrained(subject, epochs)
     elif subject.results is not None:
         subject = replace(subject, weights=_best_weights(subject.results, subject.arch))
@@ -106,26 +108,45 @@ def export(
         files = place(files, inside, folder, force=force)
     score = subject.weights.score if subject.weights is not None else None
     metric = subject.results.metric if subject.results is not None else Metric()
-    reason = subject.results.reason(subject.row) if subject.results and subject.row else None
-    return Exported(str(subject.arch), score, tuple(dict.fromkeys(files)), tuple(checks), metric.name, reason)
+    return Exported(str(subject.arch), score, tuple(dict.fromkeys(files)), tuple(checks), metric.name, subject.reason)
 
 
-def find_subject(source: str, limits: Mapping[str, Any], pick: str | None) -> Subject:
-    """What ``export`` writes, without weights yet; raises UsageError where nothing fits."""
+def find_subject(source: str, limits: Mapping[str, Any], pick: str | None, retrain: bool) -> Subject:
+    """What ``export`` writes, without weights yet; raises UsageError where nothing fits.
+
+    Unless it is trained anew, the choice is among what has weights, where the best has none; that is said.
+    """
     if ":" in source and not is_file(Path(source) / "config.yaml"):
         if limits or pick:
             raise UsageError("--max and --pick choose within a run; an architecture is exported as it stands")
         arch = Architecture.parse(source)
         return Subject(arch, make_spec(arch, **NetworkSpec.classifier(224, 1000).to_dict()))
     results = load(source)
-    row = results.pick(limits, pick)
+    row, note = results.pick(limits, pick), ""
+    if pick is None and not retrain and _kept(results, row["architecture"]) is None:
+        kept = [text for text in results.evidence.rows["architecture"] if _kept(results, text) is not None]
+        if len(results.within(limits, results.evidence.rows[results.evidence.rows["architecture"].isin(kept)])):
+            note = (
+                f"; {row['architecture']} is expected to be better, but its weights were not kept: --retrain trains it"
+            )
+            row = results.pick(limits, among=kept)
     arch = Architecture.parse(row["architecture"])
     spec = make_spec(arch, **{**results.data, **results.network.to_dict()})
-    return Subject(arch, spec, results, {str(key): value for key, value in row.items()})
+    return Subject(arch, spec, results, {str(key): value for key, value in row.items()}, results.reason(row) + note)
 
 
 def _best_weights(results: Results, arch: Architecture) -> Weights:
-    """The kept weights of the best validation score among all seeds at the highest fidelity."""
+    """The kept weights of the best validation score among all seeds at the highest fidelity; raises UsageError without any."""
+    if found := _kept(results, arch):
+        return found
+    raise UsageError(
+        f"the weights of {arch} were not kept (search.keep_weights: {results.config.search.keep_weights}); choose one of the"
+        " front, train it again with --retrain, or search with keep_weights: all"
+    )
+
+
+def _kept(results: Results, arch: Architecture | str) -> Weights | None:
+    arch = Architecture.parse(arch) if isinstance(arch, str) else arch
     rows = results.evaluations
     rows = rows[(rows["architecture"] == str(arch)) & (rows["state"] == COMPLETE) & (rows["purpose"] != TEST)]
     rows = rows[rows["fidelity"] == rows["fidelity"].max()]
@@ -133,10 +154,7 @@ def _best_weights(results: Results, arch: Architecture) -> Weights:
         path = weights_path(results.folder / "weights", arch, None if row["purpose"] == SEARCH else row["seed"])
         if path is not None and path.exists():
             return Weights(path, row["seed"], row["fidelity"], row[results.metric.name])
-    raise UsageError(
-        f"the weights of {arch} were not kept (search.keep_weights: {results.config.search.keep_weights}); choose one of the"
-        " front, train it again with --retrain, or search with keep_weights: all"
-    )
+    return None
 
 
 def _retrained(subject: Subject, epochs: int | None) -> Subject:

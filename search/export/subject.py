@@ -34,13 +34,14 @@ class Weights:
 
 @dataclass(frozen=True)
 class Subject:
-    """``row`` is the architecture's row of ``Results.evidence``; it, ``results`` and ``weights`` are None where no run is
-    behind the export."""
+    """``row`` is the architecture's row of ``Results.evidence`` and ``reason`` what speaks for it; they, ``results`` and
+    ``weights`` are None where no run is behind the export."""
 
     arch: Architecture
     spec: dict[str, Any]
     results: Results | None = None
     row: Mapping[str, Any] | None = None
+    reason: str | None = None
     weights: Weights | None = None
 
     @property
