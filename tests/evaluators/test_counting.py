@@ -1,5 +1,7 @@
 """Counting: one convention in whatever way a module is written, and nothing that is left out unseen."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from timm.layers import SEModule
 from torch import nn
 
 from benchmarks.plain_attention import Times
+from evaluators import counting
 from evaluators.counting import METRICS, count_module
 from spaces.attention import attention_type, create_attention, list_attentions
 from spaces.network import build_model
@@ -264,3 +267,22 @@ def test_counting_leaves_the_module_as_it_was():
     assert model.training
     assert not model.layer1[0].bn1.training
     assert model.layer2[0].bn1.training
+
+
+@pytest.mark.parametrize("padding", ["same", "valid", 1, (2, 0, 1)])
+@pytest.mark.parametrize(("dims", "kernel"), [(1, (2,)), (2, (3, 2)), (3, (2, 3, 4))])
+def test_a_convolution_that_is_counted_gives_what_torch_gives(dims, kernel, padding):
+    """Counting may run a network on real tensors, whose values decide what comes next."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 4, *(9, 8, 7)[:dims], generator=generator)
+    w, bias = torch.randn(6, 2, *kernel, generator=generator), torch.randn(6, generator=generator)
+    padding = padding[:dims] if isinstance(padding, tuple) else padding
+    plain = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}[dims]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of the copy that an even kernel needs
+        for stride, dilation in ((1, 1), (1, 2), (1, (3, 1, 2)[:dims]), (2, 1)):
+            if stride != 1 and padding == "same":
+                continue  # torch has none
+            options = {"bias": bias, "padding": padding, "dilation": dilation, "groups": 2, "stride": stride}
+            torch.testing.assert_close(counting._convolution(dims, x, w, **options), plain(x, w, **options))
+    torch.testing.assert_close(counting._convolution(dims, x, w, groups=2), plain(x, w, groups=2))

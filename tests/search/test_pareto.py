@@ -102,6 +102,8 @@ def test_whole_numbers_are_points_too() -> None:
     assert pareto.crowding_distance([[0, 4], [1, 1], [4, 0]]).tolist() == [np.inf, 2, np.inf]
     assert pareto.crowding_distance([[0, 4, 7], [1, 1, 7], [4, 0, 7]]).tolist() == [np.inf, 2, np.inf]
     assert pareto.crowding_distance(np.zeros((0, 2))).tolist() == []
+    close = 5 + np.array([[0, 4], [1, 1], [4, 0]]) / 1024  # in whatever unit and from whatever origin
+    assert pareto.crowding_distance(close).tolist() == [np.inf, 2, np.inf]
 
 
 def test_an_empty_front_has_no_volume_and_no_knee() -> None:

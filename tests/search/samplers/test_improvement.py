@@ -63,6 +63,16 @@ def test_many_candidates_improve_as_each_of_them_does() -> None:
         assert gain_K[k] == pytest.approx((widths * np.maximum(new_accuracy[k] - steps / 1000, 0)).sum())
 
 
+def test_boxes_that_do_not_belong_together_are_refused() -> None:
+    one, two = np.zeros((1, 1)), np.ones((2, 1))
+    for stairs in (
+        Staircase(one, two, np.zeros(1), np.zeros(2, int)),
+        Staircase(one, one, np.zeros(1), np.zeros(2, int)),
+    ):
+        with pytest.raises(ValueError, match="zip"):
+            stairs.reached(np.zeros((1, 1)))
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 3), st.integers(0, 7), st.integers(0, 2**32 - 1))
 def test_improvement_of_a_certain_accuracy_is_the_hypervolume_improvement(m: int, n: int, seed: int) -> None:
