@@ -30,6 +30,7 @@ from search.store import (
     Store,
     StoreError,
     cost_columns,
+    is_locked,
     read_journal,
     to_frame,
 )
@@ -421,3 +422,22 @@ def test_the_journal_of_no_run_is_empty(tmp_path: Path, caplog: pytest.LogCaptur
         assert store.folder == tmp_path / "new" / "run"
     assert not (tmp_path / "new" / "run" / "evaluations.jsonl").exists()
     assert not [one for one in caplog.records if one.name == "search.store"]
+
+
+def test_a_folder_is_locked_while_a_store_is_open(tmp_path: Path) -> None:
+    with Store(tmp_path):
+        assert is_locked(tmp_path)
+    assert not is_locked(tmp_path)
+
+
+def test_a_test_that_is_measured_again_replaces_what_failed_and_nothing_else(tmp_path: Path) -> None:
+    other, failed, done = (
+        replace(evaluation(n, state=state), purpose=TEST) for n, state in ((1, COMPLETE), (0, FAILED), (0, COMPLETE))
+    )
+    with Store(tmp_path, TEST) as store:
+        for one in (other, failed, done):
+            store.add(one)
+        assert [*store] == [other, done]
+    table = pd.read_parquet(tmp_path / "evaluations.parquet")
+    assert table["state"].tolist() == [COMPLETE, COMPLETE]
+    assert table["accuracy"].notna().all()  # the metric where none was named

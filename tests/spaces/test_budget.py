@@ -44,6 +44,8 @@ def test_counts_samples_and_extremes_are_those_of_enumeration(space):
         assert feasible.contains(np.stack([low, high])).all()
         assert feasible.cost(low)[0, metric] == totals[inside, metric].min()
         assert feasible.cost(high)[0, metric] == totals[inside, metric].max()
+    if len(limits):
+        assert (feasible.cheapest() == feasible.cheapest(0)).all()
     first, second = feasible.sample(rng, 2)
     child, mutant = feasible.crossover(rng, first, second), feasible.mutate(rng, first)
     assert feasible.contains(np.stack([child, mutant])).all()

@@ -263,3 +263,10 @@ def test_a_placement_takes_the_genes_of_the_table_only() -> None:
 def test_unknown_keys_of_a_dict_are_refused() -> None:
     with pytest.raises(UsageError, match="reductoin"):
         Placement.from_dict({"type": "se", "reductoin": 4})
+
+
+def test_a_backbone_of_ones_own_has_colons_in_its_name() -> None:
+    name = "module:tests.spaces.backbones.test_insertion:tv_resnet18"
+    arch = Architecture.parse(f"{name}:se,none,none,none")
+    assert (arch.backbone, arch.placements[0].type, len(arch.placements)) == (name, "se", 4)
+    assert Architecture.parse(str(arch)) == arch
