@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spaces import budget
 from spaces.budget import MOST_SECONDS, Feasible, _divide
 from spaces.errors import UsageError
 
@@ -143,6 +144,22 @@ def test_what_is_not_refused_is_counted_in_time():
     started = time.process_time()
     assert Feasible(costs, np.zeros(3, int), np.full(3, 2_600_000)).count > 0
     assert time.process_time() - started < MOST_SECONDS / 2
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_middles_are_counted_a_few_at_a_time(monkeypatch, kept):
+    """As where they are so many that they are counted in threads, and more than are kept."""
+    rng = np.random.default_rng(3)
+    costs = [rng.integers(0, 50, size=(7, 2)) for _ in range(3)]
+    totals = sum(costs[s][axis] for s, axis in enumerate(np.indices((7, 7, 7)).reshape(3, -1)))
+    limits = np.array([80, 75])
+    monkeypatch.setattr(budget, "CHUNK", 21)  # three middles beside seven lefts
+    monkeypatch.setattr(budget, "KEPT", 49 if kept else 48)
+    feasible = Feasible(costs, np.zeros(2, int), limits)
+    assert feasible.count == (totals <= limits).all(axis=1).sum()
+    assert (feasible._sums._kept is not None) == kept
+    assert feasible.contains(feasible.sample(rng, 500)).all()
+    assert len(np.unique(feasible.sample(rng, 20_000), axis=0)) == feasible.count
 
 
 def test_a_space_of_a_trillion_is_counted_exactly():

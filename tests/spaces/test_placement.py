@@ -265,6 +265,13 @@ def test_unknown_keys_of_a_dict_are_refused() -> None:
         Placement.from_dict({"type": "se", "reductoin": 4})
 
 
+def test_the_end_of_a_stage_of_one_block_is_called_its_block() -> None:
+    """As the texts of all runs so far have it."""
+    for site in ("block", "stage"):
+        arch = Architecture.parse(f"mobilenetv2_100:se@{site},none,none,none,none")
+        assert str(arch) == "mobilenetv2_100:se-r16@block,none,none,none,none"
+
+
 def test_a_backbone_of_ones_own_has_colons_in_its_name() -> None:
     name = "module:tests.spaces.backbones.test_insertion:tv_resnet18"
     arch = Architecture.parse(f"{name}:se,none,none,none")
