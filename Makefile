@@ -55,6 +55,10 @@ bench-samplers: setup  ## our samplers and Optuna's on tables, hypervolume again
 	$(BIN)/python -m benchmarks.samplers --table macro
 	$(BIN)/python -m benchmarks.samplers --table additive rugged placements --mark synthetic --markdown
 
+bench-generated: setup  ## tables drawn from seeds, the half that nothing was chosen by: ours, TPE and NSGA-II
+	$(BIN)/python -m benchmarks.samplers --table $(foreach n,1 3 5 7 9 11 13 15 17 19 21 23,generated_$(n)) \
+		--samplers known_cost tpe nsga2 --seeds 4 --brief --mark generated --markdown
+
 bench-peers: setup  ## the same against BoTorch, SMAC, pymoo, MO-BANANAS and Optuna's GP (group `peers`); hours
 	$(BIN)/python -m benchmarks.samplers --table macro --mark peers --markdown \
 		--samplers known_cost random nsga2 nsga3 tpe gp evolution pymoo botorch smac banana
@@ -112,5 +116,5 @@ bench-attention: setup  ## attention modules against timm and the plain forms of
 bench-report: setup  ## seconds to write the report of 5,000 evaluations, and to open it
 	$(BIN)/python -m benchmarks.report --markdown
 
-bench: bench-attention bench-backbones bench-costs bench-default-task bench-early-stopping bench-end-to-end bench-faults bench-orchestration bench-samplers bench-suggestion bench-supernet \
+bench: bench-attention bench-backbones bench-generated bench-costs bench-default-task bench-early-stopping bench-end-to-end bench-faults bench-orchestration bench-samplers bench-suggestion bench-supernet \
 	bench-throughput bench-report bench-latency bench-memory  ## every benchmark, one after the other

@@ -1,6 +1,7 @@
 """Samplers side by side on tables: the share of the full hypervolume after so many evaluations, every peer in the same run.
 
-    python -m benchmarks.samplers [--table NAME|FILE ...] [--samplers NAME ...] [--seeds 10] [--trials 200] [--markdown [FILE]]
+    python -m benchmarks.samplers [--table NAME|FILE ...] [--samplers NAME ...] [--seeds 10] [--trials 200] [--brief]
+        [--markdown [FILE]]
 
 Tables: `macro` (NAS-Bench-Macro, from the folder ATTUNE_DATA), `attune_bench` (Attune-Bench), and three synthetic ones
 that are made here, of other shapes, so that nothing is tuned to the published tables; on request `graph_cora` and `graph_photo`
@@ -139,6 +140,36 @@ def markdown(table: Table, results: list[Result], trials: int) -> str:
     return "\n".join([*lines, "", *bars(results, ours, trials)]) + "\n"
 
 
+def brief(tables: dict[str, list[Result]], trials: int) -> str:
+    """One row for each table: means of ours and of each peer, and the evaluations of ours for what a peer has at its end."""
+    points = [k for k in (25, 50, 100) if k <= trials]
+    labels = [label for label, *_ in next(iter(tables.values()))]
+    ends = [f"{label}, {' / '.join(map(str, [*points[1:], trials]))}" for label in labels[1:]]
+    heads = [
+        f"{labels[0]}, {' / '.join(map(str, points))}",
+        *ends,
+        *(f"ours for the {label}'s {trials}" for label in labels[1:]),
+    ]
+    lines = [f"| table | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
+    reached: dict[str, list[int]] = {label: [] for label in labels[1:]}
+    for name, (ours, *peers) in tables.items():
+        mean = ours[1].mean(axis=0)
+        cells = [" / ".join(f"{mean[k - 1]:.4f}" for k in points)]
+        for label, curves, _ in peers:
+            theirs = curves.mean(axis=0)
+            cells.append(" / ".join(f"{theirs[k - 1]:.4f}" for k in [*points[1:], trials]))
+            reached[label].append(needed(mean, theirs[-1]) or trials + 1)
+        lines.append(f"| {name} | {' | '.join([*cells, *(str(reached[label][-1]) for label, *_ in peers)])} |")
+    seeds = len(next(iter(tables.values()))[0][1])
+    words = "; ".join(f"{label}'s in {np.median(found):.0f} (worst {max(found)})" for label, found in reached.items())
+    return (
+        "\n".join(
+            [*lines, "", f"Means of {seeds} seeds. What a peer has after {trials}, as medians over tables: {words}."]
+        )
+        + "\n"
+    )
+
+
 def needed(ours: np.ndarray, goal: float) -> int:
     """Evaluations until the mean curve reaches a share; 0 where it does not."""
     return int(np.argmax(ours >= goal)) + 1 if ours[-1] >= goal else 0
@@ -219,6 +250,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--runs", type=Path, default=RUNS, help="where finished searches are kept")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no new search after so long")
+    parser.add_argument("--brief", action="store_true", help="one row for each table, and no curves")
     parser.add_argument("--suggestion", action="store_true", help="time suggestions at 500 finished trials instead")
     add_option(parser, "samplers.md")
     parser.add_argument(
@@ -243,9 +275,14 @@ def main() -> None:
         found[table.name] = compare(table, options.samplers, options.seeds, runs, until)
         if found[table.name]:
             texts.append(markdown(table, found[table.name], options.trials))
-            print("\n" + texts[-1], flush=True)
+            if not options.brief:
+                print("\n" + texts[-1], flush=True)
+    if options.brief:
+        texts = [brief(found, options.trials)]
+        print("\n" + texts[-1])
     if options.markdown:
         write(options.markdown, options.mark, "\n".join(texts))
+    if options.markdown and not options.brief:
         plot(found, options.markdown.with_name(f"samplers-{options.mark}.png"))
 
 
