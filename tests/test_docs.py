@@ -61,7 +61,7 @@ def test_every_benchmark_finds_its_page() -> None:
 def test_marks_that_are_given_by_name_exist() -> None:
     """The marks that `make` and the names of configurations give."""
     marks = re.findall(r"--mark (\w+)", (ROOT / "Makefile").read_text())
-    assert sorted(marks) == ["attune", "peers", "suggestion", "synthetic"]
+    assert sorted(marks) == ["attune", "generated", "peers", "suggestion", "synthetic"]
     for page, names in {"samplers.md": marks, "supernet.md": ["attune_bench", "default"]}.items():
         assert all(f"<!-- {name} -->\n" in (PAGES / page).read_text() for name in names)
 
