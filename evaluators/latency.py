@@ -267,7 +267,7 @@ class LatencyTable:
         some = alone_N > 0
         if some.any():
             factor = _weighted_median(together_N[some] / alone_N[some], weights=alone_N[some])
-            self._factor = factor if 0.5 < factor < 2 else 1.0
+            self._factor = factor if _plausible(factor) else 1.0
         self._set_base(statistics.median(self._plain_seconds))
 
     def stage_costs(self, stage: int, placements: Sequence[Placement]) -> np.ndarray:
@@ -317,7 +317,7 @@ class LatencyTable:
             self.machine, self._factor = str(known["machine"]), float(known["factor"])
             self.base = np.array([known["plain"]], dtype=np.int64)
             self._shares = {str(key): float(share) for key, share in known["shares"].items()}
-            if not (self.base[0] > 0 and 0.5 < self._factor < 2 and np.isfinite([*self._shares.values()]).all()):
+            if not (self.base[0] > 0 and _plausible(self._factor) and np.isfinite([*self._shares.values()]).all()):
                 raise ValueError("of numbers that no measurement gives")
         except UsageError:
             raise
@@ -385,6 +385,11 @@ class LatencyTable:
 
     def _set_base(self, seconds: float) -> None:
         self.base = np.array([round(seconds * 1e9)], dtype=np.int64)  # nanoseconds
+
+
+def _plausible(factor: float) -> bool:
+    """Whether a factor between placements alone and together is more than the noise of a busy machine."""
+    return 0.5 < factor < 2
 
 
 def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:

@@ -52,8 +52,12 @@ class Evidence:
 
     def probability(self, first: str, second: str) -> float:
         """That one architecture is truly better than another."""
-        at = {text: number for number, text in enumerate(self.rows["architecture"])}
-        return float((self.draws_DA[:, at[first]] > self.draws_DA[:, at[second]]).mean())
+        return float(self._better(first, self.rows["architecture"] == second)[0])
+
+    def _better(self, text: str, others_A: NDArray[np.bool_] | pd.Series) -> Array:
+        """The probabilities that an architecture is truly better than each of some others."""
+        own_D1 = self.draws_DA[:, (self.rows["architecture"] == text).to_numpy()]
+        return np.asarray((own_D1 > self.draws_DA[:, np.asarray(others_A)]).mean(axis=0))
 
     def best(self, rows: pd.DataFrame) -> pd.Series:
         """Of some of ``rows`` the one with the best expected value, of equal ones the one with the least FLOPs."""
@@ -87,24 +91,25 @@ class Evidence:
 
     def rival(self, row: Mapping[Any, Any], costs: Sequence[str]) -> str | None:
         """The cheapest architecture that costs less than another and cannot be told apart from it; None: it beats them all."""
-        cheaper = self.rows[(self.rows[list(costs)] <= [row[cost] for cost in costs]).all(axis=1)]
-        cheaper = cheaper[(cheaper[list(costs)] < [row[cost] for cost in costs]).any(axis=1)]
-        for text in cheaper.sort_values(list(costs), kind="stable")["architecture"]:
-            if self.probability(str(row["architecture"]), text) < SURE:
-                return str(text)
-        return None
+        names = list(costs)
+        own_M, all_AM = np.array([row[cost] for cost in names], dtype=float), self.rows[names].to_numpy(float)
+        cheaper_A = np.asarray(np.all(all_AM <= own_M, axis=1) & np.any(all_AM < own_M, axis=1), dtype=bool)
+        cheaper_A[cheaper_A] = self._better(str(row["architecture"]), cheaper_A) < SURE
+        alike = self.rows.loc[cheaper_A]
+        return None if alike.empty else str(alike.sort_values(names, kind="stable")["architecture"].iloc[0])
 
 
 def gather(evaluations: pd.DataFrame, metric: Metric = ACCURACY) -> Evidence:
     """What the complete evaluations at the highest fidelity tell together, those of the test split apart.
 
     Where the search scored in another way than fresh seeds are trained (a supernet, a proxy), its scores do not compare with
-    theirs: then fresh seeds alone count.
+    theirs: then what was trained as the fresh seeds were counts alone, and without any what was scored as in the search.
     """
     rows = evaluations[(evaluations["state"] == COMPLETE) & (evaluations["purpose"] != TEST)]
-    fresh = rows[rows["purpose"] == CONFIRM]
-    if len(fresh):
-        rows = rows[rows["identity"].isin(fresh["identity"])]
+    for purpose in (CONFIRM, SEARCH):
+        if (leading := rows["purpose"] == purpose).any():
+            rows = rows[rows["identity"].isin(rows.loc[leading, "identity"])]
+            break
     rows = rows[rows["fidelity"] == rows["fidelity"].max()]
     groups = rows.groupby("architecture", sort=False)
     found = groups.agg(

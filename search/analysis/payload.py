@@ -163,8 +163,8 @@ def parallel(results: Results) -> dict[str, Any]:
 
 
 def columns(frame: pd.DataFrame) -> dict[str, list[Any]]:
-    """Columns as JSON values, which take half the room of rows: scores keep five digits, but for those
-    that are compared; what is missing is null."""
+    """Columns as JSON values, which take half the room of rows: what is missing is null, and scores keep five
+    digits, but for the expected ones, which the page compares."""
     whole = {"seeds", *(name for name, objective in OBJECTIVES.items() if objective.counted)}
 
     def value(key: str, found: Any) -> Any:

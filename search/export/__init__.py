@@ -137,7 +137,7 @@ def find_subject(source: str, limits: Mapping[str, Any], pick: str | None, retra
 
 def _best_weights(results: Results, arch: Architecture) -> Weights:
     """The kept weights of the best validation score among all seeds at the highest fidelity; raises UsageError without any."""
-    if found := _kept(results, arch):
+    if found := _kept(results, str(arch)):
         return found
     raise UsageError(
         f"the weights of {arch} were not kept (search.keep_weights: {results.config.search.keep_weights}); choose one of the"
@@ -145,10 +145,9 @@ def _best_weights(results: Results, arch: Architecture) -> Weights:
     )
 
 
-def _kept(results: Results, arch: Architecture | str) -> Weights | None:
-    arch = Architecture.parse(arch) if isinstance(arch, str) else arch
-    rows = results.evaluations
-    rows = rows[(rows["architecture"] == str(arch)) & (rows["state"] == COMPLETE) & (rows["purpose"] != TEST)]
+def _kept(results: Results, text: str) -> Weights | None:
+    arch, rows = Architecture.parse(text), results.evaluations
+    rows = rows[(rows["architecture"] == text) & (rows["state"] == COMPLETE) & (rows["purpose"] != TEST)]
     rows = rows[rows["fidelity"] == rows["fidelity"].max()]
     for row in ranked(rows, results.metric).to_dict("records"):
         path = weights_path(results.folder / "weights", arch, None if row["purpose"] == SEARCH else row["seed"])

@@ -39,7 +39,7 @@ def pseudo_observations(covariance_NN: Array, z_N: Array, censored_N: Mask) -> t
     precision_N, weighted_N = np.zeros(len(z_N)), np.zeros(len(z_N))  # of the sites, by their natural parameters
     value_N, variance_N = z_N, np.where(censored_N, 1 / LEAST, 0.0)
     for _ in range(ROUNDS if censored_N.any() else 0):
-        inverse_NN = _inverse(covariance_NN + np.diag(variance_N))
+        inverse_NN = inverse(np.linalg.cholesky(covariance_NN + np.diag(variance_N)))
         diagonal_N = np.diag(inverse_NN)
         mean_N = value_N - (inverse_NN @ value_N) / diagonal_N  # without the trial's own site
         square_N = np.maximum(1 / diagonal_N - variance_N, 1e-8)
@@ -57,6 +57,7 @@ def pseudo_observations(covariance_NN: Array, z_N: Array, censored_N: Mask) -> t
     return value_N, variance_N
 
 
-def _inverse(matrix_NN: Array) -> Array:
-    low_NN = np.tril(lapack.dpotri(np.linalg.cholesky(matrix_NN), lower=1)[0])
+def inverse(factor_NN: Array) -> Array:
+    """The inverse (N, N) of a matrix, from its lower Cholesky factor."""
+    low_NN = np.tril(lapack.dpotri(factor_NN, lower=1)[0])
     return np.asarray(low_NN + np.tril(low_NN, -1).T)

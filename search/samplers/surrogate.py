@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, cholesky, lapack, solve_triangular
+from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 from scipy.special import ndtr
 
-from search.samplers.censored import pseudo_observations
+from search.samplers.censored import inverse, pseudo_observations
 
 Array = NDArray[np.float64]
 Genes = NDArray[np.int64]
@@ -70,9 +70,7 @@ class Warp:
         s_K1 = (sd_K * self.scale)[:, None]
         if self.form == 0:
             return s_K1 * expected_excess((level_J - m_K1) / s_K1)
-        below_J = (
-            np.maximum(self.bound - level_J, 0.0) if self.form == -1 else np.zeros(len(level_J))
-        )  # surely exceeded
+        below_J = np.maximum(self.bound - level_J, 0.0) * (self.form == -1)  # a floor, which every accuracy exceeds
         gap_J = np.maximum(np.abs(self.bound - level_J - below_J), 1e-300)
         d_KJ = (m_K1 + self.form * np.log(gap_J)) / s_K1
         if self.form == 1:
@@ -221,8 +219,7 @@ class Surrogate:
         k_NN = (a_G @ same_GNN + product_NN + trend_NN).reshape(n, n) + _offsets(level_N)
         k_NN[np.diag_indices(n)] += noise_L[level_N] + JITTER + variance_N
         chol_NN = np.linalg.cholesky(k_NN)
-        low_NN = np.tril(lapack.dpotri(chol_NN, lower=1)[0])
-        inverse_NN = low_NN + np.tril(low_NN, -1).T
+        inverse_NN = inverse(chol_NN)
         alpha_N = inverse_NN @ z_N
         weight_NN = 0.5 * (inverse_NN - np.outer(alpha_N, alpha_N))
         weight = weight_NN.ravel()

@@ -95,6 +95,8 @@ def test_what_does_not_compare_is_left_out() -> None:
     rows = gather(to_frame([*fresh, evaluation(CBAM, 0.55, purpose=RANDOM), *aside], "accuracy")).rows
     assert rows["architecture"].tolist() == [PLAIN, SE, CBAM]
     assert rows["seeds"].tolist() == [1, 1, 1]
+    mixed = [evaluation(PLAIN, 0.5), evaluation(SE, 0.99, purpose=RANDOM, identity="another recipe")]
+    assert gather(to_frame(mixed, "accuracy")).rows["architecture"].tolist() == [PLAIN]
     nothing = gather(to_frame([evaluation(PLAIN, float("nan"), state=FAILED)], "accuracy"))
     assert nothing.rows.empty
 
