@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from evaluators.data.pixels import TURNED, CorruptImage, has_alpha, is_deep, shaped
-from evaluators.data.source import Source
+from evaluators.data.source import Pictures
 from evaluators.data.splits import Form
 from spaces.errors import UsageError
 
@@ -41,7 +41,7 @@ class Pile:
 
 
 def pile(
-    source: Source,
+    source: Pictures,
     rows: np.ndarray,
     *,
     channels: int | None,
@@ -151,7 +151,7 @@ def describe_span(span: tuple[float, float], reached: float, *, given: bool) -> 
     return f"pixel values from {low:g} to {high:g} are scaled to [0, 1] ({source})"
 
 
-def stack(found: Pile, form: Form, where: Source) -> Tensor:
+def stack(found: Pile, form: Form, where: Pictures) -> Tensor:
     """(N, C, H, W), uint8 or float16; grey becomes colour where the form is colour. Takes the images out of the pile."""
     height, width = found.images[0].shape[:2]
     dtype = np.uint8 if form.span is None else np.float16
@@ -166,7 +166,7 @@ def stack(found: Pile, form: Form, where: Source) -> Tensor:
     return torch.from_numpy(stacked_NCHW)
 
 
-def readable(source: Source, rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+def readable(source: Pictures, rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """(rows whose images can be decoded, the places of the others): each is decoded once, on all cores."""
 
     def problem(row: int) -> str | None:

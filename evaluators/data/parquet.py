@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -85,10 +85,56 @@ def table_source(table: pa.Table, name: str, choice: Choice) -> tuple[TableSourc
     return source, (columns.label, columns.image, columns.assumed)
 
 
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """The tables of a data set by split, each read when it is asked for; whatever they hold.
+
+    splits: {split: how the data set spells it}. read: a spelling's table, and what messages call it. rows: their number where
+    it is known without that. where: what the data set is called.
+    """
+
+    splits: Mapping[str, str]
+    read: Callable[[str], tuple[pa.Table, str]]
+    rows: Callable[[str], int | None]
+    where: str
+    skipped: Counter[str]
+    assumed: tuple[str, ...]
+
+
 def open_parquet(folder: Path, choice: Choice) -> Opened:
+    """The images and labels of a folder of parquet files, see ``find_tables``; raises UsageError where they cannot be told."""
+    return _opened(find_tables(folder, choice.config), choice)
+
+
+def open_hub(name: str, choice: Choice) -> Opened:
+    """The images and labels of a data set of the Hugging Face hub, see ``find_hub``."""
+    return _opened(find_hub(name, choice.config), choice)
+
+
+def _opened(tables: Tables, choice: Choice) -> Opened:
+    splits = dict(tables.splits)
+    val, test, said = roles(splits)
+    train, (label, image, guessed) = table_source(*tables.read(splits["train"]), choice)
+    # The other splits have the columns of train, whatever else they have.
+    same = Choice(label, image, choice.config, choice.max_pixels)
+    used = [name for name in (splits["train"], val, test) if name]
+    taken = f"{', '.join(used)} of {tables.where}"
+    found = Found(taken, label, image, tables.skipped, tables.assumed + said + guessed)
+    if test is None:
+        return Opened(train, found)
+    return Opened(
+        train,
+        found,
+        table_source(*tables.read(val), same)[0] if val else None,
+        lambda: table_source(*tables.read(test), same)[0],
+        tables.rows(test),
+    )
+
+
+def find_tables(folder: Path, config: str | None) -> Tables:
     """The parquet files below a folder, by the splits in their names (`train-00000-of-00001.parquet`, `data/test.parquet` ...).
 
-    Raises UsageError for several configurations without `choice.config`, and where no file is of a train split.
+    Raises UsageError for several configurations where `config` names none, and where no file is of a train split.
     """
     skipped: Counter[str] = Counter()
     files = []
@@ -97,7 +143,7 @@ def open_parquet(folder: Path, choice: Choice) -> Opened:
             skipped[LEFT_BEHIND] += 1
         else:
             files.append(file)
-    files, assumed = _of_config(folder, files, choice.config)
+    files, assumed = _of_config(folder, files, config)
     by_name: dict[str, list[Path]] = defaultdict(list)  # the spelling of the split -> its files
     for file in files:
         spelling = _split_name(file)
@@ -111,21 +157,13 @@ def open_parquet(folder: Path, choice: Choice) -> Opened:
         raise UsageError(f"no train*.parquet below {folder}; found: {shown}")
     for spelling in splits.values():
         _check_shards(folder, by_name[spelling], spelling)
-    val, test, said = roles(splits)
-    read = partial(_read_files, folder, choice=choice)
-    train, (label, image, guessed) = read(by_name[splits["train"]], splits["train"])
-    # The other splits have the columns of train, whatever else they have.
-    same = Choice(label, image, choice.config, choice.max_pixels)
-    used = [name for name in (splits["train"], val, test) if name]
-    found = Found(f"{', '.join(used)} of {folder}", label, image, skipped, assumed + said + guessed)
-    if test is None:
-        return Opened(train, found)
-    return Opened(
-        train,
-        found,
-        read(by_name[val], val, choice=same)[0] if val else None,
-        lambda: read(by_name[test], test, choice=same)[0],
-        sum(_rows(file) for file in by_name[test]),
+    return Tables(
+        splits,
+        lambda name: (_read_files(folder, by_name[name]), f"{folder.name}/{name}"),
+        lambda name: sum(_rows(file) for file in by_name[name]),
+        str(folder),
+        skipped,
+        assumed,
     )
 
 
@@ -188,10 +226,7 @@ def _rows(file: Path) -> int:
         raise UsageError(f"cannot read {file}: {error}".splitlines()[0]) from error
 
 
-def _read_files(
-    folder: Path, files: list[Path], split: str, *, choice: Choice
-) -> tuple[TableSource, tuple[str, str, tuple[str, ...]]]:
-    label = f"{folder.name}/{split}"
+def _read_files(folder: Path, files: list[Path]) -> pa.Table:
     described = [features_of(_schema(file)) for file in files]
     different = next((file for file, features in zip(files, described, strict=True) if features != described[0]), None)
     if different is not None:
@@ -199,22 +234,23 @@ def _read_files(
     if sum(file.stat().st_size for file in files) > MAPPED_BYTES:
         import datasets
 
-        loaded = datasets.load_dataset("parquet", data_files=[str(file) for file in files], split="train")
-        return table_source(loaded.data.table, label, choice)
+        return datasets.load_dataset("parquet", data_files=[str(file) for file in files], split="train").data.table
     try:
-        table = pa.concat_tables([pq.read_table(file) for file in files])
+        return pa.concat_tables([pq.read_table(file) for file in files])
     except (pa.ArrowInvalid, OSError) as error:
         raise UsageError(f"cannot read the parquet files of {folder}: {' '.join(str(error).split())}") from error
-    return table_source(table, label, choice)
 
 
-def open_hub(name: str, choice: Choice) -> Opened:
-    """A data set of the Hugging Face hub by name, downloaded into the hub's own cache."""
+def find_hub(name: str, wanted: str | None) -> Tables:
+    """A data set of the Hugging Face hub by name, downloaded into the hub's own cache.
+
+    Raises UsageError for several configurations where `wanted` names none, and where it cannot be read.
+    """
     import datasets
 
     try:
         configs = datasets.get_dataset_config_names(name)
-        config, assumed = _hub_config(name, configs, choice.config)
+        config, assumed = _hub_config(name, configs, wanted)
         splits = name_splits(datasets.get_dataset_split_names(name, config), f"hf:{name}")
     except UsageError:
         raise
@@ -225,22 +261,15 @@ def open_hub(name: str, choice: Choice) -> Opened:
         raise UsageError(
             f"hf:{name} has no train split; its splits: {', '.join(splits.values()) or 'none that is known'}"
         )
-    val, test, said = roles(splits)
 
-    def read(split: str, chosen: Choice) -> tuple[TableSource, tuple[str, str, tuple[str, ...]]]:
+    def read(split: str) -> tuple[pa.Table, str]:
         try:
             loaded = datasets.load_dataset(name, config, split=split)
         except (OSError, ValueError, RuntimeError) as error:
             raise UsageError(f"cannot read split {split} of hf:{name}: {str(error).splitlines()[0]}") from error
-        return table_source(loaded.data.table, f"{name}/{split}", chosen)
+        return loaded.data.table, f"{name}/{split}"
 
-    train, (label, image, guessed) = read(splits["train"], choice)
-    same = Choice(label, image, choice.config, choice.max_pixels)
-    used = [split for split in (splits["train"], val, test) if split]
-    found = Found(f"{', '.join(used)} of the hub's {name}", label, image, assumed=assumed + said + guessed)
-    if test is None:
-        return Opened(train, found)
-    return Opened(train, found, read(val, same)[0] if val else None, lambda: read(test, same)[0])
+    return Tables(splits, read, lambda split: None, f"the hub's {name}", Counter(), assumed)
 
 
 def _hub_config(name: str, configs: list[str], wanted: str | None) -> tuple[str | None, tuple[str, ...]]:

@@ -12,8 +12,20 @@ import numpy as np
 from evaluators.data.pixels import Picture
 
 
-class Source(Protocol):
-    """Where the images of one split come from, before anything is decoded."""
+class Pictures(Protocol):
+    """Where pictures come from, before anything is decoded."""
+
+    def image(self, index: int) -> Picture:
+        """The decoded image; UsageError naming `where(index)` when it is corrupt."""
+        ...
+
+    def where(self, index: int) -> str:
+        """The file, and the row in it, for error messages."""
+        ...
+
+
+class Source(Pictures, Protocol):
+    """The images of one split, each with one label."""
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -23,14 +35,6 @@ class Source(Protocol):
     @property
     def labels(self) -> np.ndarray:
         """One label an image as it is stored: a number, a string or a boolean."""
-        ...
-
-    def image(self, index: int) -> Picture:
-        """The decoded image; UsageError naming `where(index)` when it is corrupt."""
-        ...
-
-    def where(self, index: int) -> str:
-        """The file, and the row in it, for error messages."""
         ...
 
 
