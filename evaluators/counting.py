@@ -112,6 +112,10 @@ def _handles() -> tuple[dict[str, Handle], dict[str, Handle]]:
         "aten::baddbmm": lambda inputs, outputs: prod(_shape(inputs[1])) * _shape(inputs[2])[-1],
         "aten::upsample_linear1d": lambda inputs, outputs: 2 * prod(_shape(outputs[0])),
         "aten::upsample_bicubic2d": lambda inputs, outputs: 16 * prod(_shape(outputs[0])),
+        # Of clips as fvcore counts maps: one for each number that an element is made of.
+        "aten::upsample_nearest3d": lambda inputs, outputs: prod(_shape(outputs[0])),
+        "aten::upsample_trilinear3d": lambda inputs, outputs: 8 * prod(_shape(outputs[0])),
+        "aten::grid_sampler": lambda inputs, outputs: 2 ** (len(_shape(inputs[0])) - 2) * prod(_shape(outputs[0])),
     }
     activations |= {
         "aten::scaled_dot_product_attention": _sdpa_activations,

@@ -1,6 +1,7 @@
 """Attention along one axis at a time: Coordinate Attention and its one-direction ablations, triplet, strip, ELA.
 
-Shapes as in parts.py, and m = max(8, C // r) the hidden width of the shared transform.
+Shapes as in parts.py, and m = max(8, C // r) the hidden width of the shared transform. The papers know maps only. Of a clip
+(B, C, T, H, W), time is one more axis like the two others; what that makes of each type is in its docstring.
 """
 
 import math
@@ -10,9 +11,9 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn import functional as F
 
-from spaces.attention.parts import BatchNorm, Gate, GroupNorm, mean_along, peak, recorded
+from spaces.attention.parts import BatchNorm, Gate, GroupNorm, along, conv, mean_along, peak, recorded, strip
 from spaces.attention.registry import register
-from spaces.attention.types import AttentionType, part
+from spaces.attention.types import AttentionType, Sizes, part
 
 FOLDED = 8  # the side, in kernels, up to which `conv_folded` is the faster one
 
@@ -27,24 +28,27 @@ class Coordinate(nn.Module):
 
     Means over W (B,C,H,1) and over H (B,C,1,W) are laid end to end, go through one 1x1 convolution C -> m, BN and
     h-swish, are split again, and one 1x1 convolution m -> C with a sigmoid each makes the gates. All biased.
+
+    Of a clip the descriptor of a place along an axis is the mean over the two other axes, and there is a third gate, one a
+    frame: `x * a_t * a_h * a_w`. With one direction only (the paper's ablation) there is none.
     """
 
-    def __init__(self, channels: int, hidden: int, directions: str = "hw") -> None:
+    def __init__(self, channels: int, hidden: int, directions: str = "hw", dims: int = 2) -> None:
         super().__init__()
-        self.axes = [{"h": 2, "w": 3}[direction] for direction in directions]
+        self.axes = ["thw"[-dims:].index(direction) + 2 for direction in directions]
         self.conv1 = nn.Conv1d(channels, hidden, 1)
         self.norm = BatchNorm(hidden)
         self.convs = nn.ModuleDict({axis: nn.Conv1d(hidden, channels, 1) for axis in directions})
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         # A row's descriptor is the mean over W (axis 3), a column's the mean over H (axis 2).
-        pooled = [mean_along(x_BCHW, 5 - axis) for axis in self.axes]
+        pooled = [strip(x_BCHW, axis) for axis in self.axes]
         shared_BmL = F.hardswish(self.norm(self.conv1(torch.cat(pooled, 2))))
         parts = shared_BmL.split([x_BCHW.shape[axis] for axis in self.axes], 2)
         # One gate after the other, so that the gradient of one is done with before that of the other begins.
-        for number, conv in enumerate(self.convs.values()):
-            gate_BCL = torch.sigmoid(conv(parts[number])).to(x_BCHW.dtype)
-            x_BCHW = x_BCHW * gate_BCL.unsqueeze(5 - self.axes[number])
+        for number, expand in enumerate(self.convs.values()):
+            gate_BCL = torch.sigmoid(expand(parts[number])).to(x_BCHW.dtype)
+            x_BCHW = x_BCHW * along(gate_BCL, x_BCHW, self.axes[number])
         return x_BCHW
 
 
@@ -110,40 +114,73 @@ class Triplet(nn.Module):
         return x_BCHW * ((gate_BC1W + gate_BCH1 + gate_B1HW) / 3)
 
 
+class Quadruplet(nn.Module):
+    """Triplet attention of a clip: the mean of four gated clips, one for each three of the axes C, T, H and W.
+
+    A branch pools over the axis that it leaves out and gates with `sigmoid(BN(conv_k(.)))`, k x k x k, 2 -> 1, no bias.
+    """
+
+    def __init__(self, kernel: int) -> None:
+        super().__init__()
+        self.left_out = [2, 3, 4, 1]
+        self.convs = nn.ModuleList(conv(3, 2, 1, kernel, bias=False) for _ in self.left_out)
+        self.norms = nn.ModuleList(BatchNorm(1, momentum=0.01) for _ in self.left_out)
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        gates: list[Tensor] = []
+        for number, (convolution, norm) in enumerate(zip(self.convs, self.norms)):  # noqa: B905  (TorchScript has no strict)
+            axis = self.left_out[number]
+            logits_B1LMN = norm(convolution(planes(x_BCTHW, axis)))
+            gates.append(torch.sigmoid(logits_B1LMN).to(x_BCTHW.dtype).squeeze(1).unsqueeze(axis))
+        return x_BCTHW * ((gates[0] + gates[1] + gates[2] + gates[3]) / 4)
+
+
 def planes(x_BCHW: Tensor, left_out: int) -> Tensor:
-    """Maximum and mean over one axis, as two planes (B, 2, L, S) over the others."""
+    """Maximum and mean over one axis, as two planes (B, 2, L, S) over the others; of a clip as two volumes."""
     return torch.stack((peak(x_BCHW, left_out), mean_along(x_BCHW, left_out)), 1)
 
 
 class StripPooling(Gate):
     """`sigmoid(conv_1x1(relu(BN(conv_k(mean_W x)) + BN(conv_k(mean_H x)))))` (Hou et al., CVPR 2020, arXiv:2003.13328).
 
-    The two strips (B,C,H,1) and (B,C,1,W) have their own k-tap convolutions C -> C without bias.
+    The two strips (B,C,H,1) and (B,C,1,W) have their own k-tap convolutions C -> C without bias. Of a clip there is a third
+    one along time; each is the mean over the two other axes, and the three are summed.
     """
 
-    def __init__(self, channels: int, kernel: int) -> None:
+    def __init__(self, channels: int, kernel: int, dims: int) -> None:
         super().__init__()
+        self.rows, self.columns = dims, dims + 1  # the axes H and W
         self.conv_h = nn.Conv1d(channels, channels, kernel, padding=kernel // 2, bias=False)
         self.norm_h = BatchNorm(channels)
         self.conv_w = nn.Conv1d(channels, channels, kernel, padding=kernel // 2, bias=False)
         self.norm_w = BatchNorm(channels)
-        self.fuse = nn.Conv2d(channels, channels, 1)
+        self.conv_t: nn.Module | None = None
+        self.norm_t: nn.Module | None = None
+        if dims == 3:
+            self.conv_t = nn.Conv1d(channels, channels, kernel, padding=kernel // 2, bias=False)
+            self.norm_t = BatchNorm(channels)
+        self.fuse = conv(dims, channels, channels)
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
-        rows_BCH = self.norm_h(self.conv_h(mean_along(x_BCHW, 3)))
-        columns_BCW = self.norm_w(self.conv_w(mean_along(x_BCHW, 2)))
-        logits_BCHW: Tensor = self.fuse(torch.relu(rows_BCH.unsqueeze(3) + columns_BCW.unsqueeze(2)))
+        rows_BCH = self.norm_h(self.conv_h(strip(x_BCHW, self.rows)))
+        columns_BCW = self.norm_w(self.conv_w(strip(x_BCHW, self.columns)))
+        summed = along(rows_BCH, x_BCHW, self.rows) + along(columns_BCW, x_BCHW, self.columns)
+        if self.conv_t is not None and self.norm_t is not None:
+            summed = summed + along(self.norm_t(self.conv_t(strip(x_BCHW, 2))), x_BCHW, 2)
+        logits_BCHW: Tensor = self.fuse(torch.relu(summed))
         return logits_BCHW
 
 
 class EfficientLocal(nn.Module):
     """`x * a_h * a_w`, a = sigmoid(GN(conv1d(mean))), one depthwise k-tap convolution for both (arXiv:2403.01123).
 
-    Xu & Wan 2024. 16 groups of channels as published, or the largest number below that divides both 16 and C.
+    Xu & Wan 2024. 16 groups of channels as published, or the largest number below that divides both 16 and C. Of a clip
+    there is a third gate, one a frame, by the same convolution: `x * a_t * a_h * a_w`.
     """
 
-    def __init__(self, channels: int, kernel: int) -> None:
+    def __init__(self, channels: int, kernel: int, dims: int) -> None:
         super().__init__()
+        self.axes = list(range(2, 2 + dims))
         self.conv = nn.Conv1d(channels, channels, kernel, padding=kernel // 2, groups=channels, bias=False)
         self.norm = GroupNorm(math.gcd(16, channels), channels)
 
@@ -151,21 +188,32 @@ class EfficientLocal(nn.Module):
         return torch.sigmoid(self.norm(self.conv(mean_BCL))).to(mean_BCL.dtype)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        gate_BCH, gate_BCW = self.gate(mean_along(x_BCHW, 3)), self.gate(mean_along(x_BCHW, 2))
-        return x_BCHW * gate_BCH.unsqueeze(3) * gate_BCW.unsqueeze(2)
+        gates = [self.gate(strip(x_BCHW, axis)) for axis in self.axes]
+        for number, axis in enumerate(self.axes):
+            x_BCHW = x_BCHW * along(gates[number], x_BCHW, axis)
+        return x_BCHW
 
 
 def coordinate_type(name: str, directions: str, equation: str) -> AttentionType:
     """Coordinate attention over both directions, or over one."""
     n = len(directions)
     formula = f"{n + 1}Cm + 3m + {n}C, m = max(8, C // r)".replace("1C", "C")
+
+    def gates(s: Sizes) -> str:
+        return "thw" if s.dims == 3 and n > 1 else directions
+
+    def params(s: Sizes) -> int:
+        count = len(gates(s))
+        return (count + 1) * s.channels * s.hidden + 3 * s.hidden + count * s.channels
+
     whole = part(
         id=name,
         role="whole",
-        build=lambda s: Coordinate(s.channels, s.hidden, directions),
-        params=lambda s: (n + 1) * s.channels * s.hidden + 3 * s.hidden + n * s.channels,
+        build=lambda s: Coordinate(s.channels, s.hidden, gates(s), s.dims),
+        params=params,
         reduction=32,
         hidden=coordinate_width,
+        dims=(2, 3),
         formula=formula,
     )
     paper = "Coordinate Attention, Hou et al. 2021, arXiv:2103.02907"
@@ -175,25 +223,28 @@ def coordinate_type(name: str, directions: str, equation: str) -> AttentionType:
 TRIPLET = part(
     id="triplet",
     role="whole",
-    build=lambda s: Triplet(s.kernel),
-    params=lambda s: 3 * (2 * s.kernel**2 + 2),
+    build=lambda s: Quadruplet(s.kernel) if s.dims == 3 else Triplet(s.kernel),
+    params=lambda s: (s.dims + 1) * (2 * s.kernel**s.dims + 2),
     kernel=7,
+    dims=(2, 3),
     formula="3(2k² + 2)",
 )
 STRIP = part(
     id="strip",
     role="spatial",
-    build=lambda s: StripPooling(s.channels, s.kernel),
-    params=lambda s: (2 * s.kernel + 1) * s.channels**2 + 5 * s.channels,
+    build=lambda s: StripPooling(s.channels, s.kernel, s.dims),
+    params=lambda s: (s.dims * s.kernel + 1) * s.channels**2 + (2 * s.dims + 1) * s.channels,
     kernel=3,
+    dims=(2, 3),
     formula="(2k + 1)C² + 5C",
 )
 ELA = part(
     id="ela",
     role="whole",
-    build=lambda s: EfficientLocal(s.channels, s.kernel),
+    build=lambda s: EfficientLocal(s.channels, s.kernel, s.dims),
     params=lambda s: (s.kernel + 2) * s.channels,
     kernel=7,
+    dims=(2, 3),
     formula="(k + 2)C",
 )
 

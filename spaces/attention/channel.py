@@ -101,7 +101,8 @@ class FrequencyChannel(Gate):
 
     Channel c of C is described by `sum_ij x_ij cos(pi u (i + 1/2) / H) cos(pi v (j + 1/2) / W)`, orthonormal, with
     frequency number c * 16 // C of the paper's best 16. These are given on a 7 x 7 grid; on a map of H x W they are
-    (u * H // 7, v * W // 7), which is the published rule where 7 divides H and W, and is defined for any size.
+    (u * H // 7, v * W // 7), which is the published rule where 7 divides H and W, and is defined for any size. Of a clip,
+    the frequency in time is 0: the frames are summed and divided by sqrt(T).
     """
 
     def __init__(self, channels: int, hidden: int) -> None:
@@ -138,13 +139,17 @@ def transformed(x_BCHW: Tensor, frequencies_2C: Tensor) -> Tensor:
     if has_torch_function((x_BCHW, frequencies_2C)):
         tensors = (x_BCHW, frequencies_2C)
         return handle_torch_function(transformed, tensors, *tensors)  # type: ignore[no-any-return]
-    kind = torch.float64 if x_BCHW.dtype == torch.float64 else torch.float32
+    half = x_BCHW.dtype == torch.float16 or x_BCHW.dtype == torch.bfloat16
+    given = x_BCHW.dtype
+    if x_BCHW.dim() == 5:
+        x_BCHW = wide(x_BCHW).sum(2) * x_BCHW.shape[2] ** -0.5
+    kind = torch.float64 if given == torch.float64 else torch.float32
     rows_CH = cosines(frequencies_2C[0], x_BCHW.shape[2]).to(kind)
     columns_CW = cosines(frequencies_2C[1], x_BCHW.shape[3]).to(kind)
     basis_CHW = rows_CH[:, :, None] * columns_CW[:, None]
-    if x_BCHW.dtype == torch.float16 or x_BCHW.dtype == torch.bfloat16 or autocast(x_BCHW):
+    if half or autocast(x_BCHW):
         # One after the other in float32: a wave that half precision has rounded does not cancel what the map has in common.
-        return (wide(x_BCHW) * basis_CHW).sum((2, 3)).to(x_BCHW.dtype)
+        return (wide(x_BCHW) * basis_CHW).sum((2, 3)).to(given)
     return torch.einsum("bchw,chw->bc", [x_BCHW, basis_CHW])
 
 
@@ -251,6 +256,7 @@ FCA = part(
     build=lambda s: FrequencyChannel(s.channels, s.hidden),
     params=lambda s: 2 * s.channels * s.hidden,
     reduction=16,
+    dims=(2, 3),
     formula="2Ch",
 )
 GCT = part(

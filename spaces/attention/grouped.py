@@ -6,10 +6,10 @@ two below it that does.
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import handle_torch_function, has_torch_function_unary
+from torch.overrides import handle_torch_function, has_torch_function, has_torch_function_unary
 
 from spaces.attention.pairs import channel_shuffle
-from spaces.attention.parts import Gate, GroupNorm, conv, keep_format, mean, mean_along
+from spaces.attention.parts import Gate, GroupNorm, along, conv, keep_format, like, mean, space, strip
 from spaces.attention.registry import register
 from spaces.attention.types import AttentionType, Fit, part
 
@@ -38,10 +38,10 @@ class ShuffleAttention(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         # N = B g groups, each with its halves one after the other.
-        height, width = x_BCHW.shape[2], x_BCHW.shape[3]
-        by_mean_NcHW, by_map_NcHW = x_BCHW.reshape(-1, 2 * self.half_width, height, width).chunk(2, 1)
+        by_mean_NcHW, by_map_NcHW = as_images(x_BCHW, 2 * self.half_width).chunk(2, 1)
+        pooled_Nc11 = mean(by_mean_NcHW, space(by_mean_NcHW), keepdim=True)
         halves = [
-            gated(by_mean_NcHW, mean(by_mean_NcHW, [2, 3], keepdim=True), self.channel_weight, self.channel_bias),
+            gated(by_mean_NcHW, pooled_Nc11, self.channel_weight, self.channel_bias),
             gated(by_map_NcHW, self.norm(by_map_NcHW), self.spatial_weight, self.spatial_bias),
         ]
         return keep_format(channel_shuffle(torch.cat(halves, 1).view_as(x_BCHW), 2), x_BCHW)
@@ -49,8 +49,22 @@ class ShuffleAttention(nn.Module):
 
 def gated(half_NcHW: Tensor, seen: Tensor, weight_c: Tensor, bias_c: Tensor) -> Tensor:
     """`half * sigmoid(w seen + b)`, w and b per channel."""
-    gate = torch.sigmoid(weight_c[:, None, None] * seen + bias_c[:, None, None])
+    gate = torch.sigmoid(like(weight_c[None], half_NcHW) * seen + like(bias_c[None], half_NcHW))
     return half_NcHW * gate.to(half_NcHW.dtype)
+
+
+def as_images(x_BCHW: Tensor, width: int) -> Tensor:
+    """Groups of so many channels as images (or clips) of their own, (B g, q, H, W)."""
+    if has_torch_function_unary(x_BCHW):
+        return handle_torch_function(as_images, (x_BCHW,), x_BCHW, width)  # type: ignore[no-any-return]
+    return x_BCHW.reshape([-1, width] + list(x_BCHW.shape[2:]))  # noqa: RUF005
+
+
+def of_groups(gate_N1P: Tensor, x_BCHW: Tensor, groups: int) -> Tensor:
+    """One map for each group, (B, g, 1, H, W)."""
+    if has_torch_function((gate_N1P, x_BCHW)):
+        return handle_torch_function(of_groups, (gate_N1P, x_BCHW), gate_N1P, x_BCHW, groups)  # type: ignore[no-any-return]
+    return gate_N1P.reshape([-1, groups, 1] + list(x_BCHW.shape[2:]))  # noqa: RUF005
 
 
 class SpatialGroupEnhance(Gate):
@@ -107,30 +121,34 @@ class EfficientMultiScale(nn.Module):
     In every group of q channels: x1 = GN(x a_h a_w) with coordinate-like gates from one shared 1x1 convolution,
     x2 = conv3x3(x); the gate is `sigmoid(softmax(mean x1) . x2 + softmax(mean x2) . x1)`, one map for the group.
     GN normalises each channel, so that mean x1 is exactly its bias: x1 is not pooled again.
+
+    Of a clip, x1 has a third such gate a_t, by the same 1x1 convolution of the mean of each frame, and conv3x3 is 3x3x3.
     """
 
-    def __init__(self, channels: int, groups: int) -> None:
+    def __init__(self, channels: int, groups: int, dims: int) -> None:
         super().__init__()
         self.groups = groups
+        self.axes = list(range(2, 2 + dims))
         self.width = width = channels // groups
         self.conv1 = nn.Conv1d(width, width, 1)
-        self.conv3 = conv(2, width, width, 3)
+        self.conv3 = conv(dims, width, width, 3)
         self.norm = GroupNorm(width, width)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        height, width = x_BCHW.shape[2], x_BCHW.shape[3]
-        x_NqHW = x_BCHW.reshape(-1, self.width, height, width)
-        pooled_NqL = torch.cat((mean_along(x_NqHW, 3), mean_along(x_NqHW, 2)), 2)
+        x_NqHW = as_images(x_BCHW, self.width)
+        pooled_NqL = torch.cat([strip(x_NqHW, axis) for axis in self.axes], 2)
         # Each part has its own sigmoid: torch 2.13's CPU compiler takes a wrong gradient of one sigmoid before a split.
-        rows_NqH, columns_NqW = self.conv1(pooled_NqL).split([height, width], 2)
-        gated_NqHW = x_NqHW * torch.sigmoid(rows_NqH).unsqueeze(3) * torch.sigmoid(columns_NqW).unsqueeze(2)
+        parts = self.conv1(pooled_NqL).split([x_NqHW.shape[axis] for axis in self.axes], 2)
+        gated_NqHW = x_NqHW
+        for number, axis in enumerate(self.axes):
+            gated_NqHW = gated_NqHW * along(torch.sigmoid(parts[number]), x_NqHW, axis)
         x1_NqP = self.norm(gated_NqHW).flatten(2)
         x2_NqP = self.conv3(x_NqHW).flatten(2)
         # Expanded to a batch, so that the product does not transpose x2 to fold its batch away.
         by_x1_N1q = self.norm.bias.softmax(0).to(x2_NqP.dtype).expand(x2_NqP.shape[0], 1, -1)
         by_x2_N1q = mean(x2_NqP, [2], keepdim=True).softmax(1).transpose(1, 2).to(x1_NqP.dtype)
         gate_N1P = torch.sigmoid(by_x1_N1q @ x2_NqP + by_x2_N1q @ x1_NqP).to(x_BCHW.dtype)
-        gate_Bg1HW = gate_N1P.unflatten(0, (-1, self.groups)).unflatten(3, (height, width))
+        gate_Bg1HW = of_groups(gate_N1P, x_BCHW, self.groups)
         return (x_BCHW.unflatten(1, (self.groups, -1)) * gate_Bg1HW).flatten(1, 2)
 
 
@@ -151,6 +169,7 @@ SHUFFLE = part(
     params=lambda s: 3 * s.channels // s.groups,
     groups=lambda channels: fitting(channels // 2, 64),
     fits={"groups": Fit("2g divides C", halves_fit)},
+    dims=(2, 3),
     formula="3C/g",
 )
 SGE = part(
@@ -166,10 +185,11 @@ SGE = part(
 EMA = part(
     id="ema",
     role="whole",
-    build=lambda s: EfficientMultiScale(s.channels, s.groups),
-    params=lambda s: 10 * (s.channels // s.groups) ** 2 + 4 * (s.channels // s.groups),
+    build=lambda s: EfficientMultiScale(s.channels, s.groups, s.dims),
+    params=lambda s: (3**s.dims + 1) * (s.channels // s.groups) ** 2 + 4 * (s.channels // s.groups),
     groups=lambda channels: fitting(channels, 32),
     fits={"groups": Fit("g divides C", divides)},
+    dims=(2, 3),
     formula="10q² + 4q, q = C/g",
 )
 

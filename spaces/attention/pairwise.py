@@ -18,14 +18,13 @@ from spaces.attention.parts import (
     PositionConv3d,
     conv,
     gram,
-    keep_format,
     like,
     positions,
     slow_half,
     to_map,
 )
 from spaces.attention.registry import register
-from spaces.attention.types import SUM, AttentionType, Sizes, part
+from spaces.attention.types import SUM, AttentionType, part
 
 
 def position_conv(dims: int, in_channels: int, out_channels: int) -> PositionConv2d | PositionConv3d:
@@ -167,59 +166,6 @@ class SelfAttention(nn.Module):
         return x_BCHW + self.project(to_map(z_BPh, x_BCHW)).to(x_BCHW.dtype)
 
 
-def offsets(table_dT: Tensor, length: int) -> Tensor:
-    """Embeddings (d, L, L) of the offset from each query position to each key position, resized from a table of T."""
-    resized_dT = F.interpolate(table_dT[None], size=2 * length - 1, mode="linear", align_corners=False)[0]
-    position_L = torch.arange(length, device=table_dT.device)
-    return resized_dT[:, position_L[None, :] - position_L[:, None] + length - 1]
-
-
-def relative_logits(q_BnPd: Tensor, rows_dT: Tensor, columns_dT: Tensor, height: int, width: int) -> Tensor:
-    """q r_h + q r_w, (B, n, P, P)."""
-    if has_torch_function((q_BnPd, rows_dT, columns_dT)):
-        tensors = (q_BnPd, rows_dT, columns_dT)
-        return handle_torch_function(relative_logits, tensors, *tensors, height, width)  # type: ignore[no-any-return]
-    q_BnHWd = q_BnPd.unflatten(2, (height, width))
-    by_row = torch.einsum("bnhwd,dhk->bnhwk", [q_BnHWd, offsets(rows_dT, height).to(q_BnPd.dtype)])
-    by_column = torch.einsum("bnhwd,dwk->bnhwk", [q_BnHWd, offsets(columns_dT, width).to(q_BnPd.dtype)])
-    return (by_row.unsqueeze(5) + by_column.unsqueeze(4)).flatten(4).flatten(2, 3)
-
-
-class AugmentedConv(nn.Module):
-    """`concat(conv3x3(x), MHA(x))`: h attention channels beside C - h convolution channels (arXiv:1904.09925).
-
-    Bello et al., ICCV 2019. Logits `(q k + q r_w + q r_h) / sqrt(d)` with relative embeddings r along each axis,
-    shared by the heads. They are tables of 2 * 14 - 1 offsets, interpolated to the 2L - 1 offsets of a side of length L.
-    """
-
-    OFFSETS = 27
-
-    def __init__(self, channels: int, hidden: int, heads: int) -> None:
-        super().__init__()
-        self.heads = math.gcd(hidden, heads)
-        depth = hidden // self.heads
-        self.scale = depth**-0.5
-        self.conv = conv(2, channels, channels - hidden, 3) if channels > hidden else None
-        self.conv_qkv = conv(2, channels, 3 * hidden)
-        self.project = conv(2, hidden, hidden)
-        self.relative_h = nn.Parameter(torch.randn(depth, self.OFFSETS) * depth**-0.5)
-        self.relative_w = nn.Parameter(torch.randn(depth, self.OFFSETS) * depth**-0.5)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        height, width = x_BCHW.shape[2], x_BCHW.shape[3]
-        q, k, v = self.conv_qkv(x_BCHW).flatten(2).unflatten(1, (3, self.heads, -1)).transpose(3, 4).unbind(1)
-        q = q * self.scale
-        # Not fused: with a bias that learns, torch's fused attention falls back to more copies than this.
-        relative_BnPP = relative_logits(q, self.relative_h, self.relative_w, height, width)
-        weights_BnPP = (q @ k.transpose(2, 3) + relative_BnPP).softmax(3)
-        z_BnPd = weights_BnPP.to(v.dtype) @ v
-        attended_BhHW = self.project(z_BnPd.transpose(2, 3).flatten(1, 2).unflatten(2, (height, width)))
-        parts = [attended_BhHW]
-        if self.conv is not None:
-            parts = [self.conv(x_BCHW), attended_BhHW]
-        return keep_format(torch.cat(parts, 1).to(x_BCHW.dtype), x_BCHW)
-
-
 class DualPosition(nn.Module):
     """DANet's position attention `x + gamma V softmax(Q^T K)^T`, not scaled (Fu et al., CVPR 2019, arXiv:1809.02983).
 
@@ -279,13 +225,6 @@ class GlobalContext(nn.Module):
         return x_BCHW + like(added_BC, x_BCHW).to(x_BCHW.dtype)
 
 
-def _augmented_params(s: Sizes) -> int:
-    convolved = s.channels - s.hidden
-    by_conv = 9 * s.channels * convolved + convolved
-    tables = 2 * AugmentedConv.OFFSETS * (s.hidden // math.gcd(s.hidden, HEADS[0]))
-    return by_conv + 3 * s.channels * s.hidden + 4 * s.hidden + s.hidden**2 + tables
-
-
 HEADS = (4, 1, 2, 8, 16)
 A2 = part(
     id="double_attention",
@@ -316,15 +255,6 @@ SELF_ATTENTION = part(
     flags={"heads": HEADS, "position": ("none", "conv")},
     dims=(2, 3),
     formula="4Ch + 3h + C",
-)
-AUGMENTED_CONV = part(
-    id="augmented_conv",
-    role="whole",
-    build=lambda s, heads: AugmentedConv(s.channels, s.hidden, heads),
-    params=_augmented_params,
-    reduction=4,
-    flags={"heads": HEADS},
-    formula="9C(C - h) + C - h + 3Ch + 4h + h² + 54h/n, n = gcd(h, 4) heads",
 )
 DUAL_CHANNEL = part(
     id="dual_channel",
@@ -379,13 +309,6 @@ register(
         "Multi-head self-attention, Vaswani et al. 2017, arXiv:1706.03762",
         SELF_ATTENTION.formula,
         equation="x + W MHA(Q, K, V), Q, K, V = W x",
-    ),
-    AttentionType(
-        "augmented_conv",
-        (AUGMENTED_CONV,),
-        "Attention Augmented Convolution, Bello et al. 2019, arXiv:1904.09925",
-        AUGMENTED_CONV.formula,
-        equation="[conv_3(x), W softmax((QᵀK + QᵀR) / sqrt(d)) V], R relative positions",
     ),
     AttentionType(
         "dual_attention",

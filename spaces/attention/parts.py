@@ -158,6 +158,29 @@ def mean_along(x_BCHW: Tensor, axis: int) -> Tensor:
     return mean(x_BCHW, [axis])
 
 
+def strip(x_BCHW: Tensor, axis: int) -> Tensor:
+    """The mean over all spatial axes but one, (B, C, L)."""
+    if has_torch_function_unary(x_BCHW):
+        return handle_torch_function(strip, (x_BCHW,), x_BCHW, axis)  # type: ignore[no-any-return]
+    if x_BCHW.dim() == 4:
+        return mean_along(x_BCHW, 5 - axis)
+    others: list[int] = []
+    for other in space(x_BCHW):
+        if other != axis:
+            others.append(other)
+    return mean(x_BCHW, others)
+
+
+def along(value_BCL: Tensor, x_BCHW: Tensor, axis: int) -> Tensor:
+    """One value for each place along an axis, with broadcast axes in the place of the other spatial ones of x."""
+    if has_torch_function((value_BCL, x_BCHW)):
+        return handle_torch_function(along, (value_BCL, x_BCHW), value_BCL, x_BCHW, axis)  # type: ignore[no-any-return]
+    for other in space(x_BCHW):
+        if other != axis:
+            value_BCL = value_BCL.unsqueeze(other)
+    return value_BCL
+
+
 def peak(x: Tensor, axis: int, keepdim: bool = False) -> Tensor:
     """The maximum over one axis. By index: the gradient of `amax` compares, counts and divides full maps (3 to 6 times)."""
     return x.max(axis, keepdim=keepdim)[0]

@@ -3,6 +3,8 @@
 Shapes as in parts.py.
 """
 
+from typing import Final
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import handle_torch_function, has_torch_function, has_torch_function_unary
@@ -56,18 +58,21 @@ LSKA_KERNELS = {7: (3, 3, 2), 11: (3, 5, 2), 23: (5, 7, 3), 35: (5, 11, 3)}
 class LargeSeparableKernel(Gate):
     """`x * conv_1x1(dilated(local(x)))`, depthwise, each k x k split into 1 x k and k x 1 (Lau et al., arXiv:2309.01439).
 
-    All biased, no sigmoid.
+    All biased, no sigmoid. Of a clip, k x k x k is split into three, one along each axis.
     """
 
-    def __init__(self, channels: int, kernel: int) -> None:
+    def __init__(self, channels: int, kernel: int, dims: int) -> None:
         super().__init__()
         local, far, dilation = LSKA_KERNELS[kernel]
+        kind = nn.Conv3d if dims == 3 else nn.Conv2d
         layers: list[nn.Module] = []
         for size, step in ((local, 1), (far, dilation)):
             pad = (size - 1) // 2 * step
-            for shape, padding in (((1, size), (0, pad)), ((size, 1), (pad, 0))):
-                layers.append(nn.Conv2d(channels, channels, shape, padding=padding, dilation=step, groups=channels))
-        self.layers = nn.Sequential(*layers, nn.Conv2d(channels, channels, 1))
+            for axis in reversed(range(dims)):
+                shape = tuple(size if place == axis else 1 for place in range(dims))
+                padding = tuple(pad if place == axis else 0 for place in range(dims))
+                layers.append(kind(channels, channels, shape, padding=padding, dilation=step, groups=channels))  # type: ignore[arg-type]
+        self.layers = nn.Sequential(*layers, conv(dims, channels, channels))
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
         logits_BCHW: Tensor = self.layers(x_BCHW)
@@ -83,31 +88,40 @@ class GatherExcite(Gate):
     Without parameters (GE-theta-minus) gather is the mean over the map (extent 0) or over windows of 2e - 1 around
     every e-th position. With (GE-theta), it is log2(e) depthwise 3 x 3 convolutions of stride 2, each with BN, ReLU
     between them; the paper's global extent is tied to one image size and has no such form here. GE-theta-plus (h > 0)
-    excites by 1x1 C -> h, ReLU, 1x1 h -> C; the others leave what was gathered.
+    excites by 1x1 C -> h, ReLU, 1x1 h -> C; the others leave what was gathered. Of a clip, windows and convolutions reach as
+    far in time as in space.
     """
 
-    def __init__(self, channels: int, hidden: int, extent: int, learned: bool) -> None:
+    dims: Final[int]  # of TorchScript's constants: it compiles one branch only
+
+    def __init__(self, channels: int, hidden: int, extent: int, learned: bool, dims: int) -> None:
         super().__init__()
         self.extent = extent
+        self.dims = dims
+        kind = nn.Conv3d if dims == 3 else nn.Conv2d
         self.gather: nn.Module | None = None
         if learned:
             layers: list[nn.Module] = []
             for _ in range(extent.bit_length() - 1):
-                reduced = nn.Conv2d(channels, channels, 3, stride=2, padding=1, groups=channels, bias=False)
+                reduced = kind(channels, channels, 3, stride=2, padding=1, groups=channels, bias=False)
                 layers += [reduced, BatchNorm(channels), nn.ReLU(inplace=True)]
             self.gather = nn.Sequential(*layers[:-1])
         self.excite: nn.Module | None = None
         if hidden:
-            self.excite = nn.Sequential(conv(2, channels, hidden), nn.ReLU(inplace=True), conv(2, hidden, channels))
+            inner, outer = conv(dims, channels, hidden), conv(dims, hidden, channels)
+            self.excite = nn.Sequential(inner, nn.ReLU(inplace=True), outer)
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
         if self.gather is not None:
             gathered = self.gather(x_BCHW)
         elif self.extent:
             e = self.extent
-            gathered = F.avg_pool2d(x_BCHW, 2 * e - 1, stride=e, padding=e - 1, count_include_pad=False)
+            if self.dims == 3:
+                gathered = F.avg_pool3d(x_BCHW, 2 * e - 1, stride=e, padding=e - 1, count_include_pad=False)
+            else:
+                gathered = F.avg_pool2d(x_BCHW, 2 * e - 1, stride=e, padding=e - 1, count_include_pad=False)
         else:
-            gathered = mean(x_BCHW, [2, 3], keepdim=True)
+            gathered = mean(x_BCHW, space(x_BCHW), keepdim=True)
         if self.excite is not None:
             gathered = self.excite(gathered)
         return gathered
@@ -124,14 +138,23 @@ def spread(gate_BChw: Tensor, x_BCHW: Tensor) -> Tensor:
     """
     if has_torch_function((gate_BChw, x_BCHW)):
         return handle_torch_function(spread, (gate_BChw, x_BCHW), gate_BChw, x_BCHW)  # type: ignore[no-any-return]
-    if isinstance(x_BCHW.shape[2], int) and gate_BChw.shape[2] == 1 and gate_BChw.shape[3] == 1:
-        return gate_BChw
+    if isinstance(x_BCHW.shape[2], int):
+        count = 1
+        for side in gate_BChw.shape[2:]:
+            count *= side
+        if count == 1:
+            return gate_BChw
     return F.interpolate(gate_BChw, size=x_BCHW.shape[2:], mode="nearest")
 
 
 def _lska_params(s: Sizes) -> int:
     local, far, _ = LSKA_KERNELS[s.kernel]
-    return s.channels**2 + s.channels + 2 * (local + 1 + far + 1) * s.channels
+    return s.channels**2 + s.channels + s.dims * (local + 1 + far + 1) * s.channels
+
+
+def _gather_params(s: Sizes) -> int:
+    """Three depthwise convolutions (e = 8), each with its BN."""
+    return 3 * (3**s.dims + 2) * s.channels
 
 
 PIXEL = part(
@@ -154,34 +177,38 @@ SIMAM = part(
 LSKA = part(
     id="lska",
     role="spatial",
-    build=lambda s: LargeSeparableKernel(s.channels, s.kernel),
+    build=lambda s: LargeSeparableKernel(s.channels, s.kernel, s.dims),
     params=_lska_params,
     kernel=7,
+    dims=(2, 3),
     only={"kernel": tuple(LSKA_KERNELS)},
     formula="C² + 17C at k = 7, + 21C at 11, + 29C at 23, + 37C at 35",
 )
 GE_PLUS = part(
     id="gather_excite",
     role="whole",
-    build=lambda s, extent: GatherExcite(s.channels, s.hidden, extent, learned=True),
-    params=lambda s: 33 * s.channels + mlp_params(s),
+    build=lambda s, extent: GatherExcite(s.channels, s.hidden, extent, learned=True, dims=s.dims),
+    params=lambda s: _gather_params(s) + mlp_params(s),
     reduction=16,
+    dims=(2, 3),
     flags={"extent": (8, 2, 4)},
     formula="33C + 2Ch + h + C (11C log2 e gathers; e = 8)",
 )
 GE_THETA = part(
     id="gather_excite_theta",
     role="whole",
-    build=lambda s, extent: GatherExcite(s.channels, 0, extent, learned=True),
-    params=lambda s: 33 * s.channels,
+    build=lambda s, extent: GatherExcite(s.channels, 0, extent, learned=True, dims=s.dims),
+    params=_gather_params,
+    dims=(2, 3),
     flags={"extent": (8, 2, 4)},
     formula="33C (11C log2 e; e = 8)",
 )
 GE_MINUS = part(
     id="gather_excite_minus",
     role="whole",
-    build=lambda s, extent: GatherExcite(s.channels, 0, extent, learned=False),
+    build=lambda s, extent: GatherExcite(s.channels, 0, extent, learned=False, dims=s.dims),
     params=lambda s: 0,
+    dims=(2, 3),
     flags={"extent": (0, 2, 4, 8)},
     formula="0",
 )

@@ -88,6 +88,16 @@ def expand(v: Array, x: Array) -> Array:
     return v.reshape(*v.shape, *[1] * (x.ndim - 2))
 
 
+def strip(x: Array, axis: int) -> Array:
+    """The mean over all axes of space and time but one."""
+    return x.mean(tuple(other for other in range(2, x.ndim) if other != axis))
+
+
+def spread(v: Array, x: Array, axis: int) -> Array:
+    """One number for each place along an axis."""
+    return np.expand_dims(v, tuple(other for other in range(2, x.ndim) if other != axis))
+
+
 def shuffle(x: Array, groups: int) -> Array:
     order = [i * (x.shape[1] // groups) + j for j in range(x.shape[1] // groups) for i in range(groups)]
     return x[:, order]
@@ -128,6 +138,9 @@ def srm_logits(x: Array, w: Weights, o: SimpleNamespace) -> Array:
 
 
 def fca_logits(x: Array, w: Weights, o: SimpleNamespace) -> Array:
+    if x.ndim == 5:  # a clip at frequency 0 in time
+        flat = fca_logits(x.sum(2) / np.sqrt(x.shape[2]), w, o)
+        return flat[..., None]
     rows = [0, 0, 6, 0, 0, 1, 1, 4, 5, 1, 3, 0, 0, 0, 3, 2]
     columns = [0, 1, 0, 5, 2, 0, 2, 0, 0, 6, 0, 4, 6, 3, 5, 2]
     b, c, h, wd = x.shape
@@ -209,9 +222,11 @@ def gala_spatial_logits(x: Array, w: Weights, o: SimpleNamespace) -> Array:
 
 
 def strip_logits(x: Array, w: Weights, o: SimpleNamespace) -> Array:
-    rows = batch_norm(conv(x.mean(3), sub(w, "conv_h")), sub(w, "norm_h"), o.train)
-    columns = batch_norm(conv(x.mean(2), sub(w, "conv_w")), sub(w, "norm_w"), o.train)
-    return conv(relu(rows[:, :, :, None] + columns[:, :, None, :]), sub(w, "fuse"))
+    summed = np.zeros(x.shape)
+    for axis, name in enumerate("thw"[5 - x.ndim :], start=2):
+        one = batch_norm(conv(strip(x, axis), sub(w, f"conv_{name}")), sub(w, f"norm_{name}"), o.train)
+        summed = summed + spread(one, x, axis)
+    return conv(relu(summed), sub(w, "fuse"))
 
 
 def sge_logits(x: Array, w: Weights, o: SimpleNamespace) -> Array:
@@ -229,9 +244,10 @@ def sge_logits(x: Array, w: Weights, o: SimpleNamespace) -> Array:
 
 def lska_logits(x: Array, w: Weights, o: SimpleNamespace) -> Array:
     dilation = {7: 2, 11: 2, 23: 3, 35: 3}[o.kernel]
-    for n, d in enumerate((1, 1, dilation, dilation)):
+    axes = x.ndim - 2
+    for n, d in enumerate((1,) * axes + (dilation,) * axes):
         x = conv(x, sub(w, f"layers.{n}"), groups=x.shape[1], dilation=d)
-    return conv(x, sub(w, "layers.4"))
+    return conv(x, sub(w, f"layers.{2 * axes}"))
 
 
 def pixel_logits(x: Array, w: Weights, o: SimpleNamespace) -> Array:
@@ -312,22 +328,25 @@ def resize_linear(table: Array, size: int) -> Array:
 
 
 def augmented_conv(x: Array, w: Weights, o: SimpleNamespace) -> Array:
-    b, _, height, width = x.shape
+    sides = x.shape[2:]
     q, k, v = np.split(conv(x, sub(w, "conv_qkv")), 3, 1)
     d = q.shape[1] // o.heads
-    rel_h, rel_w = resize_linear(w["relative_h"], 2 * height - 1), resize_linear(w["relative_w"], 2 * width - 1)
+    names = "thw"[3 - len(sides) :]
+    tables = [resize_linear(w[f"relative_{name}"], 2 * n - 1) for name, n in zip(names, sides, strict=True)]
     z = np.zeros(q.shape)
-    for i in range(b):
+    for i in range(len(x)):
         for n in range(o.heads):
             part = slice(n * d, (n + 1) * d)
-            for y, c in np.ndindex(height, width):
-                query = q[i, part, y, c]
-                logits = np.zeros((height, width))
-                for yy, cc in np.ndindex(height, width):
-                    key = k[i, part, yy, cc] + rel_h[:, yy - y + height - 1] + rel_w[:, cc - c + width - 1]
-                    logits[yy, cc] = query @ key / np.sqrt(d)
-                weights = softmax(logits.reshape(-1), 0).reshape(height, width)
-                z[i, part, y, c] = (v[i, part] * weights).sum((1, 2))
+            for here in np.ndindex(*sides):
+                query = q[(i, part, *here)]
+                logits = np.zeros(sides)
+                for there in np.ndindex(*sides):
+                    key = k[(i, part, *there)].copy()
+                    for table, a, b, side in zip(tables, here, there, sides, strict=True):
+                        key += table[:, b - a + side - 1]
+                    logits[there] = query @ key / np.sqrt(d)
+                weights = softmax(logits.reshape(-1), 0)
+                z[(i, part, *here)] = v[i, part].reshape(d, -1) @ weights
     attended = conv(z, sub(w, "project"))
     return np.concatenate([conv(x, sub(w, "conv")), attended], 1)
 
@@ -362,20 +381,28 @@ def global_context(x: Array, w: Weights, o: SimpleNamespace) -> Array:
 
 
 def coordinate(x: Array, w: Weights, o: SimpleNamespace) -> Array:
-    directions = {"coordinate": "hw", "coordinate_h": "h", "coordinate_w": "w"}[o.name]
-    pooled = [x.mean(3) if axis == "h" else x.mean(2) for axis in directions]
+    names = "thw"[5 - x.ndim :]
+    directions = {"coordinate": names, "coordinate_h": "h", "coordinate_w": "w"}[o.name]
+    pooled = [strip(x, names.index(axis) + 2) for axis in directions]
     y = batch_norm(conv(np.concatenate(pooled, 2), sub(w, "conv1")), sub(w, "norm"), o.train)
     y = y * np.clip(y + 3, 0, 6) / 6
     out, start = x, 0
-    for axis, strip in zip(directions, pooled, strict=True):
-        gate = sigmoid(conv(y[:, :, start : start + strip.shape[2]], sub(w, f"convs.{axis}")))
-        start += strip.shape[2]
-        out = out * (gate[:, :, :, None] if axis == "h" else gate[:, :, None, :])
+    for axis, one in zip(directions, pooled, strict=True):
+        gate = sigmoid(conv(y[:, :, start : start + one.shape[2]], sub(w, f"convs.{axis}")))
+        start += one.shape[2]
+        out = out * spread(gate, x, names.index(axis) + 2)
     return out
 
 
 def triplet(x: Array, w: Weights, o: SimpleNamespace) -> Array:
-    """As published: rotate, pool the first axis, gate, rotate back, average."""
+    """As published: rotate, pool the first axis, gate, rotate back, average. Of a clip, a branch for each of four axes."""
+    if x.ndim == 5:
+        total = np.zeros(x.shape)
+        for n, axis in enumerate((2, 3, 4, 1)):
+            pooled = np.stack([x.max(axis), x.mean(axis)], 1)
+            gate = sigmoid(batch_norm(conv(pooled, sub(w, f"convs.{n}")), sub(w, f"norms.{n}"), o.train))
+            total += x * np.expand_dims(gate[:, 0], axis)
+        return total / 4
 
     def branch(rotated: Array, axes: str) -> Array:
         pooled = np.stack([rotated.max(1), rotated.mean(1)], 1)
@@ -392,7 +419,9 @@ def ela(x: Array, w: Weights, o: SimpleNamespace) -> Array:
         y = conv(strip, sub(w, "conv"), groups=strip.shape[1])
         return sigmoid(group_norm(y, sub(w, "norm"), np.gcd(16, strip.shape[1])))
 
-    return x * gate(x.mean(3))[:, :, :, None] * gate(x.mean(2))[:, :, None, :]
+    for axis, one in [(axis, gate(strip(x, axis))) for axis in range(2, x.ndim)]:
+        x = x * spread(one, x, axis)
+    return x
 
 
 def simam(x: Array, w: Weights, o: SimpleNamespace) -> Array:
@@ -410,41 +439,42 @@ def shuffle_attention(x: Array, w: Weights, o: SimpleNamespace) -> Array:
         first, second = x[:, g * q : g * q + half], x[:, g * q + half : (g + 1) * q]
         means = expand(w["channel_weight"] * mean_space(first) + w["channel_bias"], x)
         normed = group_norm(second, sub(w, "norm"), half)
-        maps = w["spatial_weight"].reshape(-1, 1, 1) * normed + w["spatial_bias"].reshape(-1, 1, 1)
+        maps = expand(w["spatial_weight"], x) * normed + expand(w["spatial_bias"], x)
         out[:, g * q : g * q + half] = first * sigmoid(means)
         out[:, g * q + half : (g + 1) * q] = second * sigmoid(maps)
     return shuffle(out, 2)
 
 
 def ema(x: Array, w: Weights, o: SimpleNamespace) -> Array:
-    b, c, height, width = x.shape
-    q = c // o.groups
-    y = x.reshape(b * o.groups, q, height, width)
-    pooled = conv(np.concatenate([y.mean(3), y.mean(2)], 2), sub(w, "conv1"))
-    rows, columns = sigmoid(pooled[:, :, :height]), sigmoid(pooled[:, :, height:])
-    x1 = group_norm(y * rows[:, :, :, None] * columns[:, :, None, :], sub(w, "norm"), q)
+    q, sides = x.shape[1] // o.groups, x.shape[2:]
+    y = x.reshape(-1, q, *sides)
+    strips = np.concatenate([strip(y, axis) for axis in range(2, y.ndim)], 2)
+    pooled = np.split(sigmoid(conv(strips, sub(w, "conv1"))), np.cumsum(sides)[:-1], 2)
+    gated = y
+    for axis, one in enumerate(pooled, start=2):
+        gated = gated * spread(one, y, axis)
+    x1 = group_norm(gated, sub(w, "norm"), q)
     x2 = conv(y, sub(w, "conv3"))
-    gate = np.zeros((len(y), 1, height, width))
+    gate = np.zeros((len(y), 1, *sides))
     for i in range(len(y)):
-        first = softmax(x1[i].mean((1, 2)), 0) @ x2[i].reshape(q, -1)
-        second = softmax(x2[i].mean((1, 2)), 0) @ x1[i].reshape(q, -1)
-        gate[i, 0] = (first + second).reshape(height, width)
+        first = softmax(mean_space(x1[i][None])[0], 0) @ x2[i].reshape(q, -1)
+        second = softmax(mean_space(x2[i][None])[0], 0) @ x1[i].reshape(q, -1)
+        gate[i, 0] = (first + second).reshape(sides)
     return (y * sigmoid(gate)).reshape(x.shape)
 
 
 def gather_excite(x: Array, w: Weights, o: SimpleNamespace) -> Array:
-    b, c, height, width = x.shape
+    c, sides = x.shape[1], x.shape[2:]
     e = o.extent
     y = x
     if o.name == "gather_excite_minus":
         if e == 0:
-            y = x.mean((2, 3), keepdims=True)
+            y = expand(mean_space(x), x)
         else:
-            y = np.zeros((b, c, -(-height // e), -(-width // e)))
-            for i, j in np.ndindex(*y.shape[2:]):
-                rows = slice(max(0, i * e - e + 1), i * e + e)
-                columns = slice(max(0, j * e - e + 1), j * e + e)
-                y[:, :, i, j] = x[:, :, rows, columns].mean((2, 3))
+            y = np.zeros((*x.shape[:2], *(-(-side // e) for side in sides)))
+            for place in np.ndindex(*y.shape[2:]):
+                window = tuple(slice(max(0, i * e - e + 1), i * e + e) for i in place)
+                y[(..., *place)] = mean_space(x[(..., *window)])
     else:
         steps = int(np.log2(e))
         for n in range(steps):
@@ -453,46 +483,47 @@ def gather_excite(x: Array, w: Weights, o: SimpleNamespace) -> Array:
             y = relu(y) if n < steps - 1 else y
     if o.name == "gather_excite":
         y = conv(relu(conv(y, sub(w, "excite.0"))), sub(w, "excite.2"))
-    rows = np.arange(height) * y.shape[2] // height
-    columns = np.arange(width) * y.shape[3] // width
-    return x * sigmoid(y[:, :, rows][:, :, :, columns])
+    for axis, side in enumerate(sides, start=2):
+        y = y.take(np.arange(side) * y.shape[axis] // side, axis)
+    return x * sigmoid(y)
 
 
 def spatial_transformer(x: Array, w: Weights, o: SimpleNamespace) -> Array:
-    b, _, height, width = x.shape
+    b, sides = len(x), np.array(x.shape[2:])
+    dims = len(sides)
     y = relu(conv(x, sub(w, "reduce")))
-    pooled = np.zeros((b, y.shape[1], 4, 4))
-    for i, j in np.ndindex(4, 4):
-        rows = slice(i * height // 4, -(-(i + 1) * height // 4))
-        columns = slice(j * width // 4, -(-(j + 1) * width // 4))
-        pooled[:, :, i, j] = y[:, :, rows, columns].mean((2, 3))
-    theta = linear(pooled.reshape(b, -1), sub(w, "theta")).reshape(b, 2, 3)
+    pooled = np.zeros((b, y.shape[1], *[4] * dims))
+    for place in np.ndindex(*[4] * dims):
+        window = tuple(slice(i * n // 4, -(-(i + 1) * n // 4)) for i, n in zip(place, sides, strict=True))
+        pooled[(..., *place)] = mean_space(y[(..., *window)])
+    theta = linear(pooled.reshape(b, -1), sub(w, "theta")).reshape(b, dims, dims + 1)
     out = np.zeros(x.shape)
     for n in range(b):
-        for i, j in np.ndindex(height, width):
-            target = np.array([(2 * j + 1) / width - 1, (2 * i + 1) / height - 1, 1.0])
-            sx, sy = theta[n] @ target
-            px, py = ((sx + 1) * width - 1) / 2, ((sy + 1) * height - 1) / 2
-            for yy in (int(np.floor(py)), int(np.floor(py)) + 1):
-                for xx in (int(np.floor(px)), int(np.floor(px)) + 1):
-                    if 0 <= yy < height and 0 <= xx < width:
-                        out[n, :, i, j] += x[n, :, yy, xx] * (1 - abs(px - xx)) * (1 - abs(py - yy))
+        for place in np.ndindex(*sides):
+            target = (2 * np.array(place) + 1) / sides - 1
+            source = (theta[n] @ np.append(target[::-1], 1.0))[::-1]  # theta has x first
+            found = ((source + 1) * sides - 1) / 2
+            for corner in np.ndindex(*[2] * dims):
+                near = np.floor(found).astype(int) + corner
+                if ((near >= 0) & (near < sides)).all():
+                    out[(n, slice(None), *place)] += x[(n, slice(None), *near)] * np.prod(1 - np.abs(found - near))
     return out
 
 
-def resize_bilinear(x: Array, height: int, width: int) -> Array:
-    b, c = x.shape[:2]
-    rows = resize_linear(np.moveaxis(x, 2, 3).reshape(-1, x.shape[2]), height)
-    x = np.moveaxis(rows.reshape(b, c, x.shape[3], height), 3, 2)
-    return resize_linear(x.reshape(-1, x.shape[3]), width).reshape(b, c, height, width)
+def resize_each(x: Array, sides: tuple[int, ...]) -> Array:
+    """Bilinear, and trilinear of clips: linear along one axis after the other."""
+    for axis, side in enumerate(sides, start=2):
+        last = np.moveaxis(x, axis, -1)
+        x = np.moveaxis(resize_linear(last.reshape(-1, x.shape[axis]), side).reshape(*last.shape[:-1], side), -1, axis)
+    return x
 
 
 def max_pool(x: Array) -> Array:
-    """3 x 3, stride 2, padding 1."""
-    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
-    out = np.zeros((*x.shape[:2], (x.shape[2] + 1) // 2, (x.shape[3] + 1) // 2))
-    for i, j in np.ndindex(*out.shape[2:]):
-        out[:, :, i, j] = padded[:, :, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].max((2, 3))
+    """3 x 3 (x 3), stride 2, padding 1."""
+    padded = np.pad(x, [(0, 0), (0, 0)] + [(1, 1)] * (x.ndim - 2), constant_values=-np.inf)
+    out = np.zeros((*x.shape[:2], *((side + 1) // 2 for side in x.shape[2:])))
+    for place in np.ndindex(*out.shape[2:]):
+        out[(..., *place)] = max_space(padded[(..., *(slice(2 * i, 2 * i + 3) for i in place))])
     return out
 
 
@@ -502,8 +533,8 @@ def residual_attention(x: Array, w: Weights, o: SimpleNamespace) -> Array:
 
     half = layer(max_pool(layer(x, "enter")), "down1")
     quarter = layer(max_pool(half), "down2")
-    skip = half + resize_bilinear(quarter, *half.shape[2:])
-    mask = resize_bilinear(layer(skip, "up1"), *x.shape[2:])
+    skip = half + resize_each(quarter, half.shape[2:])
+    mask = resize_each(layer(skip, "up1"), x.shape[2:])
     return x * (1 + sigmoid(conv(mask, sub(w, "leave"))))
 
 

@@ -143,9 +143,45 @@ def test_triplet_with_sides_too_long_to_fold(train: bool) -> None:
     check("triplet", (2, 3, 25), train, kernel=3)
 
 
-def test_volumes_where_the_sources_use_them() -> None:
-    wanted = ["se", "eca", "cbam", "bam", "gam", "aam", "double_attention", "non_local", "global_context", "simam"]
-    assert all(attention_type(name).dims == (2, 3) for name in wanted)
+def test_every_type_takes_volumes() -> None:
+    assert all(attention_type(name).dims == (2, 3) for name in list_attentions())
+
+
+# What a type does to a clip of one frame that it does not do to a map: a gate of the one frame, a fourth branch.
+MORE_OF_ONE_FRAME = {"coordinate", "ela", "ema", "triplet", "strip", "spatial_transformer"}
+
+
+@pytest.mark.parametrize("name", sorted(set(list_attentions()) - MORE_OF_ONE_FRAME))
+def test_a_clip_of_one_frame_is_a_map(name: str) -> None:
+    """With kernels whose middle slice is that of the map, and nothing of the time before and after."""
+    torch.manual_seed(0)
+    flat = randomise(create_attention(name, CHANNELS)).eval()
+    clip = create_attention(name, CHANNELS, dims=3).eval()
+    state = clip.state_dict()
+    own = flat.state_dict()
+    for key, value in state.items():
+        given = own.get(key)
+        if name == "lska" and "layers" in key:
+            # three of each kind in a clip, two on a map: the one along time passes its input on
+            number = int(key.split(".")[1])
+            place = {0: 0, 1: 1, 3: 2, 4: 3, 6: 4}.get(number)
+            given = own[f"layers.{place}.{key.split('.')[2]}"] if place is not None else None
+            if given is None:
+                value.zero_()
+                if value.dim() == 5:
+                    value[:, :, value.shape[2] // 2] = 1
+                continue
+        if given is None:  # a table of offsets in time: the same for all keys of one frame
+            assert name == "augmented_conv"
+            continue
+        if value.dim() == 5 and value.shape != given.shape[:2] + (1,) * 3:
+            value.zero_()
+            value[:, :, value.shape[2] // 2] = given.view(*value.shape[:2], *value.shape[3:])
+        else:
+            value.copy_(given.view(value.shape))
+    x = torch.randn(2, CHANNELS, 5, 7)
+    with torch.no_grad():
+        torch.testing.assert_close(clip(x[:, :, None])[:, :, 0], flat(x), rtol=1e-5, atol=1e-5)
 
 
 def test_a_fresh_fca_at_7x7_is_the_published_one() -> None:

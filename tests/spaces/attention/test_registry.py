@@ -190,7 +190,7 @@ def test_genes_of_mixes() -> None:
         (lambda: create_attention("shuffle_attention", 9), ["shuffle_attention at 9", "none fits"]),
         (lambda: create_attention("se", 64, heads=4), ["se has no flag 'heads'", "bias"]),
         (lambda: create_attention("bam", 64, fusion="mean"), ["fusion='mean' of bam", "sum, product"]),
-        (lambda: create_attention("coordinate", 64, dims=3), ["dims=3 of coordinate", "2"]),
+        (lambda: create_attention("coordinate", 64, dims=4), ["dims=4 of coordinate", "2, 3"]),
         (lambda: attention_type("cbam").valid("groups", 64), ["cbam has no gene groups", "kernel"]),
     ],
 )
