@@ -49,7 +49,7 @@ def find_columns(table: pa.Table, name: str, image: str | None = None, label: st
     for column, option in ((image, "image"), (label, "label")):
         if column is not None and column not in table.column_names:
             raise unknown(f"column of {name} in data.{option}:", column, table.column_names)
-    image = _image_column(table, name, features, image)
+    image = image_column(table, name, features, image)
     assumed: tuple[str, ...] = ()
     if label is None:
         label, assumed = _label_column(table, name, features, image)
@@ -107,7 +107,7 @@ def array_depth(kind: pa.DataType) -> int:
     return depth if number else 0
 
 
-def _image_column(table: pa.Table, name: str, features: Mapping[str, Mapping[str, Any]], chosen: str | None) -> str:
+def image_column(table: pa.Table, name: str, features: Mapping[str, Mapping[str, Any]], chosen: str | None) -> str:
     valid = [field.name for field in table.schema if is_encoded(field.type) or array_depth(field.type) in (2, 3)]
     if chosen is not None:
         if chosen not in valid:

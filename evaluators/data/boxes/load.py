@@ -1,0 +1,150 @@
+"""Data sets for detection by name: the embedded scenes, and the published layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from evaluators.data.boxes.coco import open_coco
+from evaluators.data.boxes.hub import BoxChoice, open_tables
+from evaluators.data.boxes.objects import Objects
+from evaluators.data.boxes.prepare import prepare_boxes
+from evaluators.data.boxes.splits import BoxData, BoxSplit
+from evaluators.data.boxes.summary import summarise
+from evaluators.data.boxes.voc import open_voc
+from evaluators.data.boxes.yolo import open_yolo
+from evaluators.data.cluttered import Scene, Split, cluttered_boxes
+from evaluators.data.embedded import CLASS_NAMES
+from evaluators.data.options import FolderOptions, Made, Options, Pair, Side, read_options
+from evaluators.data.parquet import find_hub, find_tables
+from evaluators.data.splits import moments
+from spaces.errors import UsageError, unknown
+
+LAYOUTS = ("cluttered_digits", "voc:FOLDER", "coco:FOLDER", "yolo:FOLDER", "hf:FOLDER", "hf:OWNER/NAME")
+
+
+class SceneOptions(Options):
+    """How the embedded scenes are composed; see ``cluttered.Scene``."""
+
+    train_size: Made = 1200
+    val_size: Made = 300
+    test_size: Made = 600
+    image_size: Side = Scene.canvas
+    digits: Pair = Scene.digits
+    sizes: Annotated[tuple[int, ...], Field(strict=False)] = Scene.sizes
+    fragments: Annotated[int, Field(ge=0, le=1000)] = Scene.fragments
+    texture: Annotated[float, Field(ge=0, le=1)] = Scene.texture
+    noise: Annotated[float, Field(ge=0, le=100)] = Scene.noise
+
+
+class FileOptions(FolderOptions):
+    """Pictures in files; ``skip_missing`` leaves out, and counts, annotated pictures that are not there."""
+
+    skip_missing: bool = False
+
+
+class VocOptions(FileOptions):
+    """Pascal VOC; ``first_pixel``: what the files count pixels from."""
+
+    first_pixel: Literal[0, 1] = 1
+
+
+class TableBoxOptions(FolderOptions):
+    """Tables of Hugging Face: objects and image name columns, config a configuration; box_format: what boxes are written as."""
+
+    objects: str | None = None
+    image: str | None = None
+    config: str | None = None
+    box_format: Literal["xywh", "xyxy", "cxcywh"] | None = None
+
+
+def load_boxes(spec: str | Mapping[str, Any], *, seed: int = 0, **options: Any) -> BoxData:
+    """The detection set named by ``spec`` (LAYOUTS), or by a mapping of its name and options; docs/detection.md has them.
+
+    All is a pure function of the data and the seed; the test split is read when ``.test`` is. Raises UsageError in one line
+    that names the file or the option.
+    """
+    if isinstance(spec, Mapping):
+        if "name" not in spec:
+            raise UsageError(f"data needs the key 'name'; valid names: {', '.join(LAYOUTS)}")
+        return load_boxes(str(spec["name"]), seed=seed, **{key: spec[key] for key in spec if key != "name"}, **options)
+    if spec == "cluttered_digits":
+        return _scenes(seed, read_options(SceneOptions, spec, options))
+    source, _, rest = spec.partition(":")
+    folder = Path(rest).expanduser()
+    if source == "voc" and rest:
+        voc = read_options(VocOptions, spec, options)
+        found = open_voc(folder, voc.max_pixels, first_pixel=voc.first_pixel, skip_missing=voc.skip_missing)
+        return prepare_boxes(spec, found, voc, seed=seed, flip=True)
+    if source == "coco" and rest:
+        coco = read_options(FileOptions, spec, options)
+        found = open_coco(folder, coco.max_pixels, skip_missing=coco.skip_missing)
+        return prepare_boxes(spec, found, coco, seed=seed, flip=True)
+    if source == "yolo" and rest:
+        yolo = read_options(FolderOptions, spec, options)
+        return prepare_boxes(spec, open_yolo(folder, yolo.max_pixels), yolo, seed=seed, flip=True)
+    if source == "hf" and rest:
+        table = read_options(TableBoxOptions, spec, options)
+        if folder.is_dir():
+            tables = find_tables(folder, table.config)
+        elif rest.startswith((".", "/", "~")) or rest.count("/") > 1:
+            raise UsageError(f"no such folder: {folder}")
+        else:
+            tables = find_hub(rest, table.config)
+        choice = BoxChoice(table.objects, table.image, table.box_format, table.max_pixels)
+        return prepare_boxes(spec, open_tables(tables, choice), table, seed=seed, flip=True)
+    raise unknown("data of the task 'detection'", spec, LAYOUTS)
+
+
+def _scenes(seed: int, chosen: SceneOptions) -> BoxData:
+    """Cluttered digits with boxes; digits read differently in a mirror, so they are not flipped."""
+    scene = Scene(
+        canvas=chosen.image_size,
+        digits=chosen.digits,
+        sizes=chosen.sizes,
+        fragments=chosen.fragments,
+        texture=chosen.texture,
+        noise=chosen.noise,
+    )
+
+    def build(split: Split, count: int) -> BoxSplit:
+        images_NCHW, targets = cluttered_boxes(split, seed, count, scene)
+        objects = []
+        for target in targets:
+            boxes_M4 = target["boxes"].numpy()
+            areas_M = (boxes_M4[:, 2:] - boxes_M4[:, :2]).prod(1)
+            kinds_M = np.zeros(len(boxes_M4), np.uint8)
+            objects.append(Objects(boxes_M4, target["labels"].numpy(), kinds_M, areas_M))
+        return BoxSplit(tuple(objects), np.full((count, 2), chosen.image_size), images_NCHW)
+
+    train, val = build("train", chosen.train_size), build("val", chosen.val_size)
+    mean, std = moments(train.images_NCHW)  # type: ignore[arg-type]  # it is in memory
+    size = (chosen.image_size, chosen.image_size)
+    summary = summarise(
+        "cluttered_digits",
+        "made from scikit-learn's handwritten digits",
+        CLASS_NAMES,
+        train.objects,
+        val.objects,
+        channels=1,
+        size=size,
+        own_validation=True,
+        test_images=chosen.test_size,
+    )
+    return BoxData(
+        "cluttered_digits",
+        train,
+        val,
+        CLASS_NAMES,
+        1,
+        size,
+        mean,
+        std,
+        flip=False,
+        load_test=lambda: build("test", chosen.test_size),
+        summary=summary,
+    )
