@@ -110,7 +110,7 @@ def prepare(spec: str, opened: Opened, options: RealOptions, *, seed: int, flip:
             *opened.found.assumed,
             *classes.assumed,
             *_short(options, room),
-            *_assumed(piles, form, options, images_NCHW, sampled=stream),
+            *assumed_of(piles, form, options, images_NCHW, sampled=stream),
         ],
     )
     return Data(
@@ -197,9 +197,10 @@ def _common_size(piles: Sequence[Pile], parts: Sequence[tuple[Source, np.ndarray
     return int(sizes[0][0]), int(sizes[0][1])
 
 
-def _assumed(
+def assumed_of(
     piles: Sequence[Pile], form: Form, options: RealOptions, images_NCHW: Tensor, *, sampled: bool
 ) -> list[str]:
+    """The sentences that say what was taken for granted of the pixels."""
     said = []
     own = {image.shape[2] for found in piles for image in found.images}
     if len(own) > 1:

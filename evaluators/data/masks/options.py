@@ -1,0 +1,155 @@
+"""The options of data with masks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from evaluators.data.cluttered import Scene
+from evaluators.data.masks.codes import MOST, VALUES, Declared
+from evaluators.data.options import FolderOptions, Made, Options, Side
+from spaces.errors import UsageError, shortened
+
+
+def _numbers(value: Any, what: str) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    given = list(value) if isinstance(value, (list, tuple)) else [value]
+    if not given or not all(type(one) is int and 0 <= one < VALUES for one in given):
+        raise UsageError(f"{what} {shortened(value)}; valid: pixel values, whole numbers from 0 to {VALUES - 1}")
+    return tuple(given)
+
+
+def _colour(value: Any) -> tuple[int, int, int]:
+    if not (
+        isinstance(value, (list, tuple))
+        and len(value) == 3
+        and all(type(one) is int and 0 <= one < 256 for one in value)
+    ):
+        raise UsageError(f"colour {shortened(value)}; valid: [red, green, blue], each from 0 to 255")
+    red, green, blue = value
+    return red, green, blue
+
+
+def _classes(value: Any) -> Any:
+    if value is None or (type(value) is int and 2 <= value <= MOST):
+        return value
+    if isinstance(value, (list, tuple)) and value and all(isinstance(one, str) and one for one in value):
+        return tuple(value)
+    raise UsageError(
+        f"{shortened(value)}; valid: how many, from 2 to {MOST}, or their names in the order of their numbers"
+    )
+
+
+def _values(value: Any) -> Any:
+    return _numbers(value, "values")
+
+
+def _colours(value: Any) -> Any:
+    """{name: colour} of a list, whose names are None, or of a mapping."""
+    if value is None:
+        return None
+    if isinstance(value, dict):
+        if not all(isinstance(name, str) for name in value):
+            raise UsageError(f"{shortened(value)}; valid: colours, or names with their colours")
+        return tuple((str(name), _colour(one)) for name, one in value.items())
+    if not isinstance(value, (list, tuple)):
+        raise UsageError(
+            f"{shortened(value)}; valid: the colours of the classes in their order, or names with their colours"
+        )
+    return tuple((None, _colour(one)) for one in value)
+
+
+Ignored = int | tuple[int | tuple[int, int, int], ...] | None
+
+
+def _ignored(value: Any) -> Any:
+    """Pixel values or colours; which of them is told by whether there are `colors`."""
+    if not isinstance(value, (list, tuple)):
+        return value if value is None else _numbers(value, "ignore")
+    return tuple(_colour(one) if isinstance(one, (list, tuple)) else one for one in value)
+
+
+def _pair(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+class SceneOptions(Options):
+    """How scenes of cluttered digits are composed; see ``cluttered.Scene``."""
+
+    train_size: Made = 1600
+    val_size: Made = 400
+    test_size: Made = 400
+    image_size: Side = Scene.canvas
+    digits: Annotated[tuple[int, int], BeforeValidator(_pair)] = Scene.digits
+    sizes: Annotated[tuple[int, ...], BeforeValidator(_pair)] = Scene.sizes
+    fragments: Annotated[int, Field(ge=0, le=1000)] = Scene.fragments
+    fragment: Side = Scene.fragment
+    contrast: Annotated[float, Field(ge=0, le=1)] = Scene.contrast
+    texture: Annotated[float, Field(ge=0, le=1)] = Scene.texture
+    noise: Annotated[float, Field(ge=0, le=100)] = Scene.noise
+
+    @property
+    def scene(self) -> Scene:
+        """Raises UsageError for a scene that cannot be."""
+        return Scene(
+            self.image_size,
+            self.digits,
+            self.sizes,
+            self.fragments,
+            self.fragment,
+            self.contrast,
+            self.texture,
+            self.noise,
+        )
+
+
+class PublishedOptions(FolderOptions):
+    """A layout whose classes are known."""
+
+
+class MaskOptions(FolderOptions):
+    """Masks of somebody's own.
+
+    classes: their names, or how many. values: the pixel value of each class, else 0, 1, 2 ... without what is ignored.
+    ignore: pixel values, or with `colors` colours, of what is not labelled. colors: of masks in colour.
+    """
+
+    classes: Annotated[int | tuple[str, ...] | None, BeforeValidator(_classes)] = None
+    values: Annotated[tuple[int, ...] | None, BeforeValidator(_values)] = None
+    ignore: Annotated[Ignored, BeforeValidator(_ignored)] = None
+    colors: Annotated[tuple[tuple[str | None, tuple[int, int, int]], ...] | None, BeforeValidator(_colours)] = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> MaskOptions:
+        self.declared.check()
+        return self
+
+    @property
+    def declared(self) -> Declared:
+        """Raises UsageError for what is no value or no colour."""
+        if self.colors is None:
+            return Declared(self.classes, self.values, _numbers(self.ignore, "ignore"))
+        names = tuple(name for name, _ in self.colors if name is not None)
+        if names and self.classes is not None:
+            raise UsageError("data.classes and the names in data.colors are both given; valid: one of them")
+        ignore = self.ignore if isinstance(self.ignore, tuple) else ()
+        several = all(isinstance(one, tuple) for one in ignore)
+        given = ignore if several else (ignore,)
+        colours = tuple(colour for _, colour in self.colors)
+        return Declared(names or self.classes, self.values, None, colours, tuple(map(_colour, given)))
+
+
+class MaskFolderOptions(MaskOptions):
+    """Folders of images and masks; skip_unmatched: leave out, and count, what has no counterpart."""
+
+    skip_unmatched: bool = False
+
+
+class MaskTableOptions(MaskOptions):
+    """Tables of Hugging Face: image and mask name columns, config a configuration."""
+
+    image: str | None = None
+    mask: str | None = None
+    config: str | None = None
