@@ -30,7 +30,7 @@ from spaces.backbone import describe_backbone
 from spaces.backbones import zoo
 from spaces.catalogue import cache_folder
 from spaces.network import Native, NetworkSpec, takes_native_out
-from spaces.placement import Architecture, Placement
+from spaces.placement import Architecture, Placement, canonical
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def _count(arch: Architecture, network: NetworkSpec) -> Cost:
     if native == "replace":
         plain = _count_network(Architecture.plain(arch.backbone), network)
     stages = []
-    for stage, placement in zip(describe_backbone(arch.backbone).stages, arch.placements, strict=True):
+    for stage, placement in network.placed(arch):
         added = np.zeros(len(METRICS), dtype=np.int64)
         for site in () if placement.is_none else stage.at(placement.site):
             added += counts.by_module[site.attention]
@@ -129,7 +129,8 @@ class CostTable:
         network = replace(network, identity_start=False)
         self.backbone = backbone
         self.native = network.native
-        self._stages = describe_backbone(backbone).stages
+        self._stages = network.stages(backbone)
+        self._of_backbone = len(describe_backbone(backbone).stages)
         self._shapes = network.site_shapes(backbone)
         self._cache = _cache()
         key = f"{backbone} {network}"
@@ -179,10 +180,15 @@ class CostTable:
     def total(self, arch: Architecture) -> np.ndarray:
         """The four costs of an architecture in the order of METRICS, (4,): the fastest answer for one at a time."""
         total = self.base.copy()
-        for stage, placement in enumerate(arch.placements):
+        placements = self._placements(arch)
+        for stage, placement in enumerate(placements):
             known = self._known.get((stage, placement))
             total += self.stage_costs(stage, [placement])[0] if known is None else known
         return total
+
+    def _placements(self, arch: Architecture) -> Sequence[Placement]:
+        """Those of an architecture, which it holds in canonical form unless some are beyond the backbone's stages."""
+        return arch.placements if len(arch.placements) == self._of_backbone else canonical(arch, self._stages)
 
     def totals(
         self, stage_costs: Sequence[np.ndarray], indices_NS: np.ndarray, metrics: Sequence[str] = METRICS
@@ -198,9 +204,10 @@ class CostTable:
 
     def cost(self, arch: Architecture) -> Cost:
         """The same as ``count_cost``, to the integer, from the table."""
-        added = [self.stage_costs(stage, [placement])[0] for stage, placement in enumerate(arch.placements)]
+        placements = canonical(arch, self._stages)
+        added = [self.stage_costs(stage, [placement])[0] for stage, placement in enumerate(placements)]
         total = self.base + np.sum(added, axis=0)
-        stages = tuple(StageCost(str(p), **_named(row)) for p, row in zip(arch.placements, added, strict=True))
+        stages = tuple(StageCost(str(p), **_named(row)) for p, row in zip(placements, added, strict=True))
         return Cost(str(arch), **_named(total), uncounted_ops=tuple(sorted(self._uncounted)), stages=stages)
 
 

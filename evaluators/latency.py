@@ -28,7 +28,6 @@ from evaluators.sections import Section
 from evaluators.statistics import spearman
 from evaluators.training.device import pick_device
 from spaces.attention import attention_type
-from spaces.backbone import describe_backbone
 from spaces.errors import UsageError
 from spaces.network import NetworkSpec
 from spaces.placement import NONE, Architecture, Placement
@@ -246,7 +245,7 @@ class LatencyTable:
         self.setting = setting or Setting()
         self.backbone, self.network = backbone, replace(network, identity_start=False)
         self.machine = self.setting.machine
-        self._stages = describe_backbone(backbone).stages
+        self._stages = network.stages(backbone)
         self._factor = 1.0
         self._shares: dict[str, float] = {}  # what placements add alone, as shares of the plain network's latency
         self._plain_seconds: list[float] = []

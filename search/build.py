@@ -15,6 +15,7 @@ from search.files import read_json
 from search.objectives import OBJECTIVES
 from search.problem import Problem
 from search.tables import Costing
+from spaces import SearchSpace
 from spaces.errors import UsageError
 from spaces.network import describe_input
 
@@ -27,12 +28,17 @@ def create_task(config: Config) -> Task:
     return cast(Task, KeptStem(task)) if config.space.stem == "keep" else task
 
 
+def create_space(config: Config) -> SearchSpace:
+    """What a run may propose, over the stages of the backbone and of the task's head."""
+    return config.space.build(config.task.head(classes=2))  # how many classes is no matter of stages
+
+
 def create_setting(config: Config) -> Setting:
     """What the evaluators of a run are built for; its task is read once, when it is first asked for."""
     memory = config.resources.memory
     return Setting(
         cache(lambda: create_task(config)),
-        config.space.build(),
+        create_space(config),
         config.training,
         config.space.identity_start,
         config.space.native,
@@ -56,7 +62,7 @@ def create_problem(config: Config, evaluator: Evaluator, folder: Path | None = N
 
     Costs that are measured are measured now, or taken from what the run in ``folder`` has kept.
     """
-    space = config.space.build()
+    space = create_space(config)
     return Problem.build(
         space,
         evaluator.network,

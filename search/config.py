@@ -37,6 +37,7 @@ from search.strict_yaml import load_yaml
 from spaces import SearchSpace
 from spaces.attention.genes import GENES
 from spaces.errors import UsageError, shortened, unknown
+from spaces.heads.base import DenseHead, Head, own_stages
 from spaces.placement import check_site
 from spaces.plugins import is_brought, load_plugins
 
@@ -92,13 +93,16 @@ class SpaceConfig(_TypesAndGenes):
             raise UsageError(f"a stage is given twice: {', '.join(map(shortened, given))}; valid: each number once")
         return stages
 
-    def build(self) -> SearchSpace:
+    def build(self, head: Head | None = None) -> SearchSpace:
+        """The space over the backbone and, where the task's head has stages of its own, over those."""
+        beyond = own_stages(head, self.backbone) if isinstance(head, DenseHead) else ()
         return SearchSpace.build(
             self.backbone,
             self.attentions,
             **{gene.plural: getattr(self, gene.plural) for gene in GENES},
             sites=self.sites,
             stages=self.stages,
+            beyond=beyond,
         )
 
 

@@ -26,7 +26,7 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 
 from evaluators.tasks.base import Metric
 from search.front import ACCURACY
-from search.gains import features, placements_of
+from search.gains import all_placements, features
 from search.store import COMPLETE, CONFIRM, RANDOM, SEARCH, TEST, cost_columns
 
 Array = NDArray[np.float64]
@@ -145,7 +145,7 @@ def posterior(texts: Sequence[str], values: Sequence[Array], *, draws: int = DRA
     centre = float(np.average(mean_A, weights=count_A))
     scale = float(np.std(np.concatenate(values))) or 1e-9
     y_A, within = (mean_A - centre) / scale, squares / scale**2
-    x_AP = features([placements_of(text) for text in texts])
+    x_AP = features(all_placements(texts))
     x_AP = np.hstack([x_AP - x_AP.mean(axis=0), np.full((len(texts), 1), 10.0)])  # the last is a mean, as good as free
     rng = np.random.default_rng(seed)
     some = np.argsort(-count_A + rng.random(len(texts)), kind="stable")[:FITTED]

@@ -8,7 +8,7 @@ Letters: N evaluations, P features of the model, S stages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -21,7 +21,7 @@ from evaluators.tasks.base import Metric
 from search.front import ACCURACY
 from search.store import COMPLETE, TEST
 from spaces.attention.genes import GENES, Gene, Value
-from spaces.placement import SITES, Placement
+from spaces.placement import NONE, SITES, Placement
 
 Array = NDArray[np.float64]
 Place = tuple[int, str]  # a stage, counted from 0, and a type of attention there
@@ -110,7 +110,7 @@ def fit_gains(evaluations: pd.DataFrame, metric: Metric = ACCURACY) -> Gains:
     """
     rows = evaluations[(evaluations["state"] == COMPLETE) & (evaluations["purpose"] != TEST)]
     rows = rows[rows["fidelity"] == rows["fidelity"].max()]
-    placements = [placements_of(str(text)) for text in rows["architecture"]]
+    placements = all_placements(rows["architecture"])
     y_N = metric.sign * rows[metric.name].to_numpy(float)
     places, place_NP = _place_columns(placements)
     genes, gene_NP = _gene_columns(placements)
@@ -174,6 +174,13 @@ def gene_table(gains: Gains) -> pd.DataFrame:
 def placements_of(text: str) -> tuple[Placement, ...]:
     """The placements of a canonical text, as the store holds it."""
     return tuple(_placement(word) for word in text.rpartition(":")[2].split(","))
+
+
+def all_placements(texts: Iterable[str]) -> list[tuple[Placement, ...]]:
+    """The placements of canonical texts, as many of each: texts leave out what a head's last stages do not get."""
+    found = [placements_of(str(text)) for text in texts]
+    most = max(map(len, found), default=0)
+    return [(*one, *[NONE] * (most - len(one))) for one in found]
 
 
 @cache

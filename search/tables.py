@@ -92,7 +92,7 @@ class DifferenceTable:
         self.metrics = (name,)
         self._measure, self._backbone = measure, backbone
         self._network = replace(network, identity_start=False)  # a matter of training, not of the architecture
-        self._stages = len(Architecture.plain(backbone).placements)
+        self._stages = len(network.stages(backbone))
         self._known: dict[tuple[int, Placement], int] = {}
         self.base = np.array([self._of(Architecture.plain(backbone))], dtype=np.int64)
 

@@ -6,11 +6,11 @@ export) takes these two values.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,24 +19,31 @@ from spaces.attention import create_attention
 from spaces.backbone import describe_backbone, is_small, site_shapes
 from spaces.backbones import zoo
 from spaces.backbones.insertion import attach, clear, never_called, shrink_stem
-from spaces.backbones.structure import Site
+from spaces.backbones.structure import Site, Stage, open_slots
+from spaces.backbones.trace import record
 from spaces.backbones.weights import load_weights
 from spaces.deprecated import renamed
-from spaces.errors import UsageError, shortened, unknown
-from spaces.placement import Architecture, Placement
+from spaces.errors import UsageError, cut, shortened, unknown
+from spaces.heads.base import DenseHead, Head, dense_stages, head_from_dict
+from spaces.heads.extractor import PREFIX
+from spaces.placement import Architecture, Placement, canonical
+
+__all__ = [
+    "NATIVE",
+    "STEM",
+    "ClassifierHead",
+    "Head",
+    "Native",
+    "NetworkSpec",
+    "Stem",
+    "build_model",
+    "insert_attention",
+]
 
 Native = Literal["keep", "replace", "remove"]
 NATIVE: tuple[Native, ...] = get_args(Native)
 Stem = Literal["auto", "keep"]
 STEM: tuple[Stem, ...] = get_args(Stem)
-
-
-class Head(Hashable, Protocol):
-    """What a network puts out: it makes the plain network, backbone and last layers, which attention then goes into."""
-
-    def plain(self, backbone: str, in_chans: int, *, pretrained: bool) -> nn.Module:
-        """The network without attention, as its library builds it; raises UsageError for an unknown backbone."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -113,8 +120,21 @@ class NetworkSpec:
             return f"the stem is the backbone's own (stem: keep); without, {names} would keep the resolution"
         return f"the stem is rewritten to keep the resolution of small images ({names}); `stem: keep` leaves it"
 
+    def stages(self, backbone: str) -> tuple[Stage, ...]:
+        """The stages that attention may go into: those of the backbone, then those of the head, as they lie in the network.
+
+        Raises UsageError for an unknown backbone, and for one that the head cannot be put on.
+        """
+        return stages_of(self.head, backbone)
+
+    def placed(self, arch: Architecture) -> list[tuple[Stage, Placement]]:
+        """Every stage of an architecture's network and what it gets; see ``place``."""
+        return place(arch, self.stages(arch.backbone))
+
     def site_shapes(self, backbone: str) -> dict[Site, tuple[int, ...]]:
         """(C, H, W) of the map at every site. Raises UsageError where a backbone cannot take inputs of this size."""
+        if isinstance(self.head, DenseHead):
+            return _dense_shapes(backbone, self.head, self.in_chans, self.size, self.rewrites_stem)
         return site_shapes(backbone, size=self.size, in_chans=self.in_chans, rewrite=self.rewrites_stem)
 
     def check(self, backbone: str) -> None:
@@ -134,8 +154,8 @@ class NetworkSpec:
 
     def insert(self, model: nn.Module, arch: Architecture) -> None:
         """Put the placements of an architecture into its plain network, in place, whatever weights that holds."""
-        insert_attention(
-            model, arch, identity_start=self.identity_start, native=self.native, inputs=(self.in_chans, *self.size)
+        _insert_into(
+            model, arch, self.placed(arch), [self.shape], identity_start=self.identity_start, native=self.native
         )
 
     def example(self, batch: int = 1, *, seed: int | None = None) -> tuple[Tensor, ...]:
@@ -149,7 +169,10 @@ class NetworkSpec:
         return (torch.randn(batch, *self.shape, generator=torch.Generator().manual_seed(seed)),)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON, flat: ``image_size`` is a number for a square. Raises UsageError for a head of another sort."""
+        """As JSON, flat: ``image_size`` is a number for a square. A dense head adds its own form under ``head``.
+
+        Raises UsageError for a head of another sort.
+        """
         kept = {"stem": self.stem} if self.stem != "auto" else {}
         return {**describe_input(self), "identity_start": self.identity_start, "native": self.native, **kept}
 
@@ -162,10 +185,13 @@ class NetworkSpec:
         for name in ("num_classes", "in_chans"):
             if type(data[name]) is not int or data[name] < 1:
                 raise UsageError(f"{name} = {shortened(data[name])}; valid: a number from 1")
-        return cls.classifier(
-            data["image_size"],
-            data["num_classes"],
+        head = data.get("head")
+        if head is not None and not isinstance(head, Mapping):
+            raise UsageError(f"head = {shortened(head)}; valid: an object with a name, classes and options")
+        return cls(
             data["in_chans"],
+            pixels(data["image_size"]),
+            ClassifierHead(data["num_classes"]) if head is None else head_from_dict(head),
             data.get("native", "keep"),
             data.get("identity_start", False),
             data.get("stem", "auto"),
@@ -173,11 +199,25 @@ class NetworkSpec:
 
 
 def describe_input(network: NetworkSpec) -> dict[str, Any]:
-    """Input and head of an image classifier as JSON: ``num_classes``, ``in_chans``, ``image_size``."""
-    if not isinstance(network.head, ClassifierHead):
-        raise UsageError(f"a network with {network.head!r} has no description as an image classifier")
+    """Input and head as JSON: ``num_classes``, ``in_chans``, ``image_size``, and ``head`` where it is no classifier."""
+    if not isinstance(network.head, (ClassifierHead, DenseHead)):
+        raise UsageError(f"a network with {network.head!r} has no description as JSON")
     size: Any = network.size[0] if len(set(network.size)) == 1 else list(network.size)
-    return {"num_classes": network.head.classes, "in_chans": network.in_chans, "image_size": size}
+    described = {"num_classes": network.head.classes, "in_chans": network.in_chans, "image_size": size}
+    return described | ({"head": network.head.to_dict()} if isinstance(network.head, DenseHead) else {})
+
+
+def stages_of(head: Head, backbone: str) -> tuple[Stage, ...]:
+    """As ``NetworkSpec.stages``, of which the input's size and channels are no matter."""
+    return dense_stages(head, backbone) if isinstance(head, DenseHead) else describe_backbone(backbone).stages
+
+
+def place(arch: Architecture, stages: Sequence[Stage]) -> list[tuple[Stage, Placement]]:
+    """Every stage of a network and what an architecture gives it, canonical; stages that it leaves out get nothing.
+
+    Raises UsageError for more placements than there are stages, and for one that does not fit its stage.
+    """
+    return list(zip(stages, canonical(arch, stages), strict=True))
 
 
 def pixels(image_size: int | Sequence[int]) -> tuple[int, int]:
@@ -224,14 +264,44 @@ def build_network(
     pretrained: bool | str | Path,
 ) -> nn.Module:
     """What ``NetworkSpec.build`` and ``build_model`` share; ``size`` None keeps the network's own stem."""
+    placed = place(arch, stages_of(head, arch.backbone))
     model = head.plain(arch.backbone, in_chans, pretrained=pretrained is True)
     if size is not None and is_small(size):
-        shrink_stem(model, describe_backbone(arch.backbone).stem, rescale=not pretrained)
+        shrink_stem(model, stem_of(head, arch.backbone), rescale=not pretrained)
     _check_built(arch.backbone, head, in_chans)
-    _insert(model, arch, identity_start=identity_start, native=native)
+    _insert(model, placed, identity_start=identity_start, native=native)
     if not isinstance(pretrained, bool):
         load_weights(model, pretrained)
     return model
+
+
+def stem_of(head: Head, backbone: str) -> tuple[str, ...]:
+    """The modules of a network that lower the resolution before the first block."""
+    stem = describe_backbone(backbone).stem
+    return tuple(f"{PREFIX}{path}" for path in stem) if isinstance(head, DenseHead) else stem
+
+
+@lru_cache(maxsize=32)
+def _dense_shapes(
+    backbone: str, head: DenseHead, in_chans: int, size: tuple[int, ...], rewrite: bool
+) -> dict[Site, tuple[int, ...]]:
+    """(C, H, W) of the map at every site of a dense network, for inputs of ``size``."""
+    stages = stages_of(head, backbone)
+    try:
+        with torch.device("meta"):
+            model = head.plain(backbone, in_chans, pretrained=False)
+            if rewrite:
+                shrink_stem(model, stem_of(head, backbone), rescale=False)
+            open_slots(model)
+            trace = record(model, torch.empty(1, in_chans, *size))
+    except Exception as error:  # of torch, timm and users' networks
+        reason = cut(str(error), 300) or type(error).__name__
+        raise UsageError(
+            f"{backbone} with the head {head.name} cannot take images of {' x '.join(map(str, size))} pixels: {reason}"
+        ) from error
+    shapes = {call.path: trace.shapes[call.outputs[0]] for call in trace.calls if call.outputs}
+    sites = (site for stage in stages for kind in stage.sites.values() for site in kind)
+    return {site: shapes[site.path][1:] for site in sites}
 
 
 def insert_attention(
@@ -248,11 +318,24 @@ def insert_attention(
     backbone does. Raises UsageError for an unknown ``native``, and for a network that lacks a place of the architecture or
     never calls the attention there, before it is changed.
     """
-    sites = [
-        site
-        for stage, placement in zip(describe_backbone(arch.backbone).stages, arch.placements, strict=True)
-        for site in stage.at(placement.site)
-    ]
+    side = describe_backbone(arch.backbone).image_size
+    channels = [inputs[0]] if inputs else dict.fromkeys([_channels(model), 3, 1])  # a stem may rearrange what it gets
+    shapes = [(count, *(inputs[1:] if inputs else (side, side))) for count in channels]
+    placed = place(arch, describe_backbone(arch.backbone).stages)
+    _insert_into(model, arch, placed, shapes, identity_start=identity_start, native=native)
+
+
+def _insert_into(
+    model: nn.Module,
+    arch: Architecture,
+    placed: Sequence[tuple[Stage, Placement]],
+    shapes: Sequence[tuple[int, ...]],
+    *,
+    identity_start: bool,
+    native: Native,
+) -> None:
+    """Insert where every place is there and is called, or raise UsageError; shapes: (C, H, W) of an input, tried in turn."""
+    sites = [site for stage, placement in placed for site in stage.at(placement.site)]
     for site in sites:
         path = site.path.rpartition(".")[0] if site.empty else site.path
         try:
@@ -261,16 +344,14 @@ def insert_attention(
             raise UsageError(
                 f"this {type(model).__name__} has no module {path!r}, so it is not the backbone {arch.backbone!r}"
             ) from None
-    side = describe_backbone(arch.backbone).image_size
-    channels = [inputs[0]] if inputs else dict.fromkeys([_channels(model), 3, 1])  # a stem may rearrange what it gets
-    uncalled = never_called(model, sites, [(count, *(inputs[1:] if inputs else (side, side))) for count in channels])
+    uncalled = never_called(model, sites, shapes)
     if uncalled:
         raise UsageError(
             f"this {type(model).__name__} never calls attention at {len(uncalled)} of {len(sites)} sites of "
             f"{arch.backbone!r}, first {uncalled[0]!r}; valid: the network that the architecture names, or "
             "a backbone of your own (module:package.file:function) that makes this one"
         )
-    _insert(model, arch, identity_start=identity_start, native=native)
+    _insert(model, placed, identity_start=identity_start, native=native)
 
 
 def _channels(model: nn.Module) -> int:
@@ -280,11 +361,12 @@ def _channels(model: nn.Module) -> int:
 @lru_cache(maxsize=64)  # the answer is the same for all architectures, and a search builds thousands
 def _check_built(backbone: str, head: Head, in_chans: int) -> None:
     """Raise UsageError where a plain network has sites that it never calls; all kinds of site are looked at once."""
-    described = describe_backbone(backbone)
     with torch.device("meta"):
         model = head.plain(backbone, in_chans, pretrained=False)
-    sites = {site.attention: site for stage in described.stages for kind in stage.sites.values() for site in kind}
-    side = described.image_size
+    sites = {
+        site.attention: site for stage in stages_of(head, backbone) for kind in stage.sites.values() for site in kind
+    }
+    side = head.side if isinstance(head, DenseHead) else describe_backbone(backbone).image_size
     uncalled = never_called(model, list(sites.values()), [(in_chans, side, side)])
     if uncalled:
         raise UsageError(
@@ -293,10 +375,12 @@ def _check_built(backbone: str, head: Head, in_chans: int) -> None:
         )
 
 
-def _insert(model: nn.Module, arch: Architecture, *, identity_start: bool, native: Native) -> None:
+def _insert(
+    model: nn.Module, placed: Sequence[tuple[Stage, Placement]], *, identity_start: bool, native: Native
+) -> None:
     if native not in NATIVE:
         raise unknown("native", native, NATIVE)
-    for stage, placement in zip(describe_backbone(arch.backbone).stages, arch.placements, strict=True):
+    for stage, placement in placed:
         for slot in stage.sites.get("slot", ()):
             if takes_native_out(native, slot, placement):
                 clear(model, slot.path)

@@ -1,7 +1,7 @@
 """Placement and Architecture: the genotype as frozen values, with one canonical form and its text, JSON and hash.
 
 Text: ``BACKBONE:P1,P2,...`` with one placement per stage, ``P = none | TYPE[+TYPE][-rN][-kN][-gN][-series|-parallel][@SITE]``,
-``SITE = slot | block | block/N | stage``;
+``SITE = slot | block | block/N | stage``, and ``decoder`` for stages beyond the backbone's, which follow them;
 which genes there are, and how they are written, is told by the table in ``spaces.attention.genes``.
 Two texts that build the same network have one canonical form; what a gene really builds depends on the channels of the
 sites, so an Architecture is made canonical against its backbone.
@@ -20,10 +20,11 @@ from spaces.attention.genes import BY_NAME, GENES, Value
 from spaces.backbone import Stage, describe_backbone
 from spaces.errors import UsageError, cut, shortened, unknown
 
-SITES = ("slot", "block", "stage")
+SITES = ("slot", "block", "stage")  # of a backbone's stages
+BEYOND = "decoder"  # of the stages that a head has of its own
 _EVERY = re.compile(r"block/([1-9][0-9]{0,5})")  # after every N-th block
 
-_WRITTEN = (*SITES, "block/N")
+_WRITTEN = (*SITES, "block/N", BEYOND)
 _GRAMMAR = f"none or TYPE{''.join(f'[-{gene.grammar}]' for gene in GENES)}[{'|'.join('@' + site for site in _WRITTEN)}]"
 # Stored identities hash the repr of placements: it names these genes always, and one that came later where it has a value.
 _ALWAYS_NAMED = ("reduction", "kernel", "groups", "arrangement")
@@ -138,7 +139,7 @@ class Placement:
         """
         if self.is_none:
             return self
-        offered = [site for site in SITES if stage.sites.get(site)]
+        offered = [site for site in (*SITES, BEYOND) if stage.sites.get(site)]
         site = self.site or offered[0]
         if not stage.at(site):
             more = [f"block/2 to block/{len(stage.blocks)}"] if len(stage.blocks) > 1 else []
@@ -155,8 +156,8 @@ class Placement:
 
 def check_site(site: str) -> str:
     """The site as it is written in canonical texts: ``block/1`` is ``block``. Raises UsageError for one that is none."""
-    if site not in SITES and not (isinstance(site, str) and _EVERY.fullmatch(site)):
-        raise unknown("site", site, (*SITES, "block/N (after every N-th block)"))
+    if site not in (*SITES, BEYOND) and not (isinstance(site, str) and _EVERY.fullmatch(site)):
+        raise unknown("site", site, (*SITES, "block/N (after every N-th block)", BEYOND))
     return "block" if site == "block/1" else site
 
 
@@ -167,7 +168,9 @@ NONE = Placement("none")
 class Architecture:
     """A backbone and one placement per stage, always in canonical form.
 
-    Raises UsageError for an unknown backbone, a wrong number of stages, or placements that do not fit their stage.
+    More placements than the backbone has stages belong to the head, whose stages follow. They can be checked, and be made
+    canonical, only against a network (``NetworkSpec.placed``); those at the end that are ``none`` are left out.
+    Raises UsageError for an unknown backbone, too few placements, or placements that do not fit their stage.
     """
 
     backbone: str
@@ -175,18 +178,15 @@ class Architecture:
 
     def __post_init__(self) -> None:
         stages = describe_backbone(self.backbone).stages
-        if len(self.placements) != len(stages):
+        if len(self.placements) < len(stages):
             raise UsageError(
                 f"{self.backbone} has {len(stages)} stages, but {len(self.placements)} placements are given: "
                 f"{cut(','.join(map(str, self.placements)), 200)}"
             )
-        canonical = []
-        for number, (placement, stage) in enumerate(zip(self.placements, stages, strict=True), start=1):
-            try:
-                canonical.append(placement.at(stage))
-            except UsageError as error:
-                raise UsageError(f"{self.backbone}, stage {number}: {error}") from None
-        object.__setattr__(self, "placements", tuple(canonical))
+        found = [*_at_each(self.backbone, self.placements, stages), *map(_beyond, self.placements[len(stages) :])]
+        while len(found) > len(stages) and found[-1].is_none:
+            found.pop()
+        object.__setattr__(self, "placements", tuple(found))
 
     @classmethod
     def parse(cls, text: str) -> Architecture:
@@ -224,6 +224,41 @@ class Architecture:
         if not isinstance(data.get("backbone"), str) or not isinstance(data.get("placements"), Sequence):
             raise UsageError("an architecture needs 'backbone' (a name) and 'placements' (a list, one per stage)")
         return cls(data["backbone"], tuple(_placement(item) for item in data["placements"]))
+
+
+def canonical(arch: Architecture, stages: Sequence[Stage]) -> tuple[Placement, ...]:
+    """One canonical placement for each stage of a network, ``none`` for those that an architecture leaves out.
+
+    Raises UsageError for more placements than there are stages, and for one that does not fit its stage.
+    """
+    given = arch.placements
+    if len(given) > len(stages):
+        beyond = [stage.name for stage in stages if stage.name]
+        own = f", of which the last {len(beyond)} are {', '.join(beyond)}" if beyond else ""
+        raise UsageError(
+            f"this network on {arch.backbone} has {len(stages)} stages{own}, but {len(given)} placements are given: "
+            f"{cut(','.join(map(str, given)), 200)}"
+        )
+    return tuple(_at_each(arch.backbone, (*given, *[NONE] * (len(stages) - len(given))), stages))
+
+
+def _at_each(backbone: str, placements: Sequence[Placement], stages: Sequence[Stage]) -> list[Placement]:
+    found = []
+    for number, (placement, stage) in enumerate(zip(placements, stages, strict=False), start=1):
+        try:
+            found.append(placement.at(stage))
+        except UsageError as error:
+            raise UsageError(f"{backbone}, stage {number}: {error}") from None
+    return found
+
+
+def _beyond(placement: Placement) -> Placement:
+    """A placement of a head's stage, which has one kind of site."""
+    if placement.site not in (None, BEYOND):
+        raise UsageError(
+            f"placement {shortened(str(placement))} is beyond the backbone's stages; valid there: @{BEYOND}"
+        )
+    return placement if placement.is_none else Placement(placement.type, site=BEYOND, **placement.genes)
 
 
 def _placement(item: str | Mapping[str, Any]) -> Placement:

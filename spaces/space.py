@@ -6,6 +6,7 @@ matrix ``indices_NS``. Letters: N architectures, S stages, F features.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ from spaces.attention import attention_type
 from spaces.attention.genes import BY_NAME, GENES, Value
 from spaces.backbone import Stage, describe_backbone
 from spaces.errors import UsageError, unknown
-from spaces.placement import NONE, Architecture, Placement, check_site
+from spaces.placement import BEYOND, NONE, SITES, Architecture, Placement, canonical, check_site
 
 # What is asked for one after another: words first. Samplers and the parameters of studies depend on the order.
 FIELDS = ("type", "site", *(gene.name for gene in sorted(GENES, key=lambda gene: gene.letter != "")))
@@ -35,23 +36,32 @@ class Suggests(Protocol):
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """A backbone and, for each of its stages, the tuple of canonical placements to choose from."""
+    """A backbone and, for each of its stages, the tuple of canonical placements to choose from.
+
+    ``beyond``: the stages of the head, which follow those of the backbone and have choices too.
+    """
 
     backbone: str
     choices: tuple[tuple[Placement, ...], ...]
+    beyond: tuple[Stage, ...] = dataclasses.field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        stages = describe_backbone(self.backbone).stages
+        stages = self.stages
         if len(self.choices) != len(stages):
             raise UsageError(
                 f"{self.backbone} has {len(stages)} stages, the space gives choices for {len(self.choices)}"
             )
-        canonical = []
+        found = []
         for stage, placements in zip(stages, self.choices, strict=True):
             if not placements:
                 raise UsageError(f"a stage of {self.backbone} has no choice at all; give at least 'none'")
-            canonical.append(tuple(dict.fromkeys(placement.at(stage) for placement in placements)))
-        object.__setattr__(self, "choices", tuple(canonical))
+            found.append(tuple(dict.fromkeys(placement.at(stage) for placement in placements)))
+        object.__setattr__(self, "choices", tuple(found))
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of the backbone, as it lies alone, then those of the head."""
+        return (*describe_backbone(self.backbone).stages, *self.beyond)
 
     @classmethod
     def build(
@@ -61,6 +71,7 @@ class SearchSpace:
         *,
         sites: Sequence[str] = ("slot",),
         stages: Mapping[int, Sequence[str]] | None = None,
+        beyond: Sequence[Stage] = (),
         **genes: Sequence[Value] | None,
     ) -> SearchSpace:
         """Every combination of the given genes, for each type those that it has.
@@ -69,26 +80,35 @@ class SearchSpace:
         taken as they stand. ``genes`` are lists of values by the plurals of the table (``reductions=[4, 16]``,
         ``kernels``, ``groups``, ``arrangements``); where one is left out, a type has its published default.
         Combinations that do not fit a stage's channels are left out. ``stages`` gives single stages (from 1) their own
-        list of attentions.
+        list of attentions. ``beyond``: the stages of the head, numbered on from the backbone's. They get attention where
+        ``decoder`` is among the sites, or where ``stages`` names them; full placements go where their site is.
 
         Raises UsageError for an unknown type, gene, site or stage, and for a type of which nothing fits a stage.
         """
         for name in genes:
             if name not in (plurals := [gene.plural for gene in GENES]):
                 raise unknown("list of genes", name, plurals)
-        found = describe_backbone(backbone).stages
-        for number in stages or {}:
+        own = stages or {}
+        found = (*describe_backbone(backbone).stages, *beyond)
+        for number in own:
             if not 1 <= number <= len(found):
                 raise UsageError(f"space.stages: {backbone} has stages 1 to {len(found)}, not {number}")
         values = {gene.name: genes.get(gene.plural) for gene in GENES}
-        lists = [(stages or {}).get(number, attentions) for number in range(1, len(found) + 1)]
-        return cls(
-            backbone,
-            tuple(
-                tuple(itertools.chain.from_iterable(_expand(name, values, sites, stage) for name in names))
-                for names, stage in zip(lists, found, strict=True)
-            ),
-        )
+        wanted = [*sites, *(name.partition("@")[2] for name in attentions)]
+        if BEYOND in wanted and not beyond:
+            raise UsageError(f"@{BEYOND} is a site of stages beyond the backbone's, and this task's network has none")
+        choices = []
+        for number, stage in enumerate(found, start=1):
+            outside = number > len(found) - len(beyond)
+            names = own.get(number) or _of_stage(attentions, outside)
+            where = [site for site in sites if (site == BEYOND) == outside]
+            if not where and number in own:
+                where = [BEYOND if outside else SITES[0]]
+            if not where:  # a head's stage that nobody asked for, or a backbone's where only the head's are wanted
+                names = [name for name in names if name == "none" or _is_full(name)]
+            expanded = itertools.chain.from_iterable(_expand(name, values, where, stage) for name in names)
+            choices.append(tuple(expanded) or (NONE,))
+        return cls(backbone, tuple(choices), tuple(beyond))
 
     # --- size, conversion ------------------------------------------------------------------------------------------
 
@@ -111,18 +131,18 @@ class SearchSpace:
         if architecture.backbone != self.backbone:
             raise UsageError(f"the space is over {self.backbone}, not {architecture.backbone}")
         found = []
-        for number, (lookup, placement) in enumerate(
-            zip(self._positions, architecture.placements, strict=True), start=1
-        ):
+        placements = canonical(architecture, self.stages)
+        for number, (lookup, placement) in enumerate(zip(self._positions, placements, strict=True), start=1):
             if placement not in lookup:
                 raise UsageError(f"placement '{placement}' is not among the space's choices for stage {number}")
             found.append(lookup[placement])
         return np.array(found)
 
     def __contains__(self, architecture: Architecture) -> bool:
-        return architecture.backbone == self.backbone and all(
-            placement in lookup for lookup, placement in zip(self._positions, architecture.placements, strict=True)
-        )
+        if architecture.backbone != self.backbone or len(architecture.placements) > len(self.choices):
+            return False
+        placements = canonical(architecture, self.stages)
+        return all(placement in lookup for lookup, placement in zip(self._positions, placements, strict=True))
 
     @cached_property
     def _positions(self) -> tuple[dict[Placement, int], ...]:
@@ -242,13 +262,23 @@ def _ordered(values: Iterable[Any]) -> list[Any]:
     return numbers + [value for value in distinct if not isinstance(value, int)]
 
 
+def _is_full(name: str) -> bool:
+    """Whether an entry of ``attentions`` is a placement as it stands, and not a type."""
+    return "-" in name or "@" in name
+
+
+def _of_stage(names: Sequence[str], outside: bool) -> list[str]:
+    """The entries of ``attentions`` for a stage of the backbone, or of the head: types, and placements at its sites."""
+    return [name for name in names if not _is_full(name) or (name.partition("@")[2] == BEYOND) == outside]
+
+
 def _expand(
     name: str, genes: Mapping[str, Sequence[Any] | None], sites: Sequence[str], stage: Stage
 ) -> list[Placement]:
     """All placements of one entry of ``attentions`` that fit the stage."""
     if name == "none":
         return [NONE]
-    if "-" in name or "@" in name:
+    if _is_full(name):
         return [Placement.parse(name).at(stage)]
     entry = attention_type(name)
     options = [values if values and gene in entry.genes else [None] for gene, values in genes.items()]

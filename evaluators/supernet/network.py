@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from evaluators.speed import use_fast_convolutions
 from spaces.attention import create_attention
-from spaces.backbone import describe_backbone
 from spaces.backbones.insertion import attach
 from spaces.backbones.structure import chosen
 from spaces.network import NetworkSpec
@@ -53,8 +52,8 @@ class Supernet(nn.Module):
 
     def __init__(self, backbone: str, network: NetworkSpec) -> None:
         super().__init__()
-        self.backbone = backbone
-        stages = describe_backbone(backbone).stages
+        self.backbone, self.network = backbone, network
+        stages = network.stages(backbone)
         self.model = network.build(Architecture.plain(backbone))
         self.stages: list[dict[str, list[Switch]]] = []  # per stage, by site
         switches: dict[str, Switch] = {}  # a block site and a stage site can be one place
@@ -75,7 +74,7 @@ class Supernet(nn.Module):
             switch.active = None
         made: list[nn.Parameter] = []
         like = next(self.model.parameters())
-        for places, placement in zip(self.stages, arch.placements, strict=True):
+        for places, (_, placement) in zip(self.stages, self.network.placed(arch), strict=True):
             for switch in chosen(places, placement.site):
                 module = switch.select(placement)
                 if module is not None:

@@ -22,9 +22,8 @@ from evaluators.training.device import seeded
 from evaluators.training.loop import backward
 from evaluators.training.optimizer import make_optimizer, make_schedule
 from spaces.attention import create_attention
-from spaces.backbone import describe_backbone
 from spaces.network import NetworkSpec
-from spaces.placement import NONE, Architecture, Placement
+from spaces.placement import Architecture, Placement
 from spaces.space import SearchSpace
 
 
@@ -42,7 +41,7 @@ def fair_paths(space: SearchSpace, rng: np.random.Generator) -> Iterator[Archite
 
 def largest_path(space: SearchSpace) -> Architecture:
     """For every stage the choice with most attention parameters."""
-    stages = describe_backbone(space.backbone).stages
+    stages = space.stages
 
     def weight(placement: Placement, index: int) -> int:
         if placement.is_none:
@@ -124,7 +123,7 @@ def train_supernet(
         schedule = make_schedule(optimizer, recipe, len(train), epochs)
         average = Average(net.parameters(), recipe.ema) if recipe.ema is not None else None
         sampled = fair_paths(space, np.random.default_rng(seed))
-        plain = Architecture(space.backbone, (NONE,) * len(net.stages))
+        plain = Architecture.plain(space.backbone)
         ends = (plain, largest_path(space)) if sandwich else ()
         paths = paths or max(space.sizes)
         micro_batch = train.batch_size

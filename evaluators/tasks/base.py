@@ -16,7 +16,7 @@ from evaluators.outcomes import Metrics
 from evaluators.recipe import Recipe
 from evaluators.sections import Brought, Named
 from spaces.errors import UsageError
-from spaces.network import NetworkSpec
+from spaces.network import Head, NetworkSpec
 from spaces.plugins import Registry, bring, call
 
 Split = Literal["train", "val", "test"]
@@ -151,6 +151,13 @@ class TaskConfig(Named):
     def build(self, data: Any, *, seed: int) -> Task:
         """The task on data as the configuration names them. Raises UsageError where they cannot be read."""
         raise TypeError(f"{type(self).__name__} does not say how its task is built")
+
+    def head(self, classes: int) -> Head | None:
+        """What the task's networks put out for so many classes: it tells, before any data are read, where attention may go.
+
+        None: the backbone's stages alone.
+        """
+        return None
 
 
 TASKS: Registry[type[TaskConfig]] = Registry("task", "evaluators.tasks")

@@ -94,7 +94,7 @@ class TrainingEvaluator(OnDevice, OnTask):
             device=self.device,
             report=report,
             checkpoint=checkpoint,
-            tuning=fine_tuning(arch.backbone),
+            tuning=fine_tuning(arch.backbone, self.task.network.head),
         )
 
     def test(self, arch: Architecture, weights: Path) -> Metrics:

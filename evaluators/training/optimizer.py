@@ -14,6 +14,8 @@ from evaluators.recipe import Recipe
 from spaces.backbone import describe_backbone
 from spaces.backbones.weights import classifier_prefixes, is_attention
 from spaces.backbones.zoo import create_plain
+from spaces.heads.base import DenseHead, Head
+from spaces.heads.extractor import PREFIX
 
 FUSED = ("adam", "adamw")  # SGD's fused step fails when some parameters get their first gradient later than others
 
@@ -77,22 +79,27 @@ def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_ep
 
 
 @lru_cache
-def fine_tuning(backbone_name: str) -> FineTuning:
+def fine_tuning(backbone_name: str, head: Head | None = None) -> FineTuning:
     """Depths counted in the stages of a backbone: classifier, attention and what follows the last stage 0, the last stage 1,
-    ... the stem most. Everything but attention and classifier belongs to the backbone.
+    ... the stem most. Everything but attention and classifier belongs to the backbone; with a dense head, what it holds under
+    ``backbone.``.
     """
-    stages = describe_backbone(backbone_name).stages
+    dense = isinstance(head, DenseHead)
+    stages = [stage.under(PREFIX) if dense else stage for stage in describe_backbone(backbone_name).stages]
     stage_of = {path: index for index, stage in enumerate(stages) for path in stage.blocks}
     with torch.device("meta"):
-        plain = create_plain(backbone_name, 10, 3)
-    head = classifier_prefixes(plain)
+        plain = head.plain(backbone_name, 3, pretrained=False) if head and dense else create_plain(backbone_name, 10, 3)
+    classifier = classifier_prefixes(plain)
+
+    def is_backbone(name: str) -> bool:
+        return not is_attention(name) and (name.startswith(PREFIX) if dense else not name.startswith(classifier))
 
     def stage(name: str) -> int | None:
         parts = name.split(".")
         prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
         return next((stage_of[prefix] for prefix in prefixes if prefix in stage_of), None)
 
-    names = [name for name, _ in plain.named_parameters()]
+    names = [name for name, _ in plain.named_parameters() if not dense or name.startswith(PREFIX)]
     first = next((index for index, name in enumerate(names) if stage(name) is not None), 0)
     stem = frozenset(names[:first])
 
@@ -102,4 +109,4 @@ def fine_tuning(backbone_name: str) -> FineTuning:
             return len(stages) - found
         return len(stages) + 1 if name in stem else 0
 
-    return FineTuning(backbone=lambda name: not is_attention(name) and not name.startswith(head), depth=depth)
+    return FineTuning(backbone=is_backbone, depth=depth)

@@ -13,7 +13,7 @@ from search.analysis.attribution import Attribution
 from search.analysis.latencies import read_latency
 from search.evidence import EXPECTED, HIGH, LOW
 from search.front import ranked
-from search.gains import placements_of
+from search.gains import all_placements
 from search.objectives import OBJECTIVES
 from search.pareto import hypervolume
 from search.results import Results
@@ -137,7 +137,7 @@ def parallel(results: Results) -> dict[str, Any]:
     if len(best_first) > LINES:
         rest = best_first.iloc[half:]
         chosen = pd.concat([best_first.iloc[:half], rest.iloc[np.linspace(0, len(rest) - 1, half).astype(int)]])
-    placements = [placements_of(text) for text in chosen["architecture"]]
+    placements = all_placements(chosen["architecture"])
     values_by_axis: dict[str, list[str]] = {}
     for stage in range(len(placements[0])):
         values_by_axis[f"type {stage + 1}"] = [one[stage].type for one in placements]

@@ -94,7 +94,7 @@ def attach(model: nn.Module, site: Site, attention: nn.Module) -> None:
     if site.host:
         host = model.get_submodule(site.host)
         _replace(model, host, Beside(host, attention))
-    elif _is_layer(target) or hasattr(target, "fuse"):
+    elif is_layer(target) or hasattr(target, "fuse"):
         _replace(model, target, Followed(target, attention))
         return
     else:
@@ -104,7 +104,7 @@ def attach(model: nn.Module, site: Site, attention: nn.Module) -> None:
     target.register_forward_hook(partial(_attend, site.attention.removeprefix(site.path + ".")), prepend=True)
 
 
-def _is_layer(module: nn.Module) -> bool:
+def is_layer(module: nn.Module) -> bool:
     """Whether nothing below a module has weights, as in a convolution, or in a BatchNorm that holds its activation."""
     inner = (child for child in module.modules() if child is not module)
     return isinstance(module, nn.modules.batchnorm._NormBase) or not any(
@@ -195,8 +195,11 @@ def _meta(tensor: Tensor) -> Tensor:
     return nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
-def _attend(child: str, module: nn.Module, args: Any, output: Tensor) -> Tensor:
-    return module.get_submodule(child)(output)
+def _attend(child: str, module: nn.Module, args: Any, output: Any) -> Any:
+    attention = module.get_submodule(child)
+    if isinstance(output, tuple):  # a block that also gives a map from its inside, for a detector
+        return (attention(output[0]), *output[1:])
+    return attention(output)
 
 
 def clear(model: nn.Module, path: str) -> None:

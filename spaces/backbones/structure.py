@@ -80,17 +80,27 @@ class Site:
 class Stage:
     """Blocks between two down-samplings. ``blocks`` and the sites of each kind are in the order they run.
 
-    ``channels`` of the last block's output; ``stride``: input pixels per pixel of that output.
+    ``channels`` of the last block's output; ``stride``: input pixels per pixel of that output. ``name``: what a stage beyond
+    the backbone is called.
     """
 
     blocks: tuple[str, ...]
     sites: Mapping[str, tuple[Site, ...]] = field(hash=False)
     channels: int
     stride: int
+    name: str = ""
 
     def at(self, site: str | None) -> tuple[Site, ...]:
         """The sites of a kind; ``block/N``: after every N-th block. Empty for None and for what the stage does not offer."""
         return tuple(chosen(self.sites, site))
+
+    def under(self, prefix: str) -> Stage:
+        """The same stage of a network that holds this one under a prefix, such as ``backbone.``."""
+        moved = {
+            kind: tuple(replace(site, path=prefix + site.path, host=site.host and prefix + site.host) for site in sites)
+            for kind, sites in self.sites.items()
+        }
+        return replace(self, blocks=tuple(prefix + path for path in self.blocks), sites=moved)
 
 
 def chosen(by_kind: Mapping[str, Sequence[T]], site: str | None) -> Sequence[T]:
@@ -383,6 +393,17 @@ def _inside(trace: Trace, block: Call) -> list[Call]:
 
 def _depthwise_slot(trace: Trace, block: Call) -> Site | None:
     """After the depthwise part of pointwise, depthwise, pointwise: what the last pointwise convolution reads."""
+    _, depthwise = _inverted(trace, block)
+    return _after(depthwise) if depthwise else None
+
+
+def expansion(trace: Trace, block: Call) -> Call | None:
+    """The module that makes what the depthwise convolution of an inverted residual reads; None for other blocks."""
+    return _inverted(trace, block)[0]
+
+
+def _inverted(trace: Trace, block: Call) -> tuple[Call | None, Call | None]:
+    """What makes the maps that the depthwise and the last pointwise convolution of an inverted residual read."""
     calls = _inside(trace, block)
     convs = [call for call in calls if isinstance(call.module, nn.Conv2d)]
     for before, middle, after in zip(convs, convs[1:], convs[2:], strict=False):
@@ -391,10 +412,13 @@ def _depthwise_slot(trace: Trace, block: Call) -> Site | None:
         expands = _pointwise(first) and first.out_channels > first.in_channels
         projects = _pointwise(last) and last.out_channels < last.in_channels
         if expands and projects and depthwise.groups == depthwise.in_channels > 1:
-            makers = [call for call in calls if call.output == after.inputs[0] and call is not after]
-            if makers:
-                return _after(makers[0])
-    return None
+            made = [
+                [call for call in calls if call.output == conv.inputs[0] and call is not conv]
+                for conv in (middle, after)
+            ]
+            if made[1]:
+                return next(iter(made[0]), None), made[1][0]
+    return None, None
 
 
 def _pointwise(conv: Any) -> bool:

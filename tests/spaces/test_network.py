@@ -161,7 +161,7 @@ def test_a_head_of_another_sort_gets_attention_too():
     model = network.build(Architecture.parse("attune_tiny:se,none,cbam")).eval()
     assert set(model(*network.example())) == {"logits", "input"}
     assert any(".attune." in key for key in model.state_dict())
-    with pytest.raises(UsageError, match="no description as an image classifier"):
+    with pytest.raises(UsageError, match="no description as JSON"):
         network.to_dict()
 
 

@@ -104,14 +104,14 @@ def test_a_mistake_gets_one_line_that_names_it(text: str, words: list[str]) -> N
         assert word in message
 
 
-GRAMMAR = r"none or TYPE[-rN][-kN][-gN][-series|-parallel][@slot|@block|@stage|@block/N]"
-SITES = "valid: slot, block, stage, block/N (after every N-th block)"
+GRAMMAR = r"none or TYPE[-rN][-kN][-gN][-series|-parallel][@slot|@block|@stage|@block/N|@decoder]"
+SITES = "valid: slot, block, stage, block/N (after every N-th block), decoder"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("se@", "placement 'se@': '@' needs a site; valid: slot, block, stage, block/N"),
+        ("se@", "placement 'se@': '@' needs a site; valid: slot, block, stage, block/N, decoder"),
         ("-r4", f"empty placement '-r4'; expected {GRAMMAR}"),
         ("se-x3", f"placement 'se-x3': cannot read 'x3'; expected {GRAMMAR}"),
         ("se-r4-r4", "placement 'se-r4-r4': r is given twice"),
