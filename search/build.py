@@ -30,7 +30,7 @@ def create_task(config: Config) -> Task:
 
 def create_space(config: Config) -> SearchSpace:
     """What a run may propose, over the stages of the backbone and of the task's head."""
-    return config.space.build(config.task.head(classes=2))  # how many classes is no matter of stages
+    return config.space.build(config.task.make_head(classes=2))  # how many classes is no matter of stages
 
 
 def create_setting(config: Config) -> Setting:

@@ -152,7 +152,7 @@ class TaskConfig(Named):
         """The task on data as the configuration names them. Raises UsageError where they cannot be read."""
         raise TypeError(f"{type(self).__name__} does not say how its task is built")
 
-    def head(self, classes: int) -> Head | None:
+    def make_head(self, classes: int) -> Head | None:
         """What the task's networks put out for so many classes: it tells, before any data are read, where attention may go.
 
         None: the backbone's stages alone.
