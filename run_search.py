@@ -280,7 +280,9 @@ def export(
 @app.command()
 def cost(
     architecture: Annotated[str, typer.Argument(help="BACKBONE:P1,P2,... with one placement per stage.")],
-    image_size: Annotated[str, typer.Option(metavar="SIDE|HxW", help="Pixels of the input.")] = "224",
+    image_size: Annotated[
+        str, typer.Option(metavar="SIDE|HxW|TxHxW", help="Pixels of the input; of clips with frames.")
+    ] = "224",
     classes: Annotated[int, typer.Option(min=1)] = 1000,
     channels: Annotated[int, typer.Option(min=1)] = 3,
     native: Annotated[Native, typer.Option(help="What becomes of built-in attention.")] = Native.keep,

@@ -77,7 +77,7 @@ def count_cost(
     in_chans: int = 3,
     native: Native = "keep",
 ) -> Cost:
-    """Count an image classifier with fvcore; ``image_size``: the side of a square in pixels, or (H, W).
+    """Count a classifier with fvcore; ``image_size``: the side of a square in pixels, (H, W), or (T, H, W) of clips.
 
     Raises UsageError for an unknown ``native`` or an image size that the network cannot take.
     """
@@ -240,7 +240,8 @@ QUICK_NUMBERS, QUICK_POSITIONS = 2**18, 2**10
 def _count_attention(shape: tuple[int, ...], placement: Placement) -> dict[str, Any]:
     quick = math.prod(shape) <= QUICK_NUMBERS and math.prod(shape[1:]) <= QUICK_POSITIONS
     with torch.device("cpu" if quick else "meta"), torch.random.fork_rng(devices=[]):
-        counts = count_module(create_attention(placement.type, shape[0], **placement.genes), torch.zeros(1, *shape))
+        attention = create_attention(placement.type, shape[0], **placement.genes, dims=len(shape) - 1)
+        counts = count_module(attention, torch.zeros(1, *shape))
     return {"total": counts.total.tolist(), "uncounted": list(counts.uncounted)}
 
 

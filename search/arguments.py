@@ -5,14 +5,15 @@ from __future__ import annotations
 from spaces.errors import UsageError, shortened
 
 
-def read_size(text: str) -> tuple[int, int]:
-    """(H, W) of ``224`` or ``180x240``; raises UsageError for anything else."""
+def read_size(text: str) -> tuple[int, ...]:
+    """(H, W) of ``224`` or ``180x240``, (T, H, W) of ``16x112x112``; raises UsageError for anything else."""
     sides = text.lower().split("x")
-    if not (1 <= len(sides) <= 2 and all(side.isdecimal() and len(side) < 10 and int(side) > 0 for side in sides)):
+    if not (1 <= len(sides) <= 3 and all(side.isdecimal() and len(side) < 10 and int(side) > 0 for side in sides)):
         raise UsageError(
-            f"--image-size {shortened(text)}; valid: a number of pixels such as 224, or HEIGHTxWIDTH such as 180x240"
+            f"--image-size {shortened(text)}; valid: a number of pixels such as 224, or HEIGHTxWIDTH such as 180x240 "
+            "(clips: FRAMESxHEIGHTxWIDTH)"
         )
-    return int(sides[0]), int(sides[-1])
+    return tuple(map(int, sides if len(sides) > 1 else sides * 2))
 
 
 def read_limits(limits: list[str] | None) -> dict[str, str]:

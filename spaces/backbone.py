@@ -30,19 +30,27 @@ class Backbone:
     """A network's stages, and what building on it needs.
 
     ``image_size``: the input size its stages were found at; ``stem``: the modules before the first block that lower the
-    resolution.
+    resolution. ``frames``: how many a clip had, 0 for a network of images.
     """
 
     name: str
     stages: tuple[Stage, ...]
     image_size: int
     stem: tuple[str, ...]
+    frames: int = 0
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """The (H, W) or (T, H, W) that its stages were found at."""
+        square = (self.image_size, self.image_size)
+        return (self.frames, *square) if self.frames else square
 
     def to_dict(self) -> dict[str, Any]:
         """Name, and for each stage its channels, resolution, blocks and number of sites of each kind."""
         return {
             "name": self.name,
             "image_size": self.image_size,
+            **({"frames": self.frames} if self.frames else {}),
             "stages": [
                 {
                     "channels": stage.channels,
@@ -76,7 +84,8 @@ def describe_backbone(name: str) -> Backbone:
         raise UsageError(
             f"backbone {shortened(name)}: no chain of blocks was found, so there are no stages to place attention in"
         )
-    return Backbone(name, stages, trace.shapes[0][-1], find_stem(trace))
+    size = trace.shapes[0][2:]
+    return Backbone(name, stages, size[-1], find_stem(trace), size[0] if len(size) == 3 else 0)
 
 
 def is_small(size: tuple[int, ...]) -> bool:
@@ -97,8 +106,8 @@ def record_backbone(
         if size is not None and (is_small(size) if rewrite is None else rewrite):
             shrink_stem(model, describe_backbone(name).stem, rescale=False)
         open_slots(model)
-        own = getattr(model, "default_cfg", {}).get("input_size", (3, 224, 224))[-1]
-        return record(model, torch.empty(1, in_chans, *(size or (int(own), int(own)))))
+        *frames, _, own = getattr(model, "default_cfg", {}).get("input_size", (3, 224, 224))[1:]
+        return record(model, torch.empty(1, in_chans, *(size or (*map(int, frames), int(own), int(own)))))
 
 
 def site_shapes(
@@ -106,13 +115,21 @@ def site_shapes(
 ) -> dict[Site, tuple[int, ...]]:
     """(C, H, W) of the map at every site of a backbone, for images of ``size`` (H, W); ``rewrite`` as in ``record_backbone``.
 
-    Raises UsageError where the network cannot take such an image.
+    Of a network of clips, (C, T, H, W) for ``size`` (T, H, W). Raises UsageError where the network cannot take such an input.
     """
+    own = describe_backbone(name).size
+    if len(own) != len(size):
+        kinds = {2: "images (H, W)", 3: "clips (T, H, W)"}
+        raise UsageError(
+            f"{name} takes {kinds[len(own)]}, and the input is {' x '.join(map(str, size))}, {kinds[len(size)]}; "
+            f"valid: a backbone of {kinds[len(size)]}"
+        )
     try:
         trace = record_backbone(name, size=size, in_chans=in_chans, rewrite=rewrite)
     except Exception as error:  # of torch, timm and users' networks
         reason = cut(str(error), 300) or type(error).__name__
-        raise UsageError(f"{name} cannot take images of {' x '.join(map(str, size))} pixels: {reason}") from error
+        kind = "images" if len(size) == 2 else "clips (T x H x W)"
+        raise UsageError(f"{name} cannot take {kind} of {' x '.join(map(str, size))} pixels: {reason}") from error
     shapes = {call.path: call.shape for call in trace.calls}
     sites = (site for stage in describe_backbone(name).stages for sites in stage.sites.values() for site in sites)
     return {site: shapes[site.path][1:] for site in sites}

@@ -97,7 +97,7 @@ class NetworkSpec:
         identity_start: bool = False,
         stem: Stem = "auto",
     ) -> NetworkSpec:
-        """An image classifier; ``image_size``: the side of a square, or (H, W)."""
+        """A classifier; ``image_size``: the side of a square, (H, W), or (T, H, W) of clips."""
         return cls(in_chans, pixels(image_size), ClassifierHead(num_classes), native, identity_start, stem)
 
     @property
@@ -202,7 +202,8 @@ def describe_input(network: NetworkSpec) -> dict[str, Any]:
     """Input and head as JSON: ``num_classes``, ``in_chans``, ``image_size``, and ``head`` where it is no classifier."""
     if not isinstance(network.head, (ClassifierHead, DenseHead)):
         raise UsageError(f"a network with {network.head!r} has no description as JSON")
-    size: Any = network.size[0] if len(set(network.size)) == 1 else list(network.size)
+    square = len(network.size) == 2 and network.size[0] == network.size[1]
+    size: Any = network.size[0] if square else list(network.size)
     described = {"num_classes": network.head.classes, "in_chans": network.in_chans, "image_size": size}
     return described | ({"head": network.head.to_dict()} if isinstance(network.head, DenseHead) else {})
 
@@ -220,12 +221,15 @@ def place(arch: Architecture, stages: Sequence[Stage]) -> list[tuple[Stage, Plac
     return list(zip(stages, canonical(arch, stages), strict=True))
 
 
-def pixels(image_size: int | Sequence[int]) -> tuple[int, int]:
-    """(H, W) of a side or of two; raises UsageError for anything else."""
+def pixels(image_size: int | Sequence[int]) -> tuple[int, ...]:
+    """(H, W) of a side or of two, (T, H, W) of three; raises UsageError for anything else."""
     sides: list[Any] = list(image_size) if isinstance(image_size, (list, tuple)) else [image_size, image_size]
-    if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
-        raise UsageError(f"image size {shortened(image_size)}; valid: a number of pixels, or [H, W]")
-    return sides[0], sides[1]
+    whole = all(isinstance(side, int) and not isinstance(side, bool) and side >= 1 for side in sides)
+    if len(sides) not in (2, 3) or not whole:
+        raise UsageError(
+            f"image size {shortened(image_size)}; valid: a number of pixels, or [H, W]; of clips [T, H, W]"
+        )
+    return tuple(sides)
 
 
 def build_model(
@@ -318,9 +322,9 @@ def insert_attention(
     backbone does. Raises UsageError for an unknown ``native``, and for a network that lacks a place of the architecture or
     never calls the attention there, before it is changed.
     """
-    side = describe_backbone(arch.backbone).image_size
+    size = inputs[1:] if inputs else describe_backbone(arch.backbone).size
     channels = [inputs[0]] if inputs else dict.fromkeys([_channels(model), 3, 1])  # a stem may rearrange what it gets
-    shapes = [(count, *(inputs[1:] if inputs else (side, side))) for count in channels]
+    shapes = [(count, *size) for count in channels]
     placed = place(arch, describe_backbone(arch.backbone).stages)
     _insert_into(model, arch, placed, shapes, identity_start=identity_start, native=native)
 
@@ -355,7 +359,7 @@ def _insert_into(
 
 
 def _channels(model: nn.Module) -> int:
-    return next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
+    return next((one.in_channels for one in model.modules() if isinstance(one, (nn.Conv2d, nn.Conv3d))), 3)
 
 
 @lru_cache(maxsize=64)  # the answer is the same for all architectures, and a search builds thousands
@@ -366,8 +370,8 @@ def _check_built(backbone: str, head: Head, in_chans: int) -> None:
     sites = {
         site.attention: site for stage in stages_of(head, backbone) for kind in stage.sites.values() for site in kind
     }
-    side = head.side if isinstance(head, DenseHead) else describe_backbone(backbone).image_size
-    uncalled = never_called(model, list(sites.values()), [(in_chans, side, side)])
+    size = (head.side, head.side) if isinstance(head, DenseHead) else describe_backbone(backbone).size
+    uncalled = never_called(model, list(sites.values()), [(in_chans, *size)])
     if uncalled:
         raise UsageError(
             f"backbone {backbone!r} with {head!r} never calls attention at {len(uncalled)} of its {len(sites)} sites, "
@@ -387,7 +391,7 @@ def _insert(
         if not placement.is_none:
             for site in stage.at(placement.site):
                 attention = create_attention(
-                    placement.type, site.channels, **placement.genes, identity_start=identity_start
+                    placement.type, site.channels, **placement.genes, dims=site.dims, identity_start=identity_start
                 )
                 attach(model, site, attention)
 

@@ -150,7 +150,7 @@ class Placement:
         site = next((kind for kind in ("block", "stage") if site != "slot" and stage.at(site) == stage.at(kind)), site)
         channels = tuple(dict.fromkeys(where.channels for where in stage.at(site)))
         for count in channels:
-            attention_type(self.type).check(count, **self.genes)
+            attention_type(self.type).check(count, dims=stage.at(site)[0].dims, **self.genes)
         return Placement(self.type, site=site, **_canonical_genes(self, channels))
 
 

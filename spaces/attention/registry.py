@@ -96,9 +96,7 @@ def create_attention(
     entry = attention_type(name)
     genes = {key: value for key, value in genes_and_flags.items() if key in BY_NAME}
     flags = {key: value for key, value in genes_and_flags.items() if key not in BY_NAME}
-    entry.check(channels, **genes)
-    if dims not in entry.dims:
-        raise UsageError(f"dims={shortened(dims)} of {name}; valid: {', '.join(map(str, entry.dims))}")
+    entry.check(channels, dims=dims, **genes)
     for flag, value in flags.items():
         if flag not in entry.flags:
             raise UsageError(f"{name} has no flag {shortened(flag)}; its flags: {', '.join(entry.flags) or 'none'}")

@@ -238,8 +238,13 @@ class AttentionType:
             raise UsageError(f"{gene} {shortened(value)} of {self.name}: valid are {', '.join(map(str, only))}")
         BY_NAME[gene].check(value, self.name)
 
-    def check(self, channels: int, **genes: Value | None) -> None:
-        """Raise UsageError for a gene that the type does not have or a value that cannot be built at C channels."""
+    def check(self, channels: int, *, dims: int = 2, **genes: Value | None) -> None:
+        """Raise UsageError for a gene that the type does not have or a value that cannot be built at C channels.
+
+        ``dims``: 3 for clips; a type that knows maps only is refused there.
+        """
+        if dims not in self.dims:
+            raise UsageError(f"dims={shortened(dims)} of {self.name}; valid: {', '.join(map(str, self.dims))}")
         if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
             raise UsageError(f"channels must be a whole number of at least 1, not {shortened(channels)}")
         for gene, value in genes.items():

@@ -212,26 +212,38 @@ def shrink_stem(model: nn.Module, stem: tuple[str, ...], *, rescale: bool) -> No
     """Make the stem keep the resolution of small images: strides 1, kernels of at most 3, no pooling.
 
     A larger kernel keeps its centre, so that trained weights can still be used; ``rescale`` keeps the variance of freshly
-    initialised weights at fan-in 3 x 3.
+    initialised weights at fan-in 3 x 3. Of clips, only what lowers H and W changes: kernels and strides in time stay.
     """
     for path in stem:
         module = model.get_submodule(path)
         parent_path, _, name = path.rpartition(".")
-        if not isinstance(module, nn.Conv2d):
-            setattr(model.get_submodule(parent_path), name, nn.Identity())
+        if not isinstance(module, (nn.Conv2d, nn.Conv3d)):
+            setattr(model.get_submodule(parent_path), name, in_time(module))
             continue
-        kernel = module.kernel_size[0]
+        kernel = module.kernel_size[-1]
         size = 1 if kernel == 1 else 3
-        module.stride = (1, 1)
+        module.stride = (*module.stride[:-2], 1, 1)
         if "Same" not in type(module).__name__:  # timm's "same" convolutions pad by what they need at run time
-            module.padding = (size // 2, size // 2)
+            module.padding = (*module.padding[:-2], size // 2, size // 2)
         if kernel > size:
             weight = crop_kernel(module.weight.detach(), size)
             module.weight = nn.Parameter(weight * (kernel / size if rescale else 1.0))
-            module.kernel_size = (size, size)
+            module.kernel_size = (*module.kernel_size[:-2], size, size)
+
+
+def in_time(pool: nn.Module) -> nn.Module:
+    """What is left of a pooling that keeps the resolution: that in time, of clips; else nothing."""
+    if isinstance(pool, nn.MaxPool3d):
+        (kernel, *_), (stride, *_), (pad, *_) = (
+            value if isinstance(value, tuple) else (value,) * 3
+            for value in (pool.kernel_size, pool.stride, pool.padding)
+        )
+        if kernel > 1 or stride > 1:
+            return nn.MaxPool3d((kernel, 1, 1), (stride, 1, 1), (pad, 0, 0))
+    return nn.Identity()
 
 
 def crop_kernel(weight_OIKK: Tensor, size: int) -> Tensor:
-    """The central size x size part of convolution weights."""
+    """The central size x size part of convolution weights; of clips, the last two axes."""
     start = (weight_OIKK.shape[-1] - size) // 2
     return weight_OIKK[..., start : start + size, start : start + size].clone(memory_format=torch.contiguous_format)

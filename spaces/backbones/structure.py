@@ -7,6 +7,8 @@ where dilation took the place of a stride, the stages are those that the stride 
 
 A network that returns more than one tensor, or a map, has its trunk up to the tensor behind which most blocks lie: what
 branches off to heads and decoders is no part of it. Parallel branches (HRNet) are stages of their own, by resolution.
+
+Of a network of clips (B, C, T, H, W) the resolution has time in it: lowering that alone begins a stage too.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ NATIVE_CLASSES = frozenset(
         "NonLocalAttn",
     ]
 )
+_CONVS = (nn.Conv2d, nn.Conv3d)
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _CONVOLUTIONS = ("convolution", "_convolution")
 _WEIGHTED = (*_CONVOLUTIONS, "addmm", "mm", "bmm", "linear")
@@ -60,7 +63,7 @@ class Site:
     ``path`` names a module after which attention runs or, where ``empty``, an attribute that takes it: a block's native
     slot that holds nothing in the plain network. ``native`` says that ``path`` is the block's own attention. ``host`` is
     the module that holds the attention as a child where the one at ``path`` would take any child for a layer of its own.
-    ``calls``: how often one pass of the network runs it.
+    ``calls``: how often one pass of the network runs it. ``dims``: 3 where it works on clips (B, C, T, H, W).
     """
 
     path: str
@@ -69,6 +72,7 @@ class Site:
     native: bool = False
     host: str = ""
     calls: int = 1
+    dims: int = 2
 
     @property
     def attention(self) -> str:
@@ -118,13 +122,18 @@ def find_stem(trace: Trace) -> tuple[str, ...]:
         call.path
         for call in trace.calls
         if call.end <= first
-        and len(call.shape) == 4
+        and is_map(trace, call.shape)
         and call.inputs
-        and len(trace.shapes[call.inputs[0]]) == 4
+        and is_map(trace, trace.shapes[call.inputs[0]])
         and call.shape[-1] < trace.shapes[call.inputs[0]][-1]
         and not any(call.module.children())
-        and (isinstance(call.module, nn.Conv2d) or call.shape[1] == trace.shapes[call.inputs[0]][1])
+        and (isinstance(call.module, _CONVS) or call.shape[1] == trace.shapes[call.inputs[0]][1])
     )
+
+
+def is_map(trace: Trace, shape: tuple[int, ...]) -> bool:
+    """Whether a tensor has as many axes as the network's input: a map (B, C, H, W) of images, (B, C, T, H, W) of clips."""
+    return len(shape) == len(trace.shapes[0])
 
 
 def find_stages(trace: Trace) -> tuple[Stage, ...]:
@@ -133,7 +142,7 @@ def find_stages(trace: Trace) -> tuple[Stage, ...]:
     runs = [part for run in _by_resolution(blocks) for part in _undilated(trace, run)]
     branches: dict[tuple[int, ...], list[Call]] = {}
     for block in _branch_blocks(trace, blocks):
-        branches.setdefault(block.shape[-2:], []).append(block)
+        branches.setdefault(block.shape[2:], []).append(block)
     height = trace.shapes[0][-2]
     return tuple(_stage(trace, run, height) for run in (*runs, *branches.values()))
 
@@ -142,7 +151,7 @@ def _by_resolution(blocks: list[Call]) -> list[list[Call]]:
     """Runs of blocks of one output resolution."""
     runs: list[list[Call]] = []
     for block in blocks:
-        if runs and runs[-1][-1].shape[-2:] == block.shape[-2:]:
+        if runs and runs[-1][-1].shape[2:] == block.shape[2:]:
             runs[-1].append(block)
         else:
             runs.append([block])
@@ -188,7 +197,7 @@ def _dilated_starts(trace: Trace, run: list[Call]) -> list[int]:
 
 
 def _dilation(trace: Trace, block: Call) -> int:
-    convs: list[Any] = [call.module for call in _inside(trace, block) if isinstance(call.module, nn.Conv2d)]
+    convs: list[Any] = [call.module for call in _inside(trace, block) if isinstance(call.module, _CONVS)]
     return max((max(conv.dilation) for conv in convs if max(conv.kernel_size) > 1), default=1)
 
 
@@ -212,7 +221,7 @@ def _after(call: Call) -> Site:
     own_loop = isinstance(module, _CONTAINERS) and type(module).forward is not nn.Sequential.forward
     if own_loop:
         host = next(f"{call.path}.{name}" for name, leaf in module.named_modules() if not any(leaf.children()))
-    return Site(call.path, call.shape[1], host=host)
+    return Site(call.path, call.shape[1], host=host, dims=len(call.shape) - 2)
 
 
 # --- blocks -----------------------------------------------------------------------------------------------------------
@@ -221,7 +230,7 @@ def _after(call: Call) -> Site:
 def find_blocks(trace: Trace) -> list[Call]:
     """The calls of the network's blocks, in the order they run."""
     root = trace.calls[0]
-    if root.output >= 0 and len(root.shape) != 4:
+    if root.output >= 0 and not is_map(trace, root.shape):
         return _trunk(trace, None)
     return max((_trunk(trace, end) for end in _ends(trace)), key=len, default=[])
 
@@ -230,9 +239,11 @@ def _ends(trace: Trace) -> list[int]:
     """Where the trunk of a network may end: at an output, or at the last composite module of some resolution."""
     root = trace.calls[0]
     last = {
-        call.shape[-2:]: call.output for call in trace.calls[1:] if len(call.shape) == 4 and any(call.module.children())
+        call.shape[2:]: call.output
+        for call in trace.calls[1:]
+        if is_map(trace, call.shape) and any(call.module.children())
     }
-    return sorted({*last.values(), *(out for out in root.outputs if len(trace.shapes[out]) == 4)})
+    return sorted({*last.values(), *(out for out in root.outputs if is_map(trace, trace.shapes[out]))})
 
 
 def _trunk(trace: Trace, end: int | None) -> list[Call]:
@@ -247,7 +258,7 @@ def _trunk(trace: Trace, end: int | None) -> list[Call]:
     weights = {path: _weighted_ops(trace, call) for path, call in once.items()}
 
     def cut(call: Call) -> bool:
-        return alive[call.start] == 1 and alive[call.end] == 1 and len(call.shape) == 4
+        return alive[call.start] == 1 and alive[call.end] == 1 and is_map(trace, call.shape)
 
     # A composite with several weighted layers, or with one inside a shortcut.
     def inseparable(call: Call) -> bool:
@@ -293,7 +304,7 @@ def _branch_blocks(trace: Trace, known: list[Call]) -> list[Call]:
     wide = [call for call in trace.calls if call.path and call.output < 0 < len(call.outputs) and len(call.inputs) > 1]
     found: list[Call] = []
     for chain in trace.calls:
-        if type(chain.module) is not nn.Sequential or times[chain.path] != 1 or len(chain.shape) != 4:
+        if type(chain.module) is not nn.Sequential or times[chain.path] != 1 or not is_map(trace, chain.shape):
             continue
         if not any(chain.path.startswith(call.path + ".") for call in wide):
             continue
@@ -318,7 +329,7 @@ def _layer_groups(trace: Trace, call: Call, alive: list[int]) -> list[Call]:
     layers = [
         layer
         for layer in _inside(trace, call)
-        if layer.path.count(".") == depth and alive[layer.end] == 1 and len(layer.shape) == 4
+        if layer.path.count(".") == depth and alive[layer.end] == 1 and is_map(trace, layer.shape)
     ]
     groups: list[list[Call]] = []
     for layer in layers:
@@ -369,11 +380,12 @@ def _native_slot(trace: Trace, block: Call) -> Site | None:
     empty = None
     for name in NATIVE_SLOTS:
         path = f"{block.path}.{name}"
-        if path in called and len(called[path].shape) == 4:
+        if path in called and is_map(trace, called[path].shape):
+            dims = len(called[path].shape) - 2
             if type(called[path].module).__name__ in NATIVE_CLASSES:
-                return Site(path, called[path].shape[1], native=True)
+                return Site(path, called[path].shape[1], native=True, dims=dims)
             if isinstance(called[path].module, nn.Identity) and empty is None:
-                empty = Site(path, called[path].shape[1], empty=True)
+                empty = Site(path, called[path].shape[1], empty=True, dims=dims)
     return empty
 
 
@@ -405,7 +417,7 @@ def expansion(trace: Trace, block: Call) -> Call | None:
 def _inverted(trace: Trace, block: Call) -> tuple[Call | None, Call | None]:
     """What makes the maps that the depthwise and the last pointwise convolution of an inverted residual read."""
     calls = _inside(trace, block)
-    convs = [call for call in calls if isinstance(call.module, nn.Conv2d)]
+    convs = [call for call in calls if isinstance(call.module, _CONVS)]
     for before, middle, after in zip(convs, convs[1:], convs[2:], strict=False):
         modules: tuple[Any, ...] = (before.module, middle.module, after.module)
         first, depthwise, last = modules
@@ -422,7 +434,7 @@ def _inverted(trace: Trace, block: Call) -> tuple[Call | None, Call | None]:
 
 
 def _pointwise(conv: Any) -> bool:
-    return conv.kernel_size == (1, 1) and conv.groups == 1
+    return max(conv.kernel_size) == 1 and conv.groups == 1
 
 
 def _residual_slot(trace: Trace, block: Call) -> Site | None:
@@ -442,9 +454,9 @@ def _residual_slot(trace: Trace, block: Call) -> Site | None:
         return None
     operands, depths = addition
     branch = max(operands, key=lambda tensor: depths[tensor])
-    makers = [call for call in _inside(trace, block) if call.output == branch and len(call.shape) == 4]
+    makers = [call for call in _inside(trace, block) if call.output == branch and is_map(trace, call.shape)]
     return _after(makers[0]) if makers else None
 
 
 def _same_shape(trace: Trace, first: int, second: int) -> bool:
-    return trace.shapes[first] == trace.shapes[second] and len(trace.shapes[first]) == 4
+    return trace.shapes[first] == trace.shapes[second] and is_map(trace, trace.shapes[first])

@@ -29,7 +29,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         if not is_attention(key) or (key in own and value.shape == own[key].shape)
     }
     for key, value in state.items():
-        if key in own and not key.startswith(head) and value.ndim == own[key].ndim == 4:
+        if key in own and not key.startswith(head) and value.ndim == own[key].ndim in (4, 5):
             state[key] = _adapted(value, own[key])
     if any(key.startswith(head) and (key not in state or state[key].shape != own[key].shape) for key in own):
         state = {key: value for key, value in state.items() if not key.startswith(head)}
@@ -93,5 +93,6 @@ def _adapted(weight: Tensor, own: Tensor) -> Tensor:
     if weight.shape[1] != own.shape[1] and weight.shape[1] == 3:
         from timm.models import adapt_input_conv  # seconds to import
 
-        weight = adapt_input_conv(own.shape[1], weight)
+        flat = adapt_input_conv(own.shape[1], weight.flatten(2, -2))  # of clips, (O, I, T * H, W)
+        weight = flat.unflatten(2, weight.shape[2:-1])
     return weight

@@ -1,5 +1,5 @@
-"""Plain networks by name: timm's registry, to which our own and torchvision's ShuffleNetV2 are added, and functions of the
-user's own (``module:package.file:function``).
+"""Plain networks by name: timm's registry, to which our own and torchvision's ShuffleNetV2 and networks of clips are added,
+and functions of the user's own (``module:package.file:function``).
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def registry() -> Any:
     """timm with our own networks in it; imported at the first use, since that takes seconds."""
     import timm
 
-    from spaces.backbones import mobile, tiny  # noqa: F401  (they register their networks with timm)
+    from spaces.backbones import mobile, resnet3d, tiny, video  # noqa: F401  (they register their networks with timm)
 
     return timm
 
