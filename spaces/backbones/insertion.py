@@ -7,7 +7,7 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from spaces.backbones.structure import CHILD, Site
 from spaces.errors import UsageError
 
+M = TypeVar("M", bound=nn.Module)
 INNER = "plain"  # the name of a layer inside of the `Followed` that stands in its place
 
 
@@ -170,8 +171,7 @@ def never_called(model: nn.Module, sites: Sequence[Site], shapes: Sequence[tuple
     The pass is one of a copy on the meta device: no weight is copied, nothing is computed, and the network stays as it is.
     Raises UsageError for a network that takes none of these inputs there.
     """
-    tensors = itertools.chain(model.parameters(), model.buffers())
-    copied = copy.deepcopy(model, {id(tensor): _meta(tensor) for tensor in tensors}).eval()
+    copied = on_meta(model).eval()
     probes = {site.attention: Probe() for site in sites}
     for site in sites:
         attach(copied, site, probes[site.attention])
@@ -188,6 +188,12 @@ def never_called(model: nn.Module, sites: Sequence[Site], shapes: Sequence[tuple
         f"this {type(model).__name__} cannot be tried on an input of shape {shapes[-1]}, so nothing tells whether it calls "
         f"attention: {' '.join(str(refusal).split())}"
     )
+
+
+def on_meta(model: M) -> M:
+    """A copy of a network on the meta device, whose weights have shapes but no content; the network stays as it is."""
+    tensors = itertools.chain(model.parameters(), model.buffers())
+    return copy.deepcopy(model, {id(tensor): _meta(tensor) for tensor in tensors})
 
 
 def _meta(tensor: Tensor) -> Tensor:

@@ -300,6 +300,19 @@ def _shufflenet(width: str, num_classes: int = 1000, in_chans: int = 3, pretrain
 
 
 @register_model
+def mobilenetv3_large_reduced_tail(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """torchvision's MobileNetV3-Large whose last blocks have half the channels (Howard et al., 2019, section 6.3).
+
+    It is the backbone of ssdlite320_mobilenet_v3_large. There are no pretrained weights.
+    """
+    options = network_options(kwargs)
+    model = torchvision.models.mobilenet_v3_large(num_classes=options.get("num_classes", 1000), reduced_tail=True)
+    if (in_chans := options.get("in_chans", 3)) != 3:
+        model.features[0][0] = nn.Conv2d(in_chans, 16, 3, 2, 1, bias=False)
+    return model
+
+
+@register_model
 def shufflenet_v2_x0_5(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     return _shufflenet("0_5", pretrained=pretrained, **network_options(kwargs))
 

@@ -12,6 +12,15 @@ from torch.nn.functional import pad, pixel_unshuffle
 from spaces.backbones.options import network_options
 
 
+class EvenSides(nn.Module):
+    """Adds a row or a column of zeros where a side is odd. A module, since torch.fx cannot follow a branch on the shape."""
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H', W') with even H' and W'."""
+        rows, columns = x_BCHW.shape[2] % 2, x_BCHW.shape[3] % 2
+        return pad(x_BCHW, (0, columns, 0, rows)) if rows or columns else x_BCHW
+
+
 class TinyResNet(ResNet):
     """timm's ResNet with three stages of one bottleneck block, at 1/2, 1/4 and 1/8 of the input's resolution.
 
@@ -43,6 +52,7 @@ class TinyResNet(ResNet):
         self.conv1 = nn.Conv2d(4 * in_chans, widths[0], 1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.maxpool = nn.Identity()
+        self.even = EvenSides()
         self.layer1 = nn.Sequential(Bottleneck(widths[0], planes[0]))
         self.layer4 = nn.Identity()
         self.feature_info = [
@@ -59,9 +69,7 @@ class TinyResNet(ResNet):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 64, H/8, W/8), rounded up."""
-        if x.shape[2] % 2 or x.shape[3] % 2:
-            x = pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
-        return super().forward_features(pixel_unshuffle(x, 2))
+        return super().forward_features(pixel_unshuffle(self.even(x), 2))
 
 
 @register_model

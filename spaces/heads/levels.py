@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from timm.layers import freeze_batch_norm_2d
 from torch import fx
 
 from spaces.backbone import describe_backbone, record_backbone
@@ -112,12 +113,16 @@ def make_backbone(
     *,
     pretrained: bool,
     output_stride: int | None = None,
+    frozen_norm: bool = False,
 ) -> fx.GraphModule:
     """A backbone that gives the maps of these levels: (B, C, H, W) -> tuple of maps.
 
     ``output_stride``: stages behind it dilate their convolutions instead of lowering the resolution further.
+    ``frozen_norm``: BatchNorms are constants, with the statistics and weights that they have.
     """
     model = zoo.create_plain(backbone, 10, in_chans, pretrained)
+    if frozen_norm:
+        model = freeze_batch_norm_2d(model)
     if output_stride is not None:
         dilate(model, backbone, output_stride, [level.tap for level in levels])
     stages = describe_backbone(backbone).stages

@@ -12,6 +12,7 @@ from spaces import Architecture, Placement, build_model
 from spaces.attention import attention_type, list_attentions
 from spaces.backbone import describe_backbone
 from spaces.errors import UsageError
+from spaces.placement import canonical
 
 CONTRACT = "resnet50:se-r16,none,cbam-r16-k7-series,gam-r4-k7-g4@stage"
 
@@ -155,9 +156,12 @@ def test_what_is_wrong_with_an_architecture_is_said(text: str, message: str) -> 
 
 
 def test_a_long_list_of_placements_is_cut_in_a_message() -> None:
-    with pytest.raises(UsageError, match=r"but 99 placements are given: none,none") as refusal:
-        Architecture("resnet18", (Placement("none"),) * 99)
-    assert 200 < len(str(refusal.value)) < 280
+    arch = Architecture(
+        "resnet18", (Placement("se", site=None),) * 99
+    )  # of a head with many stages, for all that it knows
+    with pytest.raises(UsageError, match=r"has 4 stages, but 99 placements are given: se-r16@slot,se") as refusal:
+        canonical(arch, describe_backbone("resnet18").stages)
+    assert 200 < len(str(refusal.value)) < 300
 
 
 @pytest.mark.parametrize(
