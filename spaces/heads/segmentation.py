@@ -60,11 +60,18 @@ class Segmenter(DenseNetwork):
         """(B, C, H, W) -> logits (B, K, H, W)."""
         maps = self.backbone(x_BCHW)
         logits = self.classifier(maps[-1] if self.last else maps)
-        logits_BKHW = interpolate(logits, size=x_BCHW.shape[-2:], mode="bilinear", align_corners=False)
+        logits_BKHW = at_size(logits, x_BCHW)
         if self.aux_classifier is None or not self.training:
             return logits_BKHW
         aux = self.aux_classifier(maps[0])
-        return logits_BKHW, interpolate(aux, size=x_BCHW.shape[-2:], mode="bilinear", align_corners=False)
+        return logits_BKHW, at_size(aux, x_BCHW)
+
+
+def at_size(logits_BKHW: Tensor, x_BCHW: Tensor) -> Tensor:
+    """Logits at the size of the input, bilinear where they are smaller."""
+    if logits_BKHW.shape[-2:] == x_BCHW.shape[-2:]:
+        return logits_BKHW
+    return interpolate(logits_BKHW, size=x_BCHW.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def check_stride(output_stride: Any) -> None:

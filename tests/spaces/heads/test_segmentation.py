@@ -9,6 +9,7 @@ from evaluators.counting import METRICS, count_module
 from spaces import Architecture, SearchSpace
 from spaces.errors import UsageError
 from spaces.heads.base import own_stages
+from spaces.heads.decoders import FPNHead, UNetHead
 from spaces.heads.segmentation import DeepLabV3Head, FCNHead, LRASPPHead
 from spaces.network import NetworkSpec
 
@@ -17,6 +18,8 @@ from spaces.network import NetworkSpec
     ("backbone", "head", "size", "params", "macs"),
     [
         ("resnet50", FCNHead(21, auxiliary_stride=16), 520, 35_322_218, None),
+        ("resnet34", UNetHead(1), 64, 24_436_369, None),  # segmentation-models-pytorch's
+        ("resnet34", FPNHead(1), 64, 23_155_393, None),
         ("resnet50", DeepLabV3Head(21, 8, auxiliary_stride=16), 520, 42_004_074, None),
         ("mobilenetv3_large_100", DeepLabV3Head(21, tap="conv", auxiliary_stride=8), 520, 11_029_328, None),
         ("mobilenetv3_large_100", LRASPPHead(21), 520, 3_221_538, "2.086"),
@@ -60,6 +63,20 @@ def test_attention_goes_into_the_backbone_and_beyond():
     table = CostTable("resnet18", network)
     assert table.cost(arch) == count_network(arch, network)
     assert NetworkSpec.from_dict(network.to_dict()) == network
+
+
+@pytest.mark.parametrize("head", [UNetHead(3), FPNHead(3, 16, 32), FCNHead(3, 8)])
+def test_additive_costs_are_those_of_the_whole_network(head):
+    network = NetworkSpec(1, (40, 56), head)
+    stages = network.stages("attune_tiny")
+    beyond = [stage.name for stage in stages if stage.name]
+    arch = Architecture.parse(
+        f"attune_tiny:se,cbam@stage,none,{','.join(['coordinate', 'se-r4', 'eca'][: len(beyond)])}"
+    )
+    table = CostTable("attune_tiny", network)
+    assert table.cost(arch) == count_network(arch, network)
+    assert table.cost(arch).uncounted_ops == ()
+    assert network.build(arch).train()(torch.randn(1, 1, 40, 56)).shape == (1, 3, 40, 56)
 
 
 def test_stages_beyond_are_named_and_counted():
