@@ -148,6 +148,11 @@ class Task(Protocol):
 class TaskConfig(Named):
     """The section of a task; each task has its own, registered under its name in ``TASKS``."""
 
+    @classmethod
+    def listed(cls) -> dict[str, Any]:
+        """What can be named beside the task: ``metric``, ``heads`` of its networks and forms of its ``data``."""
+        return {"metric": "", "heads": [], "data": []}
+
     def build(self, data: Any, *, seed: int) -> Task:
         """The task on data as the configuration names them. Raises UsageError where they cannot be read."""
         raise TypeError(f"{type(self).__name__} does not say how its task is built")
@@ -181,9 +186,12 @@ class BroughtTask(Brought, TaskConfig):
 _PARTS = [part for part in vars(Task) if not part.startswith("_")]
 
 
-def list_tasks() -> list[dict[str, str]]:
-    """The tasks by name, with the first line of what each is."""
-    return [{"name": name, "what": (section.__doc__ or "").partition("\n")[0]} for name, section in TASKS.items()]
+def list_tasks() -> list[dict[str, Any]]:
+    """The tasks by name, with the first line of what each is, its metric, and what else can be named."""
+    return [
+        {"name": name, "what": (section.__doc__ or "").partition("\n")[0], **section.listed()}
+        for name, section in TASKS.items()
+    ]
 
 
 class KeptStem:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from evaluators.data import Data, Summary, load_data
+from evaluators.data import Data, Summary, list_datasets, load_data
 from evaluators.data import Split as Images
 from evaluators.data.batches import Mixed, make_batches
 from evaluators.data.splits import part
@@ -133,6 +133,10 @@ class ClassificationConfig(TaskConfig):
     """One label an image; judged by accuracy."""
 
     name: Literal["classification"] = "classification"
+
+    @classmethod
+    def listed(cls) -> dict[str, Any]:
+        return {"metric": Classification.metric.name, "heads": [], "data": list_datasets()}
 
     def build(self, data: Any, *, seed: int) -> Classification:
         return Classification(load_data(data, seed=seed))

@@ -25,7 +25,9 @@ def test_it_is_a_task_and_says_so(clutter: Classification) -> None:
     assert [clutter.count(split) for split in ("train", "val", "test")] == [256, 100, 10]
     assert clutter.describe()["image_size"] == 32
     assert clutter.describe()["class_names"] == list("0123456789")
-    assert {"name": "classification", "what": "One label an image; judged by accuracy."} in list_tasks()
+    (listed,) = [one for one in list_tasks() if one["name"] == "classification"]
+    assert (listed["what"], listed["metric"]) == ("One label an image; judged by accuracy.", "accuracy")
+    assert "folder:PATH" in listed["data"]
     built = TASKS["classification"].model_validate({"name": "classification"}).build({"name": "digits"}, seed=3)
     assert built.identity == load_data("digits", seed=3).identity
 
