@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from search.arguments import read_limits, read_size
+from search.arguments import read_architecture, read_limits, read_size
 from spaces.errors import MOST, UsageError, bounded, cut
 
 # The heavy packages (torch, ray, timm) are imported inside the verbs, so that --help and mistakes answer at once.
@@ -281,28 +281,48 @@ def export(
 def cost(
     architecture: Annotated[str, typer.Argument(help="BACKBONE:P1,P2,... with one placement per stage.")],
     image_size: Annotated[
-        str, typer.Option(metavar="SIDE|HxW|TxHxW", help="Pixels of the input; of clips with frames.")
-    ] = "224",
-    classes: Annotated[int, typer.Option(min=1)] = 1000,
-    channels: Annotated[int, typer.Option(min=1)] = 3,
-    native: Annotated[Native, typer.Option(help="What becomes of built-in attention.")] = Native.keep,
+        str | None,
+        typer.Option(metavar="SIDE|HxW|TxHxW", help="Pixels of the input; of clips with frames.", show_default="224"),
+    ] = None,
+    classes: Annotated[int | None, typer.Option(min=1, show_default="1000")] = None,
+    channels: Annotated[int | None, typer.Option(min=1, show_default="3")] = None,
+    native: Annotated[
+        Native | None, typer.Option(help="What becomes of built-in attention.", show_default="keep")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A configuration: its task, head, classes, channels and size stand for those left out."
+        ),
+    ] = None,
+    overrides: Overrides = None,
     plugins: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Print the exact cost of an architecture: parameters, MACs, FLOPs, activations (batch 1)."""
-    from evaluators import count_cost
+    from evaluators.cost import count_network
+    from search.build import network_of
+    from search.config import load_config
     from search.terminal import print_cost
-    from spaces import Architecture
+    from spaces.network import Native as NativeWord
+    from spaces.network import NetworkSpec
     from spaces.plugins import load_plugins
 
+    if overrides and config is None:
+        raise UsageError("--set changes a configuration; valid: with --config FILE")
     load_plugins(plugins or ())
-    arch = Architecture.parse(architecture)
-    size = read_size(image_size)
-    costs = count_cost(arch, image_size=size, num_classes=classes, in_chans=channels, native=native.value)
+    size = None if image_size is None else read_size(image_size)
+    chosen: NativeWord | None = None if native is None else native.value
+    if config is None:
+        network = NetworkSpec.classifier(size or 224, classes or 1000, channels or 3, chosen or "keep")
+    else:
+        network = network_of(load_config(config, overrides or []), size, classes, channels, chosen)
+    arch = read_architecture(architecture)
+    costs = count_network(arch, network)
     if as_json:
         print(json.dumps(costs.to_dict()))
         return
-    print_cost(costs)
+    print_cost(costs, [stage.name for stage in network.stages(arch.backbone)])
 
 
 @app.command()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 from evaluators.base import Evaluator, Setting
+from evaluators.brought import BroughtEvaluator
 from evaluators.data import Summary
 from evaluators.memory import parse_memory
-from evaluators.tasks.base import KeptStem, Task
+from evaluators.tasks.base import BroughtTask, KeptStem, Task
 from search.config import Config
 from search.files import read_json
 from search.objectives import OBJECTIVES
@@ -17,7 +20,9 @@ from search.problem import Problem
 from search.tables import Costing
 from spaces import SearchSpace
 from spaces.errors import UsageError
-from spaces.network import describe_input
+from spaces.network import ClassifierHead, Native, NetworkSpec, describe_input, pixels
+
+log = logging.getLogger(__name__)
 
 
 def create_task(config: Config) -> Task:
@@ -71,6 +76,52 @@ def create_problem(config: Config, evaluator: Evaluator, folder: Path | None = N
         costing=Costing(space, evaluator.network, config.seed, config.search.latency),
         known=read_tables(folder) if folder else {},
     )
+
+
+def network_of(
+    config: Config,
+    size: tuple[int, ...] | None = None,
+    classes: int | None = None,
+    in_chans: int | None = None,
+    native: Native | None = None,
+) -> NetworkSpec:
+    """What surrounds an architecture in a configuration; what is given stands in its place.
+
+    Size, classes and channels are those of the data, which are read unless all are given or named in the section `data`
+    (`image_size`, `classes`, `channels`); where only the channels lack, they are assumed to be 3.
+    Raises UsageError where the data cannot be read, and for classes of a head that is a user's own.
+    """
+    own = isinstance(config.task, BroughtTask) or isinstance(config.evaluator, BroughtEvaluator)
+    if own and classes is not None:
+        raise UsageError(
+            "--classes: the head of this configuration is brought, and knows its classes; valid: leave it out"
+        )
+    told = told_input(config.data) | {
+        key: value for key, value in (("size", size), ("classes", classes), ("in_chans", in_chans)) if value is not None
+    }
+    if not own and {"size", "classes"} <= told.keys():
+        if "in_chans" not in told:
+            log.warning("no data are read, since size and classes are known; 3 channels are assumed (--channels)")
+        head = config.task.make_head(told["classes"]) or ClassifierHead(told["classes"])
+        network = NetworkSpec(told.get("in_chans", 3), told["size"], head, stem=config.space.stem)
+    else:
+        network = create_evaluator(config).network
+        network = replace(network, size=size or network.size, in_chans=in_chans or network.in_chans)
+        if classes is not None:
+            network = replace(network, head=config.task.make_head(classes) or ClassifierHead(classes))
+    return replace(network, native=native or config.space.native)
+
+
+def told_input(data: Any) -> dict[str, Any]:
+    """What a section `data` itself says of ``size``, ``classes`` and ``in_chans``."""
+    given = data if isinstance(data, dict) else {}
+    side, classes, channels = given.get("image_size"), given.get("classes"), given.get("channels")
+    found: dict[str, Any] = {}
+    if side is not None:
+        found["size"] = pixels(side) if not isinstance(side, (list, tuple)) or len(side) == 2 else tuple(side)
+    if isinstance(classes, (int, list, tuple)):
+        found["classes"] = classes if isinstance(classes, int) else len(classes)
+    return found | ({"in_chans": channels} if isinstance(channels, int) else {})
 
 
 def read_tables(folder: Path) -> dict[str, Any]:

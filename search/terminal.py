@@ -34,14 +34,15 @@ def print_front(rows: Sequence[Mapping[str, Any]], metric: str, title: str) -> N
     Console().print(table)
 
 
-def print_cost(costs: Cost) -> None:
-    """What an architecture costs, stage by stage and whole."""
+def print_cost(costs: Cost, names: Sequence[str]) -> None:
+    """What an architecture costs, stage by stage and whole; ``names`` of the stages, empty for those of the backbone."""
     table = Table(title=costs.architecture, title_justify="left")
     for column in ("", "params", "macs", "flops"):
         table.add_column(column, justify="left" if not column else "right")
-    for number, stage in enumerate(costs.stages, start=1):
+    for number, (stage, name) in enumerate(zip(costs.stages, names, strict=True), start=1):
+        called = f"stage {number} ({name})" if name else f"stage {number}"
         table.add_row(
-            f"stage {number}: {stage.placement}", *(f"{value:,}" for value in (stage.params, stage.macs, stage.flops))
+            f"{called}: {stage.placement}", *(f"{value:,}" for value in (stage.params, stage.macs, stage.flops))
         )
     table.add_section()
     table.add_row("whole network", f"{costs.params:,}", f"{costs.macs:,}", f"{costs.flops:,}")

@@ -176,6 +176,19 @@ def test_a_trial_that_cannot_fit_is_refused_and_recorded(config: Path, tmp_path:
     assert rows["reason"].str.fullmatch(r"not started: .* needs about [0-9,]+ MiB, but there are 1 MiB").all()
 
 
+def test_the_cost_within_a_configuration(here: Here) -> None:
+    """Classes, channels and size are those of its data, unless they are given; a backbone alone is the plain one."""
+    options = ("cost", "attune_tiny", "--config", "configs/default.yaml", "--json")
+    read = json.loads(here(*options)[0])
+    assert read["architecture"] == "attune_tiny:none,none,none"
+    given = ("cost", "attune_tiny", "--image-size", 32, "--classes", 10, "--channels", 1, "--json")
+    assert json.loads(here(*given)[0]) == read
+    other = json.loads(here(*options, "--classes", 7, "--channels", 3)[0])
+    assert other["params"] == read["params"] - 3 * 65 + 2 * 4 * 16
+    _, err = here("cost", "attune_tiny", "--set", "seed=1", code=2)
+    assert "valid: with --config FILE" in err
+
+
 def test_the_cost_of_the_contract(here: Here) -> None:
     out, _ = here("cost", "resnet50:none,none,none,none", "--json")
     cost = json.loads(out)
