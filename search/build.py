@@ -18,7 +18,8 @@ from search.files import read_json
 from search.objectives import OBJECTIVES
 from search.problem import Problem
 from search.tables import Costing
-from spaces import SearchSpace
+from spaces import Architecture, SearchSpace
+from spaces.backbones.weights import load_weights
 from spaces.errors import UsageError
 from spaces.network import ClassifierHead, Native, NetworkSpec, describe_input, pixels
 
@@ -110,6 +111,17 @@ def network_of(
         if classes is not None:
             network = replace(network, head=config.task.make_head(classes) or ClassifierHead(classes))
     return replace(network, native=native or config.space.native)
+
+
+def weights_line(config: Config, network: NetworkSpec) -> str | None:
+    """What the plain network takes of the checkpoint that trainings start from, as a line; None where there is none.
+
+    Raises UsageError for a checkpoint that does not fit.
+    """
+    weights = config.training.weights
+    if weights in (None, "pretrained"):
+        return None
+    return f"training.weights: {load_weights(network.build(Architecture.plain(config.space.backbone)), weights)}"
 
 
 def told_input(data: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from rich.filesize import decimal
 from evaluators.base import Estimate, Estimating, Evaluator
 from evaluators.data import Summary
 from evaluators.outcomes import EvaluationError
-from search.build import create_evaluator, create_problem, data_summary
+from search.build import create_evaluator, create_problem, data_summary, weights_line
 from search.config import Config, load_run_config
 from search.files import existing_parent, is_file
 from search.loggers import check_loggers
@@ -39,7 +39,10 @@ RAY = 4.0  # seconds that Ray's own processes take to start
 
 @dataclass(frozen=True)
 class Checked:
-    """What a configuration comes to. ``estimate``: of one evaluation with all its seeds; ``seconds``: of the whole search."""
+    """What a configuration comes to. ``estimate``: of one evaluation with all its seeds; ``seconds``: of the whole search.
+
+    ``start``: what is taken of the checkpoint that trainings start from, where there is one.
+    """
 
     data: Summary | None
     problem: Problem
@@ -49,6 +52,7 @@ class Checked:
     estimate: Estimate | None
     seconds: float | None
     warnings: tuple[str, ...]
+    start: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON; seconds and bytes are null where the evaluator cannot tell them."""
@@ -69,7 +73,7 @@ class Checked:
     def lines(self) -> list[str]:
         """For people: one fact a line."""
         facts = [line for line in self.data.lines() if not line.startswith("warning: ")] if self.data else []
-        facts += [self.stem, _counted(self.problem)]
+        facts += [self.stem, *([self.start] if self.start else []), _counted(self.problem)]
         if self.estimate and self.seconds is not None:
             memory = f", {decimal(self.estimate.memory)} of memory" if self.estimate.memory else ""
             facts.append(f"one trial: about {spell(self.estimate.seconds)}{memory}")
@@ -88,6 +92,7 @@ def check(config: Config, folder: Path | None = None, *, started: float | None =
     evaluator = create_evaluator(config)
     problem = create_problem(config, evaluator)
     refuse(config, problem, folder)
+    start = weights_line(config, evaluator.network)
     startup = max(0.0, time.time() - started) if started else 0.0
     cpus = usable_cpus()
     fits = max(1, math.floor(cpus / config.resources.cpus + 1e-9))
@@ -107,7 +112,7 @@ def check(config: Config, folder: Path | None = None, *, started: float | None =
     if config.resources.cpus * concurrency > cpus and address_of(config) is None:
         warnings.append(f"{concurrency} trials at once want more than the {cpus} CPUs of this machine")
     stem = evaluator.network.describe_stem(problem.space.backbone)
-    return Checked(summary, problem, stem, trials, concurrency, one, seconds, tuple(warnings))
+    return Checked(summary, problem, stem, trials, concurrency, one, seconds, tuple(warnings), start)
 
 
 def refuse(config: Config, problem: Problem, folder: Path | None = None) -> None:

@@ -34,7 +34,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from evaluators.base import Evaluator, Preparing
 from search.actors import Notes, Overdue
-from search.build import create_evaluator, create_problem, data_lines, describe_data, describe_run, table_path
+from search.build import (
+    create_evaluator,
+    create_problem,
+    data_lines,
+    describe_data,
+    describe_run,
+    table_path,
+    weights_line,
+)
 from search.check import chance, refuse
 from search.cluster import actor_here, on_cluster, ray_session, trial_resources
 from search.config import MOST_TRIALS, Config, changed, dump_config, load_run_config
@@ -83,6 +91,8 @@ def run_search(config: Config, folder: str | Path, *, resume: bool = False) -> O
     evaluator = create_evaluator(config)
     problem = create_problem(config, evaluator, folder)
     refuse(config, problem, folder)  # before anything is written
+    if start := weights_line(config, evaluator.network):
+        log.warning(start)
     if resume and (said := check_meaning(folder, config, problem, evaluator)):
         log.warning(said)
     with Store(folder, metric=evaluator.metric.name, identity=evaluator.identity) as store:

@@ -19,13 +19,12 @@ from spaces.attention import create_attention
 from spaces.backbone import describe_backbone, is_small, site_shapes
 from spaces.backbones import zoo
 from spaces.backbones.insertion import attach, clear, never_called, shrink_stem
-from spaces.backbones.structure import Site, Stage, open_slots
+from spaces.backbones.structure import PREFIX, Site, Stage, open_slots
 from spaces.backbones.trace import record
 from spaces.backbones.weights import load_weights
 from spaces.deprecated import renamed
 from spaces.errors import UsageError, cut, shortened, unknown
 from spaces.heads.base import DenseHead, Head, dense_stages, head_from_dict
-from spaces.heads.extractor import PREFIX
 from spaces.placement import Architecture, Placement, canonical
 
 __all__ = [

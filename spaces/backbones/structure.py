@@ -23,6 +23,7 @@ from torch import nn
 
 from spaces.backbones.trace import Call, Trace
 
+PREFIX = "backbone."  # of every path of a backbone in a network that reads its maps
 CHILD = "attune"  # the name of every inserted attention module in its parent: one word that no library uses
 
 # Attributes that hold a block's own attention, None or an Identity where it has none: they sit before the residual

@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from spaces.backbones.insertion import crop_kernel
-from spaces.backbones.structure import CHILD, NATIVE_SLOTS
+from spaces.backbones.structure import CHILD, NATIVE_SLOTS, PREFIX
 from spaces.errors import UsageError, shortened
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
+@dataclass(frozen=True)
+class Loaded:
+    """What became of the tensors of a checkpoint: how many there are, and the names of those that were left out."""
+
+    count: int
+    left: tuple[str, ...]
+
+    def __str__(self) -> str:
+        taken = f"{self.count - len(self.left)} of {self.count} tensors taken"
+        return f"{taken}, {len(self.left)} left out, first {self.left[0]}" if self.left else f"{taken}, none lost"
+
+
+def load_weights(model: nn.Module, path: str | Path) -> Loaded:
     """Load a checkpoint of a plain network (``.pth``, ``.pt``, ``.safetensors``) into it, with attention or without, in place.
 
     The state_dict may be wrapped (``state_dict``, ``model`` ...) and its keys may begin with ``module.``. Inserted attention
     keeps its start unless the file holds it too; attention of the file that the network does not have, or has in another
     shape, is left. The first convolution is adapted to other input channels and to the stem of small images. A classifier for
     another number of classes starts anew. Weights of built-in attention that was taken out are left.
+    A network with a ``backbone`` takes the checkpoint of a whole such network, under the names of torchvision's too, or that of
+    its backbone alone, whose classifier is left and without which its other layers start as they are.
     Raises UsageError where there is no such file, where it cannot be read, and where anything else is missing, left over or
     of another shape.
     """
     own = model.state_dict()
     head = classifier_prefixes(model)
+    read = _read(path)
+    whole, optional = _as_named(read, own)
     state = {
         key: value
-        for key, value in _read(path).items()
+        for key, value in whole.items()
         if not is_attention(key) or (key in own and value.shape == own[key].shape)
     }
     for key, value in state.items():
@@ -34,8 +52,14 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     if any(key.startswith(head) and (key not in state or state[key].shape != own[key].shape) for key in own):
         state = {key: value for key, value in state.items() if not key.startswith(head)}
     wrong = [key for key in state if key in own and state[key].shape != own[key].shape]
-    missing = [key for key in own if key not in state and not is_attention(key) and not key.startswith(head)]
-    extra = [key for key in state if key not in own and not set(NATIVE_SLOTS) & set(key.split("."))]
+    missing = [
+        key
+        for key in own
+        if key not in state and not is_attention(key) and not key.startswith(head) and not optional(key)
+    ]
+    extra = [
+        key for key in state if key not in own and not set(NATIVE_SLOTS) & set(key.split(".")) and not optional(key)
+    ]
     for what, keys in (("has other shapes for", wrong), ("lacks", missing), ("holds unknown", extra)):
         if keys:
             raise UsageError(
@@ -43,6 +67,32 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
                 f"tensors, first {keys[0]}"
             )
     model.load_state_dict(state, strict=False)
+    return Loaded(len(read), tuple(key for key in whole if key not in state or key not in own))
+
+
+def _as_named(read: dict[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Callable[[str], bool]]:
+    """A file's tensors under the network's names, and which names may be missing in it, or left over.
+
+    Those of a network without a ``backbone`` are as they are.
+    """
+    if not any(key.startswith(PREFIX) for key in own):
+        return read, lambda key: False
+    if not any(key.startswith(PREFIX) for key in read):  # a backbone's own, with its classifier
+        return {
+            PREFIX + key: value for key, value in read.items()
+        }, lambda key: not key.startswith(PREFIX) or key not in own
+    names = {key: key if key in own else _renamed(key) for key in read}
+    counters = "num_batches_tracked"  # which constant BatchNorms do not have
+    spare = "aux_classifier."  # helps the training only
+    return {
+        names[key]: value for key, value in read.items()
+    }, lambda key: key.endswith(counters) or (key.startswith(spare) and not any(one.startswith(spare) for one in own))
+
+
+def _renamed(key: str) -> str:
+    """A name of torchvision's detectors as it is here."""
+    theirs = (("backbone.body.", PREFIX), ("backbone.fpn.", "neck."))
+    return next((ours + key.removeprefix(start) for start, ours in theirs if key.startswith(start)), key)
 
 
 def _read(path: str | Path) -> dict[str, Tensor]:

@@ -11,10 +11,9 @@ import torch
 from torch import nn
 
 from spaces.backbone import describe_backbone
-from spaces.backbones.structure import Site, Stage
+from spaces.backbones.structure import PREFIX, Site, Stage
 from spaces.backbones.trace import Trace, record
 from spaces.errors import UsageError, shortened, unknown
-from spaces.heads.extractor import PREFIX
 from spaces.plugins import Registry
 
 DECODER = "decoder"  # the kind of site that a head's own stages have

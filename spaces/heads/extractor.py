@@ -16,7 +16,6 @@ from torch import fx, nn
 from spaces.backbones.insertion import is_layer
 from spaces.errors import UsageError, cut, shortened
 
-PREFIX = "backbone."  # of every path of a backbone in a dense network
 INSIDE = ">"  # between the path of a block and that of a module inside of it
 
 
