@@ -25,6 +25,29 @@ PRESETS: dict[str, dict[str, Any]] = {
         "crop": 0,
         "warmup": 0.3,
     },
+    # For the embedded scenes with boxes: SSD's loss falls fast with AdamW, and a few first gradients are far too long.
+    "detection": {
+        "epochs": 3,
+        "batch_size": 16,
+        "optimizer": "adamw",
+        "lr": 0.01,
+        "crop": 0,
+        "warmup": 0.3,
+        "label_smoothing": 0,
+        "clip": 5.0,
+    },
+    # torchvision's reference training of ssdlite320_mobilenet_v3_large on COCO: eight devices of 24 images.
+    "ssdlite320": {
+        "epochs": 660,
+        "batch_size": 192,
+        "lr": 0.15,
+        "momentum": 0.9,
+        "weight_decay": 4e-5,
+        "schedule": "cosine",
+        "warmup": 1,
+        "crop": 0,
+        "label_smoothing": 0,
+    },
     # Hou et al., Coordinate Attention for Efficient Mobile Network Design (2021), their ImageNet recipe.
     "coordinate_attention": {
         "epochs": 200,

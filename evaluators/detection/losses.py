@@ -11,11 +11,12 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot, smooth_l1_loss
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, smooth_l1_loss
 
 from evaluators.detection.matching import BETWEEN, match_fcos, match_retinanet, match_ssd
 
 THIN = 1e-2  # pixels: what a box without width or height is taken for
+TINY = 1e-7  # what keeps a division from zero
 Weights = tuple[float, float, float, float]
 Losses = dict[str, Tensor]
 
@@ -77,17 +78,15 @@ def retinanet_loss(
     }
 
 
-def fcos_loss(
-    output: Mapping[str, Tensor], target: Mapping[str, Tensor], anchors_A4: Tensor, levels: tuple[int, ...]
-) -> Losses:
+def fcos_loss(output: Mapping[str, Tensor], target: Mapping[str, Tensor], anchors_A4: Tensor) -> Losses:
     """Focal loss of all locations, generalised IoU and centerness of matched ones, divided by the batch's matched locations.
 
     Tian et al., FCOS: A Simple and Strong Anchor-free Object Detector, 2020.
     """
-    from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+    from torchvision.ops import sigmoid_focal_loss
 
     scores_BAK, boxes_BA4 = output["scores"].float(), output["boxes"].float()
-    match_BA = match_fcos(target["boxes"], target["labels"] >= 0, anchors_A4, levels)
+    match_BA = match_fcos(target["boxes"], target["labels"] >= 0, anchors_A4)
     found_BA = match_BA >= 0
     matched_BA4, label_BA = _matched(target["boxes"], target["labels"], match_BA)
     side_A1 = (anchors_A4[:, 2] - anchors_A4[:, 0])[:, None]
@@ -96,7 +95,7 @@ def fcos_loss(
     box_BA4 = torch.cat([centre_A2 - sides_BA4[..., :2], centre_A2 + sides_BA4[..., 2:]], dim=-1)
     # locations without an object get one that gives no loss and no gradient
     safe_BA4 = torch.where(found_BA[..., None], matched_BA4, box_BA4.detach())
-    giou_BA = generalized_box_iou_loss(box_BA4, safe_BA4, reduction="none")
+    giou_BA = generalised_iou_loss(box_BA4, safe_BA4)
     low_BA2, high_BA2 = centre_A2 - safe_BA4[..., :2], safe_BA4[..., 2:] - centre_A2
     ratio_BA2 = torch.minimum(low_BA2, high_BA2) / torch.maximum(low_BA2, high_BA2).clamp_min(1e-9)
     centred_BA = ratio_BA2.prod(-1).clamp(0, 1).sqrt()
@@ -110,6 +109,18 @@ def fcos_loss(
         "boxes": torch.where(found_BA, giou_BA, 0.0).sum() / count,
         "centerness": torch.where(found_BA, centerness_BA, 0.0).sum() / count,
     }
+
+
+def generalised_iou_loss(one_BA4: Tensor, other_BA4: Tensor) -> Tensor:
+    """(B, A): 1 - IoU and the share of the box around both that neither fills (Rezatofighi et al., 2019)."""
+    low_BA2, high_BA2 = torch.maximum(one_BA4, other_BA4)[..., :2], torch.minimum(one_BA4, other_BA4)[..., 2:]
+    side_BA2 = high_BA2 - low_BA2
+    shared_BA = torch.where((side_BA2 > 0).all(-1), side_BA2.prod(-1), 0.0)
+    areas = [(boxes_BA4[..., 2:] - boxes_BA4[..., :2]).prod(-1) for boxes_BA4 in (one_BA4, other_BA4)]
+    union_BA = areas[0] + areas[1] - shared_BA
+    left_BA2, right_BA2 = torch.minimum(one_BA4, other_BA4)[..., :2], torch.maximum(one_BA4, other_BA4)[..., 2:]
+    around_BA = (right_BA2 - left_BA2).prod(-1)
+    return 1 - shared_BA / (union_BA + TINY) + (around_BA - union_BA) / (around_BA + TINY)
 
 
 def encode(boxes_BA4: Tensor, anchors_A4: Tensor, weights: Weights) -> Tensor:
@@ -129,5 +140,5 @@ def _matched(boxes_BM4: Tensor, labels_BM: Tensor, match_BA: Tensor) -> tuple[Te
 
 def _one_hot(label_BA: Tensor, found_BA: Tensor, like_BAK: Tensor) -> Tensor:
     """(B, A, K), zero where nothing is found."""
-    K = like_BAK.shape[-1]
-    return one_hot(torch.where(found_BA, label_BA, K), K + 1)[..., :K].to(like_BAK.dtype)
+    classes_K = torch.arange(like_BAK.shape[-1], device=like_BAK.device)
+    return (torch.where(found_BA, label_BA, -1)[..., None] == classes_K).to(like_BAK.dtype)

@@ -73,19 +73,16 @@ def match_retinanet(
     return by_parts(match, boxes_BM4, valid_BM, len(anchors_A4))
 
 
-def match_fcos(
-    boxes_BM4: Tensor, valid_BM: Tensor, anchors_A4: Tensor, levels: tuple[int, ...], radius: float = 1.5
-) -> Tensor:
+def match_fcos(boxes_BM4: Tensor, valid_BM: Tensor, anchors_A4: Tensor, radius: float = 1.5) -> Tensor:
     """(B, A) the object of each location, or NOTHING: the smallest one that the location lies in, near its centre, and whose
     farthest side is as far away as the location's level is for (Tian et al., FCOS, 2019, section 3.2; centre sampling).
 
-    ``anchors_A4``: squares of the side of the level's stride around each location; ``levels``: locations of each level.
+    ``anchors_A4``: squares around each location, whose side is the stride of its level.
     """
     centre_A2 = (anchors_A4[:, :2] + anchors_A4[:, 2:]) / 2
     side_A = anchors_A4[:, 2] - anchors_A4[:, 0]
-    lower_A, upper_A = side_A * 4, side_A * 8
-    lower_A[: levels[0]] = 0
-    upper_A[len(upper_A) - levels[-1] :] = float("inf")
+    lower_A = torch.where(side_A == side_A.min(), 0.0, side_A * 4)
+    upper_A = torch.where(side_A == side_A.max(), float("inf"), side_A * 8)
 
     def match(boxes_bM4: Tensor, valid_bM: Tensor) -> Tensor:
         middle_bM2 = (boxes_bM4[..., :2] + boxes_bM4[..., 2:]) / 2

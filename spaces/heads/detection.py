@@ -50,6 +50,7 @@ class Detector(DenseNetwork):
         self.boxes = boxes
         self.decoder = tuple(decoder)
         self.class_layers, self.in_chans = tuple(class_layers), in_chans
+        self._made: dict[tuple[object, ...], dict[str, Tensor]] = {}
 
     def get_classifier(self) -> list[nn.Module]:
         """The last convolutions of the classes."""
@@ -61,10 +62,38 @@ class Detector(DenseNetwork):
         return found
 
     def forward(self, x_BCHW: Tensor) -> dict[str, Tensor]:
-        """(B, C, H, W) -> ``boxes`` (B, A, 4) and ``scores`` (B, A, K), raw; of FCOS also ``centerness`` (B, A, 1)."""
-        found = self.head(self.maps(x_BCHW))
+        """(B, C, H, W) -> ``boxes`` (B, A, 4) and ``scores`` (B, A, K), raw; of FCOS also ``centerness`` (B, A, 1).
+
+        Besides, for losses and detections, what these are relative to: ``anchors`` (A, 4), and ``levels`` (L,) on the CPU, the
+        anchors of each map. A graph that is traced or exported does without: they are constants of its input's size.
+        """
+        maps = self.maps(x_BCHW)
+        found = self.head(maps)
         raw = {"boxes": found["bbox_regression"], "scores": found["cls_logits"]}
-        return raw | ({"centerness": found["bbox_ctrness"]} if "bbox_ctrness" in found else {})
+        if "bbox_ctrness" in found:
+            raw["centerness"] = found["bbox_ctrness"]
+        if torch.jit.is_tracing() or torch.compiler.is_exporting():
+            return raw
+        return raw | self._reference(x_BCHW, [(one.shape[-2], one.shape[-1]) for one in maps])
+
+    def _reference(self, x_BCHW: Tensor, shapes: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
+        """``anchors`` and ``levels`` for maps of these (H, W), made once; on the meta device without content."""
+        size, boxes = (x_BCHW.shape[-2], x_BCHW.shape[-1]), self.boxes
+        key = (size, tuple(shapes), x_BCHW.device)
+        if key not in self._made:
+            each = boxes.counts if isinstance(boxes, DefaultBoxes) else [boxes.count] * len(shapes)
+            counts = [count * rows * columns for count, (rows, columns) in zip(each, shapes, strict=True)]
+            if x_BCHW.is_meta:
+                anchors_A4, levels_L = (
+                    torch.empty(sum(counts), 4, device="meta"),
+                    torch.empty(len(counts), device="meta"),
+                )
+            else:
+                with torch.device("cpu"), torch.inference_mode(False):
+                    anchors_A4 = boxes.make(size, shapes).to(x_BCHW.device)
+                    levels_L = torch.tensor(counts)
+            self._made[key] = {"anchors": anchors_A4, "levels": levels_L}
+        return self._made[key]
 
     def anchors(self, size: tuple[int, int]) -> Tensor:
         """(A, 4) corners x1, y1, x2, y2 in pixels of an image of ``size`` (H, W), in the order of the outputs."""
@@ -72,6 +101,17 @@ class Detector(DenseNetwork):
             maps = on_meta(self).eval().maps(torch.empty(1, self.in_chans, *size))
         with torch.device("cpu"):
             return self.boxes.make(size, [(one.shape[-2], one.shape[-1]) for one in maps])
+
+
+@dataclass(frozen=True)
+class DetectionHead(DenseHead):
+    """A head whose raw boxes are relative to anchors.
+
+    ``background``: whether ``classes`` counts the background, as class 0. ``box_weights``: of the box coder.
+    """
+
+    background: ClassVar[bool] = False
+    box_weights: ClassVar[tuple[float, float, float, float]] = (1.0, 1.0, 1.0, 1.0)
 
 
 class ExtraLayers(nn.Module):
@@ -175,7 +215,7 @@ _DESIGNS = {
 
 
 @dataclass(frozen=True)
-class SSDLiteHead(DenseHead):
+class SSDLiteHead(DetectionHead):
     """SSD with depthwise-separable convolutions, on two maps of the backbone and four extra layers; made for 320 pixels.
 
     ``classes`` counts the background, as class 0. ``design``: ``torchvision``, as its ssdlite320 is; ``coordinate-coco`` and
@@ -233,7 +273,7 @@ _STEPS = (8, 16, 32, 64, 100, 300)  # of its paper's 300 pixels
 
 
 @dataclass(frozen=True)
-class SSDHead(DenseHead):
+class SSDHead(DetectionHead):
     """SSD on a backbone's maps of stride 8 and 16 and five extra layers, of which the first is dilated; made for 300 pixels.
 
     Stages of a larger stride are dilated. ``classes`` counts the background, as class 0.
@@ -285,7 +325,7 @@ class SSDHead(DenseHead):
 
 
 @dataclass(frozen=True)
-class _PyramidHead(DenseHead):
+class _PyramidHead(DetectionHead):
     """A detector on a feature pyramid of the backbone's last three resolutions and two coarser ones.
 
     ``channels`` of the pyramid. ``frozen_norm``: the backbone's BatchNorms are constants, as in torchvision's detectors.

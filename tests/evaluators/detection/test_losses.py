@@ -36,10 +36,6 @@ def grid(generator: nn.Module, sides: tuple[int, ...]) -> Tensor:
     return generator(images, [torch.zeros(1, 8, side, side) for side in sides])[0]
 
 
-def levels_of(sides: tuple[int, ...], each: int) -> tuple[int, ...]:
-    return tuple(each * side * side for side in sides)
-
-
 def targets(seed: int, numbers: tuple[int, ...] = (4, 0, 1)) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
     """Those of torchvision, one dict an image, and ours, padded; labels from 0."""
     generator = torch.Generator().manual_seed(seed)
@@ -122,11 +118,11 @@ def test_fcos_is_torchvisions(seed: int) -> None:
     backbone.out_channels = 32  # type: ignore[misc]  # its group norm asks for that
     model = FCOS(backbone, CLASSES, anchor_generator=generator)
     sides = (16, 8, 4)
-    anchors, levels = grid(generator, sides), levels_of(sides, 1)
+    anchors = grid(generator, sides)
     theirs, ours = targets(seed)
     output = outputs(anchors, CLASSES, seed)
-    told = model.compute_loss(theirs, theirs_of(output), [anchors] * BATCH, list(levels))
-    check(fcos_loss(output, ours, anchors, levels), told, output)
+    told = model.compute_loss(theirs, theirs_of(output), [anchors] * BATCH, [side * side for side in sides])
+    check(fcos_loss(output, ours, anchors), told, output)
 
 
 @pytest.mark.parametrize("numbers", [(0, 0, 0), (1, 0, 2)], ids=["no objects", "boxes without width"])
@@ -138,7 +134,7 @@ def test_nothing_to_find_and_boxes_without_width_are_safe(numbers: tuple[int, ..
     for anchors, loss in (
         (defaults, lambda output: ssd_loss(output, ours, defaults, SSD_WEIGHTS)),
         (squares, lambda output: retinanet_loss(output, ours, squares, PLAIN)),
-        (squares, lambda output: fcos_loss(output, ours, squares, levels_of((16, 8, 4), 1))),
+        (squares, lambda output: fcos_loss(output, ours, squares)),
     ):
         output = outputs(anchors, CLASSES, 1)
         total = sum(loss(output).values())

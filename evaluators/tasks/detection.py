@@ -1,0 +1,215 @@
+"""Object detection: boxes and their classes, the losses of the head's paper, COCO's mean average precision.
+
+Legend: B batch, C channels, H and W pixels, M objects at most, A anchors, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from evaluators.data.boxes.augment import BoxAugment
+from evaluators.data.boxes.batches import BoxBatches, Target
+from evaluators.data.boxes.load import load_boxes
+from evaluators.data.boxes.splits import BoxData, BoxSplit
+from evaluators.data.boxes.summary import BoxSummary
+from evaluators.detection.losses import fcos_loss, retinanet_loss, ssd_loss
+from evaluators.detection.postprocess import SETTINGS
+from evaluators.detection.scorer import BoxScorer, without_crowds
+from evaluators.recipe import Recipe
+from evaluators.tasks.base import TASKS, Batches, Metric, Split, TaskConfig
+from spaces.errors import UsageError, unknown
+from spaces.heads.base import HEADS, head_from_dict
+from spaces.network import NetworkSpec
+
+if TYPE_CHECKING:
+    from spaces.heads.detection import DetectionHead  # torchvision's detectors take seconds to import
+
+# How the output of each head that can be trained is read: a key of SETTINGS.
+KINDS = {"ssdlite": "softmax", "ssd": "softmax", "retinanet": "sigmoid", "fcos": "centerness"}
+# Random changes by the names that torchvision's references give them.
+AUGMENTS = {
+    "none": BoxAugment(),
+    "hflip": BoxAugment(flip=True),
+    "ssdlite": BoxAugment(flip=True, iou_crop=True),
+    "ssd": BoxAugment(flip=True, iou_crop=True, zoom_out=4.0, photometric=True),
+}
+DEFAULT_AUGMENT = {"ssdlite": "ssdlite", "ssd": "ssd", "retinanet": "hflip", "fcos": "hflip"}
+JUDGED, MOST = 2**19, 64  # pixels, and pictures, of a batch where nothing is trained
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """Object detection on pictures with boxes; the metric is COCO's mean average precision.
+
+    head: what is put on a backbone. augment: the random changes of training; a recipe's ``flip`` and ``crop`` come on top.
+    """
+
+    data: BoxData
+    head: DetectionHead
+    augment: BoxAugment = AUGMENTS["hflip"]
+    metric: ClassVar[Metric] = Metric("mAP", "share", higher_is_better=True)
+
+    @cached_property
+    def network(self) -> NetworkSpec:
+        return NetworkSpec(self.data.in_chans, self.data.size, self.head)
+
+    @cached_property
+    def identity(self) -> str:
+        meant = {"head": self.head.to_dict(), "augment": vars(self.augment)}
+        return f"detection {self.data.identity} {json.dumps(meant, sort_keys=True)}"
+
+    @property
+    def kind(self) -> str:
+        """How the head's output is read: a key of ``evaluators.detection.postprocess.SETTINGS``."""
+        return KINDS[self.head.name]
+
+    @property
+    def validation_batch(self) -> int:
+        return min(MOST, max(1, JUDGED // (self.data.size[0] * self.data.size[1])))
+
+    def count(self, split: Split) -> int:
+        return len(self._pictures(split))
+
+    def batches(
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        device: torch.device,
+        generator: torch.Generator | None = None,
+        recipe: Recipe | None = None,
+        workers: int = 2,
+        limit: int | None = None,
+    ) -> Batches:
+        """Normalised pictures (B, C, H, W) and their padded targets, changed at random together.
+
+        Raises UsageError for a recipe that mixes pictures, cuts squares out of them, or smooths labels that have no logits.
+        """
+        augment = None if recipe is None or generator is None else self._changes(recipe)
+        pictures = self._pictures(split).part(limit)
+        return BoxBatches(
+            pictures, self.data, batch_size, device, augment=augment, generator=generator, workers=workers
+        )
+
+    def _changes(self, recipe: Recipe) -> BoxAugment:
+        for name in ("cutout", "mixup", "cutmix"):
+            if getattr(recipe, name):
+                given = getattr(recipe, name)
+                raise UsageError(f"training.{name} {given} is for classes of images; valid for detection: 0")
+        if recipe.label_smoothing and self.kind != "softmax":
+            raise UsageError(
+                f"training.label_smoothing {recipe.label_smoothing} is for cross-entropy, which the head {self.head.name!r} "
+                "does not have; valid: 0"
+            )
+        flip = self.data.flip if recipe.flip is None else recipe.flip
+        values = {**vars(self.augment), "flip": self.augment.flip and flip, "shift": recipe.crop}
+        return BoxAugment(**values)
+
+    def loss(self, output: Mapping[str, Tensor], target: Target, *, smoothing: float = 0.0) -> Tensor:
+        """The sum of the losses of the head's paper, over all objects but crowds."""
+        anchors_A4, learned = output["anchors"], without_crowds(target)
+        if self.kind == "softmax":
+            losses = ssd_loss(output, learned, anchors_A4, self.head.box_weights, smoothing=smoothing)
+        elif self.kind == "sigmoid":
+            losses = retinanet_loss(output, learned, anchors_A4, self.head.box_weights)
+        else:
+            losses = fcos_loss(output, learned, anchors_A4)
+        return torch.stack(list(losses.values())).sum()
+
+    def scorer(self) -> BoxScorer:
+        return BoxScorer(self.loss, self.kind, self.data.num_classes, self.data.size)
+
+    def dummy_target(self, batch: int) -> Target:
+        objects = max(1, max(len(one) for one in self.data.train.objects))
+        return {
+            "boxes": torch.zeros(batch, objects, 4),
+            "labels": torch.zeros(batch, objects, dtype=torch.long),
+            "kinds": torch.zeros(batch, objects, dtype=torch.uint8),
+            "areas": torch.zeros(batch, objects),
+            "scales": torch.ones(batch, 2),
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Classes, head, channels, size, normalisation, and how detections are made of the output."""
+        size = self.data.size
+        deep = {} if self.data.span is None else {"pixel_span": list(self.data.span)}
+        return {
+            "task": "detection",
+            "num_classes": self.data.num_classes,
+            "in_chans": self.data.in_chans,
+            "image_size": size[0] if size[0] == size[1] else list(size),
+            "mean": list(self.data.mean),
+            "std": list(self.data.std),
+            "class_names": list(self.data.class_names),
+            "head": self.head.to_dict(),
+            "postprocess": {"kind": self.kind, **SETTINGS[self.kind]},
+            **deep,
+        }
+
+    @property
+    def summary(self) -> BoxSummary:
+        """What was read of the data, left out and assumed."""
+        return self.data.summary
+
+    def _pictures(self, split: Split) -> BoxSplit:
+        return {"train": lambda: self.data.train, "val": lambda: self.data.val, "test": lambda: self.data.test}[split]()
+
+
+class DetectionConfig(TaskConfig):
+    """Boxes and their classes; judged by mAP. Keys that are none of these are options of the head."""
+
+    name: Literal["detection"] = "detection"
+    head: str = Field(default="ssdlite", description="ssdlite, ssd, retinanet or fcos")
+    options: dict[str, int | float | bool | str | None] = Field(
+        default_factory=dict, description="of the head; they may stand beside `head` too"
+    )
+    augment: Literal["none", "hflip", "ssdlite", "ssd"] | None = Field(
+        default=None,
+        description="random changes, named as in torchvision's references; None: those of the head's paper",
+    )
+    scale: float = Field(default=1, ge=1, le=16, description="multi-scale training: largest factor of the size; 1: off")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _options_beside(cls, values: Any) -> Any:
+        """Move the keys that are none of the section's own to ``options``."""
+        if not isinstance(values, Mapping):
+            return values
+        own = {key: value for key, value in values.items() if key in cls.model_fields}
+        beside = {key: value for key, value in values.items() if key not in cls.model_fields}
+        given = own.get("options") or {}
+        if not isinstance(given, Mapping):
+            return values
+        both = beside.keys() & given.keys()
+        if both:
+            raise UsageError(f"task.{min(both)} is given twice, beside and inside of options")
+        return {**own, "options": {**given, **beside}}
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> DetectionConfig:
+        self.make_head(classes=2)
+        return self
+
+    def make_head(self, classes: int) -> DetectionHead:
+        """The head for so many classes of objects; where it counts the background too, it has one more."""
+        if self.head not in KINDS:
+            raise unknown("head of a detection that can be trained", self.head, KINDS)
+        background = int(cast("type[DetectionHead]", HEADS[self.head]).background)
+        made = head_from_dict({"name": self.head, "classes": classes + background, **self.options})
+        return cast("DetectionHead", made)
+
+    def build(self, data: Any, *, seed: int) -> Detection:
+        found = load_boxes(data, seed=seed)
+        augment = AUGMENTS[self.augment or DEFAULT_AUGMENT[self.head]]
+        return Detection(found, self.make_head(found.num_classes), BoxAugment(**{**vars(augment), "scale": self.scale}))
+
+
+TASKS.register("detection", DetectionConfig)
