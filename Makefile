@@ -85,6 +85,9 @@ bench-end-to-end: setup  ## the default against random and plain Ray Tune with O
 bench-throughput: setup  ## the training evaluator against a DataLoader loop; resnet18 and the page need ATTUNE_DATA
 	$(BIN)/python -m benchmarks.throughput $(if $(ATTUNE_DATA),--cifar hf:$(ATTUNE_DATA)/cifar10_jpeg --markdown)
 
+bench-segmentation: setup  ## the training evaluator against the loop of torchvision's segmentation references
+	$(BIN)/python -m benchmarks.segmentation --markdown
+
 bench-fine-tuning: setup  ## identity start against fresh gates; needs ATTUNE_DATA
 	$(BIN)/python -m benchmarks.fine_tuning --source hf:$(ATTUNE_DATA)/tiny_imagenet100_32 \
 		--target hf:$(ATTUNE_DATA)/imagewoof_64 --markdown

@@ -1,0 +1,182 @@
+"""A segmentation trained by Attune against the same network trained by the loop of torchvision's segmentation references.
+
+`python -m benchmarks.segmentation` on the embedded task; `--data camvid:FOLDER` (any data of a segmentation that fits into
+memory) with `--backbone mobilenetv3_large_100 --head lraspp`. Both start from random weights and train as many epochs with
+batches of one size. torchvision's: DataLoader with two workers, `transforms.v2` picture by picture (resized by .5 to 2,
+mirrored where the data allow it, cut out), SGD at .01 with momentum .9 and weight decay 1e-4, the learning rate falling as
+(1 - t) ** .9, contiguous float32. Attune's: its preset `short` for segmentation of such length, on as many threads.
+What to look for: at least 1.5 times the pictures a second, and an mIoU that is not worse beyond the spread of the seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, Dataset
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from benchmarks.page import add_option, write
+from evaluators.confusion import SegmentationScorer
+from evaluators.data.masks.codes import IGNORED
+from evaluators.data.masks.splits import MaskData, MaskSplit
+from evaluators.recipe import Recipe
+from evaluators.tasks.segmentation import Segmentation, SegmentationConfig
+from evaluators.training import TrainingEvaluator
+from spaces import Architecture
+
+CPU = torch.device("cpu")
+WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one training came to: seconds of its epochs without validation, and the metric after the last."""
+
+    seconds: float
+    mean_iou: float
+
+
+class Pictures(Dataset[tuple[Tensor, Tensor]]):
+    """A split as people have it: PIL images and masks, and transforms for both."""
+
+    def __init__(self, split: MaskSplit, transform: v2.Transform) -> None:
+        arrays = split.images_NCHW.permute(0, 2, 3, 1).numpy()
+        self.images = [Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array) for array in arrays]
+        self.masks = [Image.fromarray(mask) for mask in split.masks_NHW.numpy()]
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image, mask = self.transform(
+            v2.functional.pil_to_tensor(self.images[index]), tv_tensors.Mask(self.masks[index])
+        )
+        return image, mask.squeeze(0).long()
+
+
+def transforms(data: MaskData, *, train: bool) -> v2.Transform:
+    """The presets of torchvision's segmentation references, at the size of the network."""
+    side = min(data.size)
+    random: list[Any] = []
+    if train:
+        random = [v2.RandomResize(side // 2, 2 * side), v2.RandomHorizontalFlip(0.5 if data.flip else 0.0)]
+        random += [v2.RandomCrop(data.size, pad_if_needed=True, fill={tv_tensors.Mask: IGNORED, "others": 0})]
+    fixed = {tv_tensors.Image: torch.float32, Tensor: torch.float32, "others": None}
+    return v2.Compose([*random, v2.ToDtype(fixed, scale=True), v2.Normalize(list(data.mean), list(data.std))])
+
+
+def usual_loop(task: Segmentation, arch: Architecture, batch: int, epochs: int, seed: int) -> Run:
+    """The loop of torchvision's `references/segmentation/train.py`."""
+    data = task.data
+    assert isinstance(data.train, MaskSplit)
+    assert isinstance(data.val, MaskSplit)
+    torch.manual_seed(seed)
+    train = DataLoader(
+        Pictures(data.train, transforms(data, train=True)), batch, shuffle=True, drop_last=True, num_workers=WORKERS
+    )
+    model = task.network.build(arch)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+    steps = epochs * len(train)
+    schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=steps, power=0.9)
+    started = time.perf_counter()
+    for _ in range(epochs):
+        model.train()
+        for x_BCHW, mask_BHW in train:
+            loss = cross_entropy(model(x_BCHW), mask_BHW, ignore_index=IGNORED)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            loss.item()  # its logger asks for it
+    seconds = time.perf_counter() - started
+    scorer = SegmentationScorer(data.class_names)
+    model.eval()
+    with torch.inference_mode():
+        for x_BCHW, mask_BHW in task.batches("val", batch_size=task.validation_batch, device=CPU):
+            scorer.update(model(x_BCHW), mask_BHW)
+    return Run(seconds, float(scorer.compute()["mIoU"]))
+
+
+def ours(task: Segmentation, arch: Architecture, recipe: Recipe, epochs: int, seed: int) -> Run:
+    """The training evaluator; one validation is timed apart and taken off."""
+    evaluator = TrainingEvaluator(task, recipe, device=CPU)
+    metrics = evaluator.evaluate(arch, fidelity=epochs, seed=seed)
+    started = time.perf_counter()
+    model = task.network.build(arch).eval()
+    with torch.inference_mode():
+        for x_BCHW, _ in task.batches("val", batch_size=task.validation_batch, device=CPU):
+            model(x_BCHW)
+    return Run(metrics["seconds"] - (time.perf_counter() - started), metrics["mIoU"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="cluttered_digits", help="as in a configuration, YAML of a mapping too")
+    parser.add_argument("--backbone", default="attune_tiny")
+    parser.add_argument("--head", default="fpn", help="a name, or {name: ..., and options} of the task's section")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--lr", type=float, default=0.01, help="of Attune's recipe, AdamW")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--results", type=Path, default=Path("runs/bench-segmentation.jsonl"))
+    add_option(parser, "segmentation.md")
+    options = parser.parse_args()
+    import yaml
+
+    torch.set_num_threads(options.threads)
+    given, head = yaml.safe_load(options.data), yaml.safe_load(options.head)
+    section = {"head": head} if isinstance(head, str) else {"head": head.pop("name"), **head}
+    task = SegmentationConfig.model_validate({**section, "scale": [0.5, 2.0]}).build(given, seed=0)
+    arch = Architecture.plain(options.backbone)
+    recipe = Recipe(
+        optimizer="adamw",
+        lr=options.lr,
+        batch_size=options.batch,
+        crop=0,
+        warmup=0.3,
+        label_smoothing=0,
+        schedule="poly",
+    )
+    ours(task, arch, recipe, 1, 0)  # the first training of a process pays for imports and kernels
+    pictures = task.count("train") // options.batch * options.batch * options.epochs
+    found: dict[str, list[Run]] = {"torchvision's reference": [], "Attune": []}
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    for seed in range(options.seeds):  # alternating, so that both see the same load of the machine
+        pair = {
+            "torchvision's reference": usual_loop(task, arch, options.batch, options.epochs, seed),
+            "Attune": ours(task, arch, recipe, options.epochs, seed),
+        }
+        for name, run in pair.items():
+            found[name].append(run)
+            with options.results.open("a") as out:
+                out.write(json.dumps({"loop": name, "seed": seed, "seconds": run.seconds, "mIoU": run.mean_iou}) + "\n")
+    usual = statistics.median(run.seconds for run in found["torchvision's reference"])
+    name = f"{task.data.name.partition(':')[0]}, {options.backbone} with {options.head}, batch {options.batch}"
+    lines = ["| task | loop | pictures a second (median) | ratio | mIoU over seeds |", "|---|---|---|---|---|"]
+    for loop, runs in found.items():
+        seconds, scores = statistics.median(run.seconds for run in runs), [run.mean_iou for run in runs]
+        spread = f" ± {statistics.stdev(scores):.4f}" if len(scores) > 1 else ""
+        score = f"{statistics.mean(scores):.4f}{spread} ({len(scores)})"
+        lines.append(f"| {name} | {loop} | {pictures / seconds:.1f} | {usual / seconds:.2f} | {score} |")
+    about = f"{platform.machine()} CPU, {options.threads} threads, torch {torch.__version__}, {options.epochs} epochs."
+    print("\n".join([about, "", *lines]))
+    if options.markdown:
+        write(options.markdown, "measured", "\n".join([about, "", *lines]) + "\n")
+
+
+if __name__ == "__main__":
+    main()
