@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Self
 
 from rich.console import Console
@@ -16,7 +17,7 @@ from search.store import FAILED, STOPPED, Evaluation, Store
 
 
 class Progress:
-    """Done and total (None: as many as the clock allows), time left, the front so far.
+    """Done and total (None: as many as the clock allows), time left, the front so far, and what one more hour may bring.
 
     Everything goes to stderr, so that stdout stays machine-readable.
     """
@@ -26,6 +27,7 @@ class Progress:
     ) -> None:
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
         self._store, self._front, self._clock, self._planned = store, front, clock, planned
+        self.promise: Callable[[int], float | None] = lambda trials: None
         self._bar = Bar(
             TextColumn("[bold]searching"),
             BarColumn(),
@@ -56,7 +58,8 @@ class Progress:
 
     def finished(self, evaluation: Evaluation) -> None:
         done = len(self._store)
-        self._bar.update(self._task, completed=done, front=self._front.words)
+        words = ", ".join([self._front.words, *self._hour(done)])
+        self._bar.update(self._task, completed=done, front=words)
         count = f"{done}/{self._planned}" if self._planned else str(done)
         if evaluation.state == FAILED:
             self.note(f"{count} failed  {evaluation.architecture}: {evaluation.reason}")
@@ -71,5 +74,11 @@ class Progress:
             )
             self.note(
                 f"{count} {evaluation.metric} {evaluation.score:.4f}  {stopped}{costs}  "
-                f"{evaluation.architecture}  [{self._front.words}, {left:.0f} s left]"
+                f"{evaluation.architecture}  [{words}, {left:.0f} s left]"
             )
+
+    def _hour(self, done: int) -> list[str]:
+        """What the sampler expects of one more hour at the pace so far, where it expects anything."""
+        trials = round(3600 * (done - self._before) / (time.monotonic() - self._start))
+        share = self.promise(trials) if trials else None
+        return [] if share is None else [f"one more hour adds at most {share:.1%} of its volume"]

@@ -182,6 +182,7 @@ def _fit(
         resources, concurrency = trial_resources(config)
         in_order = concurrency if config.search.deterministic else None
         searcher = _searcher(config, problem, evaluator, keeper.store, stopping, missing, in_order, keeper.clock)
+        progress.promise = searcher.promise
         for line in data_lines(evaluator):
             progress.note(line)
         progress.note(f"{concurrency} trials at once, each with {_words(resources)}")

@@ -17,6 +17,7 @@ from ray.tune.search.optuna import OptunaSearch
 from evaluators.tasks.base import Metric
 from search.front import ACCURACY, by_architecture, mean_of
 from search.problem import Problem
+from search.samplers.guarded import SpaceSampler
 from search.samplers.known_cost import EXPECTED, STOPPED_AT
 from search.store import COMPLETE, STOPPED, Evaluation
 from search.trainable import TrialResult
@@ -173,6 +174,11 @@ class PlacementSearch(OptunaSearch):
         self._left += 1
         if text in self._heard:
             self._finish(*self._heard.pop(text))
+
+    def promise(self, trials: int) -> float | None:
+        """What so many more trials may add to the hypervolume, as a share of it; None where the sampler expects nothing."""
+        sampler = self._ot_study.sampler
+        return sampler.promise(trials) if isinstance(sampler, SpaceSampler) else None
 
     def stop_suggesting(self) -> None:
         """No new trials; those that run may finish."""

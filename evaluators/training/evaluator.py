@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -78,6 +79,19 @@ class TrainingEvaluator(OnDevice, OnTask):
         Raises EvaluationError where the training fails, or cannot fit into memory.
         """
         self._check_memory(arch)
+        return self._train(arch, fidelity=fidelity, seed=seed, report=report, checkpoint=checkpoint, start=start)
+
+    def _train(
+        self,
+        arch: Architecture,
+        *,
+        fidelity: int,
+        seed: int,
+        report: Report | None = None,
+        checkpoint: Path | None = None,
+        start: Mapping[str, Tensor] | None = None,
+    ) -> Trained:
+        """As ``train``, for an architecture whose memory was looked at."""
         given = self.initial_weights(arch, seed) if start is None else start
 
         def build() -> nn.Module:
@@ -110,9 +124,12 @@ class TrainingEvaluator(OnDevice, OnTask):
         """What `evaluate` takes, from a few batches of a real training and the simulation of one step."""
 
         def train(task: Task) -> object:
-            return replace(self, task=task).train(arch, fidelity=2, seed=0, report=lambda epoch, metrics: True)
+            return replace(self, task=task)._train(arch, fidelity=2, seed=0, report=lambda epoch, metrics: True)
 
-        seconds = training_seconds(self.task, train, epochs=fidelity, validations=validations)
+        start = time.perf_counter()
+        self._check_memory(arch)  # on a CPU that is the simulation whose bytes are told, which are remembered
+        checking = time.perf_counter() - start
+        seconds = checking + training_seconds(self.task, train, epochs=fidelity, validations=validations)
         return Estimate(seconds, training_memory(arch, **self._step(split=False)))
 
     def _check_memory(self, arch: Architecture) -> None:

@@ -48,6 +48,14 @@ class SpaceSampler(BaseSampler):
     def propose(self, study: Study, trial: FrozenTrial, trials: list[FrozenTrial], seen_TG: Indices) -> Indices | None:
         """Indices (G,) of the next candidate, None where nothing is left; `trials` are all others of the study."""
 
+    def promise(self, trials: int) -> float | None:
+        """What so many more trials may add to the front's hypervolume at most, as a share of it; None: nothing expects it.
+
+        The sum of the largest expected improvements when the last candidate was chosen. Those of several candidates
+        together are at most that sum, since what one adds another cannot add again.
+        """
+        return None
+
     def reseed_rng(self) -> None:
         self._rng = np.random.default_rng()
         self._independent.reseed_rng()

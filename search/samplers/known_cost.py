@@ -92,6 +92,7 @@ class KnownCostSampler(SpaceSampler):
         super().__init__(candidates, seed=seed, repeats=noisy)
         self._noisy, self._initial = noisy, initial
         self._model: Surrogate | None = None
+        self._gain_K: Array | None = None  # of the last pool, the largest first, as shares of the front's volume
         self._learned_at = 0
 
     def propose(self, study: Study, trial: FrozenTrial, trials: list[FrozenTrial], seen_TG: Indices) -> Indices | None:
@@ -134,6 +135,9 @@ class KnownCostSampler(SpaceSampler):
         ):  # these matrices are small: threads cost more than they bring, above all shared ones
             best = self._best(pool_NG, pool_c, indices_TG, done_c, accuracy_T, level_T, waiting_PG, waiting_c)
         return pool_NG[best]
+
+    def promise(self, trials: int) -> float | None:
+        return None if self._gain_K is None else float(self._gain_K[:trials].sum())
 
     # --- what there is -----------------------------------------------------------------------------------------------
 
@@ -240,6 +244,7 @@ class KnownCostSampler(SpaceSampler):
         kept = self._promising(model, stairs, pool_G, pool_u, pool_c, len(known_T))
         mean_K, sd_K = model.predict(pool_G[kept], pool_u[kept])
         gain_K = stairs.improvement(pool_c[kept], model.warp.excess(mean_K, sd_K, stairs.level_J))
+        self._gain_K = -np.sort(-gain_K) / stairs.volume if stairs.volume > 0 else None
         if gain_K.max() <= 0:  # nothing can improve in double precision: the best chance by the mean
             return int(kept[mean_K.argmax()])
         return int(kept[self._rng.choice(np.flatnonzero(gain_K >= gain_K.max() * (1 - 1e-9)))])

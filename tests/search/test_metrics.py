@@ -134,8 +134,11 @@ def test_the_keeper_and_the_progress_follow_the_direction(
         written = io.StringIO()
         progress = Progress(12, store, keeper.front, keeper.clock, Console(file=written, soft_wrap=True))
         first = next(iter(store))
+        progress._before = 0
+        progress.promise = lambda trials: 0.0123 if trials > 12 else None
         progress.finished(first)
         line = written.getvalue()
+        assert ", one more hour adds at most 1.2% of its volume, " in line
         assert f"12/12 {metric.name} {first.score:.4f}  flops {first.costs['flops']:,.0f}  {first.architecture}" in line
         assert f"front {len(front)}, best {best(front[metric.name], metric):.4f}" in line
 

@@ -42,6 +42,14 @@ def test_boxes_are_disjoint_and_of_the_best_accuracy_that_their_costs_buy(
 
 @given(trials())
 @settings(max_examples=30)
+def test_the_volume_is_that_of_the_front(made: tuple[np.ndarray, np.ndarray, Staircase]) -> None:
+    costs_NM, accuracy_N, stairs = made
+    reference = np.array([-WORST, *[REFERENCE] * costs_NM.shape[1]])
+    assert stairs.volume == pytest.approx(hypervolume(np.column_stack([-accuracy_N, costs_NM]), reference))
+
+
+@given(trials())
+@settings(max_examples=30)
 def test_what_is_dominated_cuts_no_box(made: tuple[np.ndarray, np.ndarray, Staircase]) -> None:
     costs_NM, accuracy_N, stairs = made
     worse = np.vstack([costs_NM, costs_NM + 0.25]), np.append(accuracy_N, accuracy_N - 0.25)

@@ -250,3 +250,15 @@ def test_a_wrong_number_of_costs_is_named() -> None:
     )
     with pytest.raises(ValueError, match="costs gave 1 columns, the study has 3 objectives"):
         study.ask(SPACE)
+
+
+def test_what_is_promised_grows_with_the_trials_and_falls_with_what_was_found() -> None:
+    sampler = KnownCostSampler(SPACE, costs_of, seed=0)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    study.optimize(objective, n_trials=4)
+    assert sampler.promise(1) is None, "the initial design expects nothing"
+    study.optimize(objective, n_trials=6)
+    early = [sampler.promise(trials) or 0.0 for trials in (1, 10, 100, 10**9)]
+    assert 0 < early[0] < early[1] < early[2] <= early[3]
+    study.optimize(objective, n_trials=40)
+    assert (sampler.promise(10) or 0.0) < 0.2 * early[1]
