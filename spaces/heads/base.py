@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Protocol
@@ -14,6 +14,7 @@ from spaces.backbone import describe_backbone
 from spaces.backbones.structure import PREFIX, Site, Stage
 from spaces.backbones.trace import Trace, record
 from spaces.errors import UsageError, shortened, unknown
+from spaces.heads.levels import Level, make_backbone
 from spaces.plugins import Registry
 
 DECODER = "decoder"  # the kind of site that a head's own stages have
@@ -34,6 +35,7 @@ class DenseNetwork(nn.Module):
     """
 
     decoder: tuple[tuple[str, str], ...] = ()
+    in_chans = 3  # of the input
 
     def get_classifier(self) -> list[nn.Module]:
         """The layers whose size depends on the number of classes: they start anew where a checkpoint has another."""
@@ -41,11 +43,27 @@ class DenseNetwork(nn.Module):
 
 
 @dataclass(frozen=True)
+class Plan:
+    """How a network is put together: a backbone that gives the maps of ``levels``, and a function that makes the rest.
+
+    ``make(maps, **arguments)``: a function at the top of its file, and arguments that Python can write, so that an exported
+    file can call it. ``output_stride``, ``frozen_norm``: as in ``make_backbone``.
+    """
+
+    levels: tuple[Level, ...]
+    make: Callable[..., DenseNetwork]
+    arguments: Mapping[str, Any]
+    output_stride: int | None = None
+    frozen_norm: bool = False
+
+
+@dataclass(frozen=True)
 class DenseHead:
     """A head that reads maps of a backbone: its network holds the backbone under ``backbone.``, and has stages of its own.
 
     ``name``: what it is called in configurations and in ``to_dict``. ``side``: the image size in pixels at which its own
-    stages are found. Every option of a head is a number, a word or None, so that it is JSON as it stands.
+    stages are found. ``outputs``: what an exported network calls what it puts out. Every option of a head is a number, a
+    word or None, so that it is JSON as it stands.
     Raises UsageError for a number of classes that is none.
     """
 
@@ -53,17 +71,33 @@ class DenseHead:
 
     name: ClassVar[str] = ""
     side: ClassVar[int] = 224
+    outputs: ClassVar[tuple[str, ...]] = ("logits",)
 
     def __post_init__(self) -> None:
         if type(self.classes) is not int or self.classes < 1:
             raise UsageError(f"{shortened(self.classes)} classes; valid: a number from 1")
+
+    def plan(self, backbone: str) -> Plan:
+        """How the network on a backbone is put together. Raises UsageError for a backbone that has no such maps."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how its network is built")
 
     def plain(self, backbone: str, in_chans: int, *, pretrained: bool) -> DenseNetwork:
         """The network without attention; ``pretrained`` fetches the library's weights of the backbone.
 
         Raises UsageError for an unknown backbone, and for one that has no such maps.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not say how its network is built")
+        plan = self.plan(backbone)
+        maps = make_backbone(
+            backbone,
+            plan.levels,
+            in_chans,
+            pretrained=pretrained,
+            output_stride=plan.output_stride,
+            frozen_norm=plan.frozen_norm,
+        )
+        network = plan.make(maps, **plan.arguments)
+        network.in_chans = in_chans
+        return network
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON: the name and every option. ``head_from_dict`` reads it."""

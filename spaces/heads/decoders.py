@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from spaces.errors import UsageError, shortened
-from spaces.heads.base import HEADS, DenseHead
+from spaces.heads.base import HEADS, DenseHead, Plan
 from spaces.heads.layers import conv_norm_act
-from spaces.heads.levels import find_levels, make_backbone, stem_level
+from spaces.heads.levels import find_levels, stem_level
 from spaces.heads.segmentation import Segmenter
 
 
@@ -69,16 +69,19 @@ class UNetHead(DenseHead):
         if type(self.width) is not int or self.width < 1:
             raise UsageError(f"width = {shortened(self.width)}; valid: a number of channels")
 
-    def plain(self, backbone: str, in_chans: int, *, pretrained: bool) -> Segmenter:
+    def plan(self, backbone: str) -> Plan:
         """U-Net on a backbone."""
         stem = stem_level(backbone)
-        levels = [*([stem] if stem else []), *find_levels(backbone)]
-        steps = len(levels) - (levels[0].stride == 1)
-        widths = [self.width * 2**i for i in reversed(range(steps))]
-        maps = make_backbone(backbone, levels, in_chans, pretrained=pretrained)
-        decoder = UNetDecoder([level.channels for level in levels], widths, self.classes)
-        named = [(f"decoder level {i + 1}", f"classifier.blocks.{i}") for i in range(steps)]
-        return Segmenter(maps, decoder, named, ["classifier.logits"])
+        levels = (*([stem] if stem else []), *find_levels(backbone))
+        widths = tuple(self.width * 2**i for i in reversed(range(len(levels) - (levels[0].stride == 1))))
+        channels = tuple(level.channels for level in levels)
+        return Plan(levels, unet, {"channels": channels, "widths": widths, "classes": self.classes})
+
+
+def unet(maps: nn.Module, channels: Sequence[int], widths: Sequence[int], classes: int) -> Segmenter:
+    """U-Net on a backbone whose maps have these channels; ``widths`` of its steps."""
+    named = [(f"decoder level {i + 1}", f"classifier.blocks.{i}") for i in range(len(widths))]
+    return Segmenter(maps, UNetDecoder(channels, widths, classes), named, ["classifier.logits"])
 
 
 class TopDown(nn.Module):
@@ -158,15 +161,20 @@ class FPNHead(DenseHead):
         if self.width not in range(32, 4097, 32):
             raise UsageError(f"width = {shortened(self.width)}; valid: a multiple of 32, for GroupNorm")
 
-    def plain(self, backbone: str, in_chans: int, *, pretrained: bool) -> Segmenter:
+    def plan(self, backbone: str) -> Plan:
         """A pyramid on a backbone."""
-        levels = [level for level in find_levels(backbone) if level.stride >= 4]
+        levels = tuple(level for level in find_levels(backbone) if level.stride >= 4)
         if not levels:
             raise UsageError(f"backbone {shortened(backbone)} has no stage of stride 4 or more")
-        maps = make_backbone(backbone, levels, in_chans, pretrained=pretrained)
-        decoder = PyramidDecoder([level.channels for level in levels], self.channels, self.width, self.classes)
-        named = [(f"FPN level {i + 1}", f"classifier.levels.{i}") for i in range(len(levels))]
-        return Segmenter(maps, decoder, named, ["classifier.logits"])
+        channels = tuple(level.channels for level in levels)
+        arguments = {"channels": channels, "pyramid": self.channels, "width": self.width, "classes": self.classes}
+        return Plan(levels, fpn, arguments)
+
+
+def fpn(maps: nn.Module, channels: Sequence[int], pyramid: int, width: int, classes: int) -> Segmenter:
+    """A pyramid on a backbone whose maps have these channels."""
+    named = [(f"FPN level {i + 1}", f"classifier.levels.{i}") for i in range(len(channels))]
+    return Segmenter(maps, PyramidDecoder(channels, pyramid, width, classes), named, ["classifier.logits"])
 
 
 for _head in (UNetHead, FPNHead):

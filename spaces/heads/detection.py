@@ -25,9 +25,9 @@ from torchvision.ops.misc import Conv2dNormActivation
 from spaces.backbones.insertion import on_meta
 from spaces.errors import UsageError, unknown
 from spaces.heads.anchors import DefaultBoxes, GridAnchors
-from spaces.heads.base import HEADS, DenseHead, DenseNetwork
+from spaces.heads.base import HEADS, DenseHead, DenseNetwork, Plan
 from spaces.heads.layers import SafeBatchNorm
-from spaces.heads.levels import Level, expanded_level, find_levels, last_level, level_at, make_backbone
+from spaces.heads.levels import Level, expanded_level, find_levels, last_level, level_at
 from spaces.heads.pyramid import Pyramid
 
 
@@ -43,13 +43,12 @@ class Detector(DenseNetwork):
         *,
         decoder: Sequence[tuple[str, str]],
         class_layers: Sequence[str],
-        in_chans: int,
     ) -> None:
         super().__init__()
         self.backbone, self.neck, self.head = backbone, neck, head
         self.boxes = boxes
         self.decoder = tuple(decoder)
-        self.class_layers, self.in_chans = tuple(class_layers), in_chans
+        self.class_layers = tuple(class_layers)
         self._made: dict[tuple[object, ...], dict[str, Tensor]] = {}
 
     def get_classifier(self) -> list[nn.Module]:
@@ -226,6 +225,7 @@ class SSDLiteHead(DetectionHead):
 
     name: ClassVar[str] = "ssdlite"
     side: ClassVar[int] = 320
+    outputs: ClassVar[tuple[str, ...]] = ("boxes", "scores")
     background: ClassVar[bool] = True
     box_weights: ClassVar[tuple[float, float, float, float]] = (10.0, 10.0, 5.0, 5.0)
 
@@ -234,27 +234,31 @@ class SSDLiteHead(DetectionHead):
         if self.design not in _DESIGNS:
             raise unknown("design", self.design, _DESIGNS)
 
-    def plain(self, backbone: str, in_chans: int, *, pretrained: bool) -> Detector:
+    def plan(self, backbone: str) -> Plan:
         """SSDLite on a backbone."""
-        boxes, theirs = _DESIGNS[self.design], self.design == "torchvision"
-        levels = [expanded_level(backbone) if theirs else _before_last(backbone), last_level(backbone)]
-        widths = (512, 256, 256, 128) if theirs else (512, 256, 256, 64)
-        hidden = (256, 128, 128, 64) if theirs else (round(0.2 * levels[1].channels), 256, 128, 128)
-        inside = (levels[1].channels, *widths)
-        extra = [separable_down(inside[i], hidden[i], widths[i], linear=not theirs) for i in range(len(widths))]
-        neck = ExtraLayers(extra)
-        if theirs:
-            normal_start(neck)
-        channels = [level.channels for level in levels] + list(widths)
-        if theirs:
-            head: nn.Module = SSDLiteLayers(channels, boxes.counts, self.classes, _NORM)
-            layers = [f"head.classification_head.module_list.{i}.1" for i in range(len(channels))]
-        else:
-            head = SeparableHead(channels, boxes.counts, self.classes)
-            layers = [f"head.classification_head.module_list.{i}.3" for i in range(len(channels) - 1)]
-            layers += [f"head.classification_head.module_list.{len(channels) - 1}"]
-        maps = make_backbone(backbone, levels, in_chans, pretrained=pretrained)
-        return Detector(maps, neck, head, boxes, decoder=neck.named("neck"), class_layers=layers, in_chans=in_chans)
+        first = expanded_level(backbone) if self.design == "torchvision" else _before_last(backbone)
+        levels = (first, last_level(backbone))
+        channels = tuple(level.channels for level in levels)
+        return Plan(levels, ssdlite, {"channels": channels, "classes": self.classes, "design": self.design})
+
+
+def ssdlite(maps: nn.Module, channels: Sequence[int], classes: int, design: str) -> Detector:
+    """SSDLite on a backbone whose two maps have these channels."""
+    boxes, theirs = _DESIGNS[design], design == "torchvision"
+    widths = (512, 256, 256, 128) if theirs else (512, 256, 256, 64)
+    hidden = (256, 128, 128, 64) if theirs else (round(0.2 * channels[1]), 256, 128, 128)
+    inside = (channels[1], *widths)
+    neck = ExtraLayers([separable_down(inside[i], hidden[i], widths[i], linear=not theirs) for i in range(len(widths))])
+    read = [*channels, *widths]
+    paths = [f"head.classification_head.module_list.{i}" for i in range(len(read))]
+    if theirs:
+        normal_start(neck)
+        head: nn.Module = SSDLiteLayers(read, boxes.counts, classes, _NORM)
+        layers = [f"{path}.1" for path in paths]
+    else:
+        head = SeparableHead(read, boxes.counts, classes)
+        layers = [*(f"{path}.3" for path in paths[:-1]), paths[-1]]
+    return Detector(maps, neck, head, boxes, decoder=neck.named("neck"), class_layers=layers)
 
 
 def _before_last(backbone: str) -> Level:
@@ -281,44 +285,41 @@ class SSDHead(DetectionHead):
 
     name: ClassVar[str] = "ssd"
     side: ClassVar[int] = 300
+    outputs: ClassVar[tuple[str, ...]] = ("boxes", "scores")
     background: ClassVar[bool] = True
     box_weights: ClassVar[tuple[float, float, float, float]] = (10.0, 10.0, 5.0, 5.0)
 
-    def plain(self, backbone: str, in_chans: int, *, pretrained: bool) -> Detector:
+    def plan(self, backbone: str) -> Plan:
         """SSD on a backbone; torchvision's ssd300 on VGG16."""
         last = find_levels(backbone)[-1]
         stride = min(last.stride, 16)
-        levels = [level_at(backbone, stride // 2), last]
-        maps = make_backbone(backbone, levels, in_chans, pretrained=pretrained, output_stride=stride)
-        for module in maps.modules():
-            if isinstance(module, nn.MaxPool2d) and module.kernel_size == module.stride == 2:
-                module.ceil_mode = True  # the paper's size of maps where a side is odd
-        relu = partial(nn.ReLU, inplace=True)
-        layers: list[nn.Module] = [
-            nn.Sequential(
-                nn.MaxPool2d(3, 1, 1),
-                nn.Conv2d(levels[1].channels, 1024, 3, padding=6, dilation=6),
-                relu(),
-                nn.Conv2d(1024, 1024, 1),
-                relu(),
-            )
-        ]
-        inside = 1024
-        for hidden, outside, stride in ((256, 512, 2), (128, 256, 2), (128, 256, 1), (128, 256, 1)):
-            down = nn.Conv2d(hidden, outside, 3, stride, padding=1 if stride == 2 else 0)
-            layers.append(nn.Sequential(nn.Conv2d(inside, hidden, 1), relu(), down, relu()))
-            inside = outside
-        for layer in nn.ModuleList(layers).modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-        neck = ExtraLayers(layers, replaces=True, scale=levels[0].channels)
-        channels = [levels[0].channels, 1024, 512, 256, 256, 256]
-        head = SSDLayers(channels, _SSD_BOXES.counts, self.classes)
-        layers_of_classes = [f"head.classification_head.module_list.{i}" for i in range(len(channels))]
-        return Detector(
-            maps, neck, head, _SSD_BOXES, decoder=neck.named("neck"), class_layers=layers_of_classes, in_chans=in_chans
-        )
+        levels = (level_at(backbone, stride // 2), last)
+        channels = tuple(level.channels for level in levels)
+        return Plan(levels, ssd, {"channels": channels, "classes": self.classes}, stride)
+
+
+def ssd(maps: nn.Module, channels: Sequence[int], classes: int) -> Detector:
+    """SSD on a backbone whose two maps have these channels."""
+    for module in maps.modules():
+        if isinstance(module, nn.MaxPool2d) and module.kernel_size == module.stride == 2:
+            module.ceil_mode = True  # the paper's size of maps where a side is odd
+    relu = partial(nn.ReLU, inplace=True)
+    wide = nn.Conv2d(channels[1], 1024, 3, padding=6, dilation=6)
+    layers = [nn.Sequential(nn.MaxPool2d(3, 1, 1), wide, relu(), nn.Conv2d(1024, 1024, 1), relu())]
+    inside = 1024
+    for hidden, outside, stride in ((256, 512, 2), (128, 256, 2), (128, 256, 1), (128, 256, 1)):
+        down = nn.Conv2d(hidden, outside, 3, stride, padding=1 if stride == 2 else 0)
+        layers.append(nn.Sequential(nn.Conv2d(inside, hidden, 1), relu(), down, relu()))
+        inside = outside
+    for layer in nn.ModuleList(layers).modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    neck = ExtraLayers(layers, replaces=True, scale=channels[0])
+    read = [channels[0], 1024, 512, 256, 256, 256]
+    head = SSDLayers(read, _SSD_BOXES.counts, classes)
+    paths = [f"head.classification_head.module_list.{i}" for i in range(len(read))]
+    return Detector(maps, neck, head, _SSD_BOXES, decoder=neck.named("neck"), class_layers=paths)
 
 
 # --- detectors on a pyramid -------------------------------------------------------------------------------------------
@@ -335,14 +336,19 @@ class _PyramidHead(DetectionHead):
     frozen_norm: bool = False
 
     side: ClassVar[int] = 256
+    outputs: ClassVar[tuple[str, ...]] = ("boxes", "scores")
     background: ClassVar[bool] = False
     box_weights: ClassVar[tuple[float, float, float, float]] = (1.0, 1.0, 1.0, 1.0)
 
-    def _pyramid(self, backbone: str, in_chans: int, pretrained: bool) -> tuple[nn.Module, Pyramid, int]:
-        """The backbone, the pyramid, and the stride of its finest map."""
+    def _on_pyramid(self, backbone: str, make: Callable[..., Detector]) -> Plan:
         levels = find_levels(backbone)[-3:]
-        maps = make_backbone(backbone, levels, in_chans, pretrained=pretrained, frozen_norm=self.frozen_norm)
-        return maps, Pyramid(levels, self.channels, coarser=2), levels[0].stride
+        arguments = {
+            "channels": tuple(level.channels for level in levels),
+            "pyramid": self.channels,
+            "classes": self.classes,
+            "stride": levels[0].stride,
+        }
+        return Plan(levels, make, arguments, frozen_norm=self.frozen_norm)
 
 
 @dataclass(frozen=True)
@@ -351,15 +357,20 @@ class RetinaNetHead(_PyramidHead):
 
     name: ClassVar[str] = "retinanet"
 
-    def plain(self, backbone: str, in_chans: int, *, pretrained: bool) -> Detector:
+    def plan(self, backbone: str) -> Plan:
         """RetinaNet on a backbone; torchvision's retinanet_resnet50_fpn on resnet50 with ``frozen_norm``."""
-        maps, neck, stride = self._pyramid(backbone, in_chans, pretrained)
-        bases = [4 * stride * 2**k for k in range(neck.count)]
-        sides = tuple((base, int(base * 2 ** (1 / 3)), int(base * 2 ** (2 / 3))) for base in bases)
-        boxes = GridAnchors(sides, (0.5, 1.0, 2.0), stride)
-        head = RetinaNetLayers(self.channels, boxes.count, self.classes)
-        layers = ["head.classification_head.cls_logits"]
-        return Detector(maps, neck, head, boxes, decoder=neck.named("neck"), class_layers=layers, in_chans=in_chans)
+        return self._on_pyramid(backbone, retinanet)
+
+
+def retinanet(maps: nn.Module, channels: Sequence[int], pyramid: int, classes: int, stride: int) -> Detector:
+    """RetinaNet on a backbone whose maps have these channels, the finest of this ``stride``."""
+    neck = Pyramid(channels, pyramid, coarser=2)
+    bases = [4 * stride * 2**k for k in range(neck.count)]
+    sides = tuple((base, int(base * 2 ** (1 / 3)), int(base * 2 ** (2 / 3))) for base in bases)
+    boxes = GridAnchors(sides, (0.5, 1.0, 2.0), stride)
+    head = RetinaNetLayers(pyramid, boxes.count, classes)
+    layers = ["head.classification_head.cls_logits"]
+    return Detector(maps, neck, head, boxes, decoder=neck.named("neck"), class_layers=layers)
 
 
 @dataclass(frozen=True)
@@ -371,14 +382,20 @@ class FCOSHead(_PyramidHead):
     """
 
     name: ClassVar[str] = "fcos"
+    outputs: ClassVar[tuple[str, ...]] = ("boxes", "scores", "centerness")
 
-    def plain(self, backbone: str, in_chans: int, *, pretrained: bool) -> Detector:
+    def plan(self, backbone: str) -> Plan:
         """FCOS on a backbone; torchvision's fcos_resnet50_fpn on resnet50 with ``frozen_norm``."""
-        maps, neck, stride = self._pyramid(backbone, in_chans, pretrained)
-        boxes = GridAnchors(tuple((stride * 2**k,) for k in range(neck.count)), (1.0,), stride)
-        head = FCOSLayers(self.channels, boxes.count, self.classes, 4)
-        layers = ["head.classification_head.cls_logits"]
-        return Detector(maps, neck, head, boxes, decoder=neck.named("neck"), class_layers=layers, in_chans=in_chans)
+        return self._on_pyramid(backbone, fcos)
+
+
+def fcos(maps: nn.Module, channels: Sequence[int], pyramid: int, classes: int, stride: int) -> Detector:
+    """FCOS on a backbone whose maps have these channels, the finest of this ``stride``."""
+    neck = Pyramid(channels, pyramid, coarser=2)
+    boxes = GridAnchors(tuple((stride * 2**k,) for k in range(neck.count)), (1.0,), stride)
+    head = FCOSLayers(pyramid, boxes.count, classes, 4)
+    layers = ["head.classification_head.cls_logits"]
+    return Detector(maps, neck, head, boxes, decoder=neck.named("neck"), class_layers=layers)
 
 
 for _head in (SSDLiteHead, SSDHead, RetinaNetHead, FCOSHead):

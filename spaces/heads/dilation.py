@@ -35,7 +35,12 @@ def dilate(model: nn.Module, backbone: str, output_stride: int, taps: Sequence[s
 
     Raises UsageError where something else than convolutions and max-pooling lowers the resolution there.
     """
-    for change in _plan(backbone, output_stride, tuple(tap.partition(">")[0] for tap in taps)):
+    apply_changes(model, find_changes(backbone, output_stride, tuple(tap.partition(">")[0] for tap in taps)))
+
+
+def apply_changes(model: nn.Module, changes: Sequence[Change]) -> None:
+    """Change a plain network's convolutions and poolings in place."""
+    for change in changes:
         module: Any = model.get_submodule(change.path)
         if change.dense:
             module.stride = _times(module.stride, 0, 1)
@@ -52,7 +57,7 @@ def _times(value: Any, factor: int, more: int) -> tuple[int, int]:
 
 
 @cache
-def _plan(backbone: str, output_stride: int, taps: tuple[str, ...]) -> tuple[Change, ...]:
+def find_changes(backbone: str, output_stride: int, taps: tuple[str, ...]) -> tuple[Change, ...]:
     """What to change, found by following every map of a recorded pass: how many positions apart its samples now lie."""
     trace = record_backbone(backbone)
     end = max(call.end for call in trace.calls if call.path in taps)

@@ -15,7 +15,7 @@ from spaces.backbones.structure import expansion
 from spaces.backbones.trace import Call
 from spaces.errors import UsageError, shortened
 from spaces.heads.dilation import dilate
-from spaces.heads.extractor import INSIDE, extract
+from spaces.heads.extractor import INSIDE, NoMaps, extract
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,16 @@ def make_backbone(
         model = freeze_batch_norm_2d(model)
     if output_stride is not None:
         dilate(model, backbone, output_stride, [level.tap for level in levels])
+    try:
+        return extract(model, *taken(backbone, levels))
+    except NoMaps as error:
+        raise UsageError(f"backbone {shortened(backbone)}: {error}") from error
+
+
+def taken(backbone: str, levels: Sequence[Level]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """What ``extract`` wants to know besides the network: its blocks, the taps, and the sites inside of tapped blocks."""
     stages = describe_backbone(backbone).stages
-    blocks = [path for stage in stages for path in stage.blocks]
-    sites = [site.host or site.path for stage in stages for kind in stage.sites.values() for site in kind]
-    return extract(model, blocks, [level.tap for level in levels], sites)
+    opened = tuple(f"{level.tap.partition(INSIDE)[0]}." for level in levels if INSIDE in level.tap)
+    sites = (site.host or site.path for stage in stages for kind in stage.sites.values() for site in kind)
+    below = dict.fromkeys(site for site in sites if opened and site.startswith(opened))
+    return tuple(path for stage in stages for path in stage.blocks), tuple(level.tap for level in levels), tuple(below)

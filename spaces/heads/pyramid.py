@@ -8,16 +8,17 @@ from collections.abc import Sequence
 from torch import Tensor
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool, LastLevelP6P7
 
-from spaces.heads.levels import Level
-
 
 class Pyramid(FeaturePyramidNetwork):
-    """torchvision's pyramid on a list of maps. ``coarser``: 2 adds two maps by convolutions, 1 one by leaving out pixels."""
+    """torchvision's pyramid on a list of maps with ``inside`` channels.
 
-    def __init__(self, levels: Sequence[Level], channels: int, *, coarser: int) -> None:
+    ``coarser``: 2 adds two maps by convolutions, 1 one by leaving out pixels.
+    """
+
+    def __init__(self, inside: Sequence[int], channels: int, *, coarser: int) -> None:
         more = LastLevelP6P7(channels, channels) if coarser == 2 else LastLevelMaxPool()
-        super().__init__([level.channels for level in levels], channels, more)
-        self.count = len(levels) + coarser
+        super().__init__(list(inside), channels, more)
+        self.count = len(inside) + coarser
         self.coarser = coarser
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:

@@ -19,9 +19,9 @@ from torchvision.models.segmentation.fcn import FCNHead as FCNLayers
 from torchvision.models.segmentation.lraspp import LRASPPHead as LRASPPLayers
 
 from spaces.errors import UsageError, shortened
-from spaces.heads.base import HEADS, DenseHead, DenseNetwork
+from spaces.heads.base import HEADS, DenseHead, DenseNetwork, Plan
 from spaces.heads.layers import conv_norm_act, safe_norms
-from spaces.heads.levels import Level, find_levels, last_level, level_at, make_backbone
+from spaces.heads.levels import Level, find_levels, last_level, level_at
 
 STRIDES = (8, 16, 32)
 RATES = (12, 24, 36)  # of ASPP at an output stride of 8; half of them at 16
@@ -91,12 +91,14 @@ def coarsest(backbone: str, tap: str) -> Level:
     return last_level(backbone) if tap == "conv" else find_levels(backbone)[-1]
 
 
-def _auxiliary(backbone: str, stride: int | None, classes: int) -> tuple[list[Level], nn.Module | None, list[str]]:
-    """The level that an auxiliary head reads, the head, and its last layer; nothing without a stride."""
-    if stride is None:
-        return [], None, []
-    level = level_at(backbone, stride)
-    return [level], FCNLayers(level.channels, classes), ["aux_classifier.4"]
+def _auxiliary(backbone: str, stride: int | None) -> tuple[Level, ...]:
+    """The level that an auxiliary head reads; none without a stride."""
+    return () if stride is None else (level_at(backbone, stride),)
+
+
+def auxiliary_head(channels: int | None, classes: int) -> tuple[nn.Module | None, list[str]]:
+    """An FCN head on a map of so many channels, and the path of its last layer; none without channels."""
+    return (None, []) if channels is None else (FCNLayers(channels, classes), ["aux_classifier.4"])
 
 
 @dataclass(frozen=True)
@@ -122,23 +124,39 @@ class DeepLabV3Head(DenseHead):
         check_stride(self.output_stride)
         check_tap(self.tap)
 
-    def plain(self, backbone: str, in_chans: int, *, pretrained: bool) -> Segmenter:
+    def plan(self, backbone: str) -> Plan:
         """DeepLabV3 on a backbone; torchvision's network where its options are torchvision's."""
-        level = coarsest(backbone, self.tap)
-        extra, aux, aux_layers = _auxiliary(backbone, self.auxiliary_stride, self.classes)
-        maps = make_backbone(
-            backbone, [*extra, level], in_chans, pretrained=pretrained, output_stride=self.output_stride
-        )
-        rates = tuple(rate * 8 // self.output_stride for rate in RATES)
-        layers = list(DeepLabHead(level.channels, self.classes, rates))
-        if self.separable:
-            layers[0] = SeparableASPP(level.channels, rates)
-            layers[1:4] = list(separable(ASPP_CHANNELS, ASPP_CHANNELS))
-        if not self.refine:
-            layers = [layers[0], layers[-1]]
-        classifier = safe_norms(nn.Sequential(*layers))
-        names = [f"classifier.{len(layers) - 1}", *aux_layers]
-        return Segmenter(maps, classifier, [("ASPP output", "classifier.0")], names, last=True, aux_classifier=aux)
+        level, extra = coarsest(backbone, self.tap), _auxiliary(backbone, self.auxiliary_stride)
+        arguments = {
+            "channels": level.channels,
+            "classes": self.classes,
+            "rates": tuple(rate * 8 // self.output_stride for rate in RATES),
+            "with_separable": self.separable,
+            "refine": self.refine,
+            "auxiliary": extra[0].channels if extra else None,
+        }
+        return Plan((*extra, level), deeplab, arguments, self.output_stride)
+
+
+def deeplab(
+    maps: nn.Module,
+    channels: int,
+    classes: int,
+    rates: Sequence[int],
+    with_separable: bool,
+    refine: bool,
+    auxiliary: int | None,
+) -> Segmenter:
+    """DeepLabV3 on a backbone whose last map has so many ``channels``; ``auxiliary``: those of its first map."""
+    layers = list(DeepLabHead(channels, classes, tuple(rates)))
+    if with_separable:
+        layers[0] = SeparableASPP(channels, rates)
+        layers[1:4] = list(separable(ASPP_CHANNELS, ASPP_CHANNELS))
+    if not refine:
+        layers = [layers[0], layers[-1]]
+    aux, aux_layers = auxiliary_head(auxiliary, classes)
+    classifier, names = safe_norms(nn.Sequential(*layers)), [f"classifier.{len(layers) - 1}", *aux_layers]
+    return Segmenter(maps, classifier, [("ASPP output", "classifier.0")], names, last=True, aux_classifier=aux)
 
 
 def separable(inside: int, outside: int, dilation: int = 1) -> nn.Sequential:
@@ -175,13 +193,17 @@ class LRASPPHead(DenseHead):
         check_stride(self.output_stride)
         check_tap(self.tap)
 
-    def plain(self, backbone: str, in_chans: int, *, pretrained: bool) -> Segmenter:
+    def plan(self, backbone: str) -> Plan:
         """LR-ASPP on a backbone."""
         low, high = level_at(backbone, 8), coarsest(backbone, self.tap)
-        maps = make_backbone(backbone, [low, high], in_chans, pretrained=pretrained, output_stride=self.output_stride)
-        classifier = LowAndHigh(low.channels, high.channels, self.classes, self.channels)
-        layers = ["classifier.low_classifier", "classifier.high_classifier"]
-        return Segmenter(maps, classifier, [("LR-ASPP map", "classifier.cbr")], layers)
+        arguments = {"low": low.channels, "high": high.channels, "classes": self.classes, "width": self.channels}
+        return Plan((low, high), lraspp, arguments, self.output_stride)
+
+
+def lraspp(maps: nn.Module, low: int, high: int, classes: int, width: int) -> Segmenter:
+    """LR-ASPP on a backbone whose two maps have ``low`` and ``high`` channels."""
+    layers = ["classifier.low_classifier", "classifier.high_classifier"]
+    return Segmenter(maps, LowAndHigh(low, high, classes, width), [("LR-ASPP map", "classifier.cbr")], layers)
 
 
 class LowAndHigh(LRASPPLayers):
@@ -206,16 +228,20 @@ class FCNHead(DenseHead):
         super().__post_init__()
         check_stride(self.output_stride)
 
-    def plain(self, backbone: str, in_chans: int, *, pretrained: bool) -> Segmenter:
+    def plan(self, backbone: str) -> Plan:
         """FCN on a backbone."""
-        level = find_levels(backbone)[-1]
-        extra, aux, aux_layers = _auxiliary(backbone, self.auxiliary_stride, self.classes)
-        maps = make_backbone(
-            backbone, [*extra, level], in_chans, pretrained=pretrained, output_stride=self.output_stride
-        )
-        classifier = FCNLayers(level.channels, self.classes)
-        decoder = [("FCN map", "classifier.2")]
-        return Segmenter(maps, classifier, decoder, ["classifier.4", *aux_layers], last=True, aux_classifier=aux)
+        level, extra = find_levels(backbone)[-1], _auxiliary(backbone, self.auxiliary_stride)
+        auxiliary = extra[0].channels if extra else None
+        arguments = {"channels": level.channels, "classes": self.classes, "auxiliary": auxiliary}
+        return Plan((*extra, level), fcn, arguments, self.output_stride)
+
+
+def fcn(maps: nn.Module, channels: int, classes: int, auxiliary: int | None) -> Segmenter:
+    """FCN on a backbone whose last map has so many ``channels``; ``auxiliary``: those of its first map."""
+    aux, aux_layers = auxiliary_head(auxiliary, classes)
+    layers = ["classifier.4", *aux_layers]
+    head = FCNLayers(channels, classes)
+    return Segmenter(maps, head, [("FCN map", "classifier.2")], layers, last=True, aux_classifier=aux)
 
 
 for _head in (DeepLabV3Head, LRASPPHead, FCNHead):
