@@ -78,7 +78,9 @@ def fisher(model: nn.Module, x_BCHW: Tensor, target: Any, loss: Loss) -> float:
         output.retain_grad()
         outputs.append(output)
 
-    hooks = [module.register_forward_hook(keep) for module in model.modules() if isinstance(module, nn.Conv2d)]
+    hooks = [
+        module.register_forward_hook(keep) for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Conv3d))
+    ]
     try:
         _gradients(model, x_BCHW, target, loss)
     finally:

@@ -63,20 +63,9 @@ def open_npz(file: Path) -> Opened:
 
     Raises UsageError for a file that is missing or broken, and for arrays that are no images or no labels.
     """
-    if not file.is_file():
-        raise UsageError(f"no such file: {file}")
-    with _opened(file) as archive:
-        keys = archive.files
-        pairs = _pairs(keys, file)
-        if "train" not in pairs:
-            raise UsageError(
-                f"{file} has no x_train and y_train (or train_images, train_labels); it has: {', '.join(keys)}"
-            )
-        wanted = [key for pair in pairs.values() for key in pair] + ["class_names"] * ("class_names" in keys)
-        arrays = {key: _array(archive, key, file) for key in wanted}
+    pairs, arrays, unread = _read(file)
     sources = {split: _source(file, arrays, *pair) for split, pair in pairs.items()}
     val, test, assumed = roles({split: split for split in pairs})
-    unread = [key for key in keys if key not in wanted]
     if unread:
         assumed += (f"arrays that are not read: {', '.join(unread[:5])}",)
     image, label = pairs["train"]
@@ -88,6 +77,34 @@ def open_npz(file: Path) -> Opened:
         lambda: sources[test] if test else None,
         len(sources[test].labels) if test else None,
     )
+
+
+def read_pairs(
+    file: Path,
+) -> tuple[dict[str, tuple[str, str]], dict[str, np.ndarray], tuple[str, ...] | None]:
+    """The keys of images and labels by split, the arrays by key, and the names of classes where the file has them.
+
+    Raises UsageError for a file that is missing or broken, or has no images and labels of train.
+    """
+    pairs, arrays, _ = _read(file)
+    names = arrays.get("class_names")
+    return pairs, arrays, None if names is None else tuple(map(str, names.reshape(-1)))
+
+
+def _read(file: Path) -> tuple[dict[str, tuple[str, str]], dict[str, np.ndarray], list[str]]:
+    """Pairs and arrays as in `read_pairs`, and the keys that are not read."""
+    if not file.is_file():
+        raise UsageError(f"no such file: {file}")
+    with _opened(file) as archive:
+        keys = archive.files
+        pairs = _pairs(keys, file)
+        if "train" not in pairs:
+            raise UsageError(
+                f"{file} has no x_train and y_train (or train_images, train_labels); it has: {', '.join(keys)}"
+            )
+        wanted = [key for pair in pairs.values() for key in pair] + ["class_names"] * ("class_names" in keys)
+        arrays = {key: _array(archive, key, file) for key in wanted}
+    return pairs, arrays, [key for key in keys if key not in wanted]
 
 
 def _pairs(keys: Collection[str], file: Path) -> dict[str, tuple[str, str]]:

@@ -20,16 +20,17 @@ SHOWN = 5  # classes named in a sentence
 class Summary:
     """A data set in numbers.
 
-    classes: training images by class, before validation is cut from them. size: (H, W). splits: images by split; test is
-    missing where its number is not known before it is read. skipped: files by the reason why they were left out. label,
-    image: the columns, or the keys of a file. assumed: what the data do not say themselves. warnings: what to be careful with.
+    classes: training images by class, before validation is cut from them. size: (H, W), of clips (T, H, W). splits: images by
+    split; test is missing where its number is not known before it is read. skipped: files by the reason why they were left
+    out. label, image: the columns, or the keys of a file. assumed: what the data do not say themselves. warnings: what to be
+    careful with.
     """
 
     name: str
     taken: str
     classes: Mapping[str, int]
     channels: int
-    size: tuple[int, int]
+    size: tuple[int, ...]
     splits: Mapping[str, int]
     skipped: Mapping[str, int] = field(default_factory=dict)
     label: str | None = None
@@ -47,7 +48,7 @@ class Summary:
         val_K: np.ndarray,
         *,
         channels: int,
-        size: tuple[int, int],
+        size: tuple[int, ...],
         test_images: int | None = None,
         own_validation: bool = False,
         skipped: Mapping[str, int] | None = None,
@@ -80,14 +81,14 @@ class Summary:
 
     def lines(self) -> list[str]:
         """For people: one fact a line."""
-        height, width = self.size
+        kind, axes = ("images", "HxW") if len(self.size) == 2 else ("clips", "TxHxW")
         classes = ", ".join(f"{name} {images}" for name, images in list(self.classes.items())[:20])
         more = f" and {len(self.classes) - 20} more" if len(self.classes) > 20 else ""
         columns = [f"{what} {name!r}" for what, name in (("images", self.image), ("labels", self.label)) if name]
         facts = [
             f"data: {self.name} ({self.taken})",
             f"classes: {len(self.classes)} ({classes}{more})",
-            f"images: {height}x{width} (HxW), {self.channels} {'channel' if self.channels == 1 else 'channels'}",
+            f"{kind}: {'x'.join(map(str, self.size))} ({axes}), {self.channels} channel{'s' * (self.channels != 1)}",
             "splits: " + ", ".join(f"{split} {images}" for split, images in self.splits.items()),
         ]
         if columns:

@@ -23,7 +23,7 @@ from evaluators.supernet.network import Supernet
 from evaluators.supernet.training import train_supernet
 from evaluators.tasks.base import Batches, Task
 from evaluators.training.checkpoint import save_weights
-from evaluators.training.device import autocast, pick_device, seeded
+from evaluators.training.device import arranged, autocast, pick_device, seeded
 from evaluators.training.loop import validate
 from spaces.errors import UsageError, cut
 from spaces.network import Native
@@ -116,8 +116,7 @@ class SupernetEvaluator(OnTask):
                 f"{file} was trained with other data or another recipe; delete it, or choose another folder"
             )
         net.load(weights)
-        layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
-        net = net.to(self.device).to(memory_format=layout).eval()  # type: ignore[call-overload]  # missing in torch's stubs
+        arranged(net.to(self.device), self.recipe.channels_last).eval()
         if self.device.type == "cpu":
             use_fast_convolutions(net)
         return net

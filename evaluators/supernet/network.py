@@ -25,9 +25,9 @@ from spaces.placement import Architecture, Placement
 class Switch(nn.Module):
     """All attentions that one site can have; the active one runs, None passes the map through."""
 
-    def __init__(self, channels: int, identity_start: bool) -> None:
+    def __init__(self, channels: int, identity_start: bool, dims: int = 2) -> None:
         super().__init__()
-        self.channels, self.identity_start = channels, identity_start
+        self.channels, self.identity_start, self.dims = channels, identity_start, dims
         self.choices = nn.ModuleDict()
         self.active: str | None = None
         self.uses: Counter[str] = Counter()  # paths with each choice since the last average of gradients
@@ -38,7 +38,9 @@ class Switch(nn.Module):
         self.uses[self.active] += 1
         if self.active in self.choices:
             return None
-        module = create_attention(placement.type, self.channels, **placement.genes, identity_start=self.identity_start)
+        module = create_attention(
+            placement.type, self.channels, **placement.genes, dims=self.dims, identity_start=self.identity_start
+        )
         self.choices[self.active] = module
         return module
 
@@ -62,7 +64,7 @@ class Supernet(nn.Module):
             for place, sites in stage.sites.items():
                 for site in sites:
                     if site.attention not in switches:
-                        switches[site.attention] = Switch(site.channels, network.identity_start)
+                        switches[site.attention] = Switch(site.channels, network.identity_start, site.dims)
                         attach(self.model, site, switches[site.attention])
                     places.setdefault(place, []).append(switches[site.attention])
             self.stages.append(places)

@@ -18,7 +18,7 @@ from evaluators.recipe import Recipe
 from evaluators.speed import keep_freed_memory, use_fast_convolutions
 from evaluators.supernet.network import Supernet
 from evaluators.tasks.base import Task
-from evaluators.training.device import seeded
+from evaluators.training.device import arranged, seeded
 from evaluators.training.loop import backward
 from evaluators.training.optimizer import make_optimizer, make_schedule
 from spaces.attention import create_attention
@@ -47,7 +47,7 @@ def largest_path(space: SearchSpace) -> Architecture:
         if placement.is_none:
             return 0
         sites = stages[index].at(placement.site)
-        modules = [create_attention(placement.type, site.channels, **placement.genes) for site in sites]
+        modules = [create_attention(placement.type, site.channels, **placement.genes, dims=site.dims) for site in sites]
         return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
     with torch.device("meta"):
@@ -105,8 +105,7 @@ def train_supernet(
     """
     with seeded(seed, device):
         net = Supernet(space.backbone, network)
-        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        net = net.to(device).to(memory_format=layout)  # type: ignore[call-overload]  # missing in torch's stubs
+        arranged(net.to(device), recipe.channels_last)
         if device.type == "cpu":
             keep_freed_memory()
             use_fast_convolutions(net)

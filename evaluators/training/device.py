@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 import torch
+from torch import nn
 
 
 def pick_device() -> torch.device:
@@ -42,6 +43,20 @@ def autocast(device: torch.device, amp: str) -> AbstractContextManager[None]:
     """The precision of the forward pass."""
     dtype = autocast_dtype(device.type) if amp == "auto" else None
     return torch.autocast(device.type, dtype) if dtype else nullcontext()
+
+
+def arranged(model: nn.Module, channels_last: bool) -> nn.Module:
+    """The model with the channels of its weights last, or first.
+
+    Of a network of clips, those of its convolutions of clips: torch has one layout for four axes, and one for five.
+    """
+    of_clips = [weight for weight in model.parameters() if weight.dim() == 5]
+    for weight in of_clips if channels_last else ():
+        weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
+    if of_clips:
+        return model
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return model.to(memory_format=layout)  # type: ignore[call-overload]  # missing in torch's stubs
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from evaluators.recipe import Recipe
 from evaluators.speed import keep_freed_memory, use_fast_convolutions
 from evaluators.tasks.base import Batches, Task
 from evaluators.training.checkpoint import Progress, essence
-from evaluators.training.device import autocast, seeded
+from evaluators.training.device import arranged, autocast, seeded
 from evaluators.training.optimizer import FineTuning, make_optimizer, make_schedule
 
 logger = logging.getLogger(__name__)
@@ -59,8 +59,7 @@ def train_model(
     started = time.perf_counter()
     tuning = tuning or FineTuning()
     with seeded(seed, device):
-        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        model = build().to(device).to(memory_format=layout)  # type: ignore[call-overload]  # missing in torch's stubs
+        model = arranged(build().to(device), recipe.channels_last)
         if device.type == "cpu" and not recipe.compile:
             keep_freed_memory()
             use_fast_convolutions(model)

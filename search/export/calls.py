@@ -66,7 +66,7 @@ def build_lines(subject: Subject, sources: Sources) -> list[str]:
         lines.append(f"# Stage {number}: {placement}")
         sites = stage.at(placement.site)
         made = {
-            channels: _attention(placement, channels, subject.network.identity_start, sources)
+            channels: _attention(placement, channels, sites[0].dims, subject.network.identity_start, sources)
             for channels in dict.fromkeys(site.channels for site in sites)
         }
         written = [(site.path, _site(site), made[site.channels]) for site in sites]
@@ -163,12 +163,14 @@ class Call:
     arguments: Mapping[str, Any]
 
 
-def _attention(placement: Placement, channels: int, identity_start: bool, sources: Sources) -> str:
+def _attention(placement: Placement, channels: int, dims: int, identity_start: bool, sources: Sources) -> str:
     """The constructor call that makes the attention of a placement at so many channels."""
 
     def make() -> nn.Module:
         with torch.device("meta"):
-            return create_attention(placement.type, channels, **placement.genes, identity_start=identity_start)
+            return create_attention(
+                placement.type, channels, **placement.genes, dims=dims, identity_start=identity_start
+            )
 
     with recorded_calls({type(module) for module in make().modules()}) as calls:
         module = make()

@@ -54,16 +54,17 @@ def test_double_attention_at_every_second_block_of_resnet50() -> None:
     assert count_cost(arch).params == 25_557_032 + added == 32_907_304
 
 
-@pytest.mark.parametrize("name", ["r3d_18", "attune_tiny_3d"])
+@pytest.mark.parametrize("name", ["r3d_18", "resnet3d_26"])
 def test_small_clips_keep_their_resolution_in_space(name: str) -> None:
     network = NetworkSpec(1, (8, 32, 32), ClassifierHead(5))
     stem = describe_backbone(name).stem
     assert len(stem) == 1
     assert "rewritten" in network.describe_stem(name)
     first = describe_backbone(name).stages[0].at("block")[0]
-    assert network.site_shapes(name)[first][1:] == (8, 32, 32)
+    frames = 8 if name == "r3d_18" else 4
+    assert network.site_shapes(name)[first][1:] == (frames, 32, 32)
     kept = NetworkSpec(1, (8, 32, 32), ClassifierHead(5), stem="keep")
-    assert kept.site_shapes(name)[first][1:] == (8, 16, 16)
+    assert kept.site_shapes(name)[first][1:] == (frames, 16, 16)
     layer = network.build(Architecture.plain(name)).get_submodule(stem[0])
     assert (layer.kernel_size, layer.stride) == ((3, 3, 3), (1, 1, 1))
 
@@ -84,9 +85,9 @@ def test_attention_of_clips_learns_and_keeps_the_plain_names() -> None:
 
 
 def test_weights_of_colour_clips_start_a_network_of_grey_ones(tmp_path) -> None:
-    colour = build_model(Architecture.plain("attune_tiny_3d"), 5)
+    colour = build_model(Architecture.plain("resnet3d_26"), 5)
     torch.save(colour.state_dict(), tmp_path / "plain.pt")
-    grey = build_model(Architecture.plain("attune_tiny_3d"), 7, in_chans=1)
+    grey = build_model(Architecture.plain("resnet3d_26"), 7, in_chans=1)
     load_weights(grey, tmp_path / "plain.pt")
     torch.testing.assert_close(grey.conv1.weight[:, 0], colour.conv1.weight.sum(1))
     assert torch.equal(grey.layers[0][0].conv2.weight, colour.layers[0][0].conv2.weight)

@@ -1,0 +1,1 @@
+"""Videos with one label each, and clips of them: readers, splits, batches."""
