@@ -33,7 +33,8 @@ def traced(subject: Subject, model: nn.Module, *, any_size: bool = False) -> tor
 def _traced(model: nn.Module, network: NetworkSpec, any_size: bool) -> torch.export.ExportedProgram:
     axes: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
     if any_size:
-        axes |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+        height = len(network.size)  # its axis; of clips the one behind their frames
+        axes |= {height: torch.export.Dim.DYNAMIC, height + 1: torch.export.Dim.DYNAMIC}
     try:
         with quiet():
             return torch.export.export(model, network.example(2, seed=0), dynamic_shapes=(axes,))

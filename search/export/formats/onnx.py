@@ -23,7 +23,7 @@ OPSET = 20  # affine grids and three-dimensional sampling are operators of their
 OPSETS = range(13, 24)  # what can be asked for
 DIRECT = 18  # the least that torch.export's programs can be written in; below, the network is traced by torch.jit
 GROWN = (32, 64)  # pixels added to height and width, to see that a file for any size is one
-AXES = {0: "batch", 2: "height", 3: "width"}
+BATCH = {0: "batch"}
 INPUT, OUTPUT = "images", "logits"
 
 
@@ -38,7 +38,8 @@ def write(subject: Subject, model: nn.Module, folder: Path, opset: int = OPSET, 
     if opset not in OPSETS:
         raise UsageError(f"--opset {opset}; valid: {OPSETS[0]} to {OPSETS[-1]}")
     path = folder / "model.onnx"
-    axes = dict(AXES) if dynamic else {0: AXES[0]}
+    height = len(subject.network.size)  # its axis; of clips the one behind their frames
+    axes = BATCH | ({height: "height", height + 1: "width"} if dynamic else {})
     content = (
         _from_program(subject, model, opset, bool(dynamic))
         if opset >= DIRECT
@@ -96,7 +97,7 @@ def _from_trace(subject: Subject, model: nn.Module, opset: int, axes: Mapping[in
     import onnx
 
     target = io.BytesIO()
-    named = {INPUT: dict(axes), OUTPUT: {0: AXES[0]}}
+    named = {INPUT: dict(axes), OUTPUT: BATCH}
     try:
         with quiet():
             torch.onnx.export(
@@ -128,7 +129,7 @@ def _name(content: Any, axes: Mapping[int, str]) -> None:
     """Call the open axes of input and output what they are; inner values keep no names of axes."""
     for axis, name in axes.items():
         content.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
-    content.graph.output[0].type.tensor_type.shape.dim[0].dim_param = AXES[0]
+    content.graph.output[0].type.tensor_type.shape.dim[0].dim_param = BATCH[0]
     del content.graph.value_info[:]
 
 
@@ -136,19 +137,20 @@ def _prove(subject: Subject, model: nn.Module, content: bytes, any_size: bool) -
     """Raise UsageError where ONNX Runtime does not give the model's logits on more images, if open on larger ones."""
     import onnxruntime
 
+    *frames, height, width = subject.network.size
     grown = GROWN if any_size else (0, 0)
-    height, width = (side + more for side, more in zip(subject.network.size, grown, strict=True))
+    size = (*frames, height + grown[0], width + grown[1])
     generator = torch.Generator().manual_seed(1)
-    x_BCHW = torch.randn(3, subject.network.in_chans, height, width, generator=generator)
+    x_BCHW = torch.randn(3, subject.network.in_chans, *size, generator=generator)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     with torch.no_grad():
         wanted_BK = model(x_BCHW)
     try:
         found_BK = torch.from_numpy(session.run(None, {INPUT: x_BCHW.numpy()})[0])
     except Exception as error:  # ONNX Runtime's errors have no class of their own in common
-        raise UsageError(_bound(subject, f"{height}x{width}")) from error
+        raise UsageError(_bound(subject, "x".join(map(str, size)))) from error
     if found_BK.shape != wanted_BK.shape or not torch.allclose(found_BK, wanted_BK, rtol=1e-3, atol=1e-3):
-        raise UsageError(_bound(subject, f"{height}x{width}"))
+        raise UsageError(_bound(subject, "x".join(map(str, size))))
 
 
 def _bound(subject: Subject, size: str) -> str:
