@@ -28,7 +28,7 @@ class Boxes:
         self._shift = self.shift(points, self._metrics)
         self._size = 1 << self._shift
         slabs = -(-points // self._size)
-        self._order_MR = np.argsort(sums_RM, axis=0, kind="stable").T
+        self._order_MR = np.argsort(sums_RM, axis=0).T
         self._sorted_MR = np.take_along_axis(sums_RM.T, self._order_MR, axis=1)
         self._rank_MR = np.argsort(self._order_MR, axis=1)
         self._weight = weight_R
@@ -56,9 +56,10 @@ class Boxes:
         """``ranks`` of every room less every sum that takes part of it, (M, B * L); sorted needles are found faster."""
         found_MBL = np.empty((self._metrics, len(rooms_BM), len(taken_LM)), dtype=np.int32)
         for metric, taken_L in enumerate(taken_LM.T):
-            order = np.argsort(-taken_L, kind="stable")
-            for row, room in zip(found_MBL[metric], rooms_BM[:, metric], strict=True):
-                row[order] = np.searchsorted(self._sorted_MR[metric], room - taken_L[order], side="right")
+            order = np.argsort(-taken_L)
+            for row, room in enumerate(rooms_BM[:, metric]):
+                ends_L = np.searchsorted(self._sorted_MR[metric], room - taken_L[order], side="right")
+                found_MBL[metric, row, order] = ends_L
         return found_MBL.reshape(self._metrics, -1)
 
     def weight(self, ranks_MQ: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from operator import getitem, mul
 
 import numpy as np
 
@@ -44,8 +45,8 @@ class Feasible:
         show: Sequence[Callable[[float], str]] = (),
     ) -> None:
         self.costs = tuple(np.asarray(cost, dtype=np.int64).reshape(len(cost), -1) for cost in costs)
-        self.base = np.asarray(base_M, dtype=np.int64).reshape(-1)
-        self.limits = np.asarray(limits_M, dtype=np.int64).reshape(-1)
+        self.base = np.asarray(base_M, dtype=np.int64)
+        self.limits = np.asarray(limits_M, dtype=np.int64)
         self.names = tuple(names) or tuple(f"metric {i}" for i in range(len(self.limits)))
         self.show = tuple(show) or (str,) * len(self.limits)
         self.sizes = tuple(len(cost) for cost in self.costs)
@@ -124,9 +125,7 @@ class Feasible:
         Raises UsageError where no mixture fits, which cannot be when a parent does.
         """
         pairs = np.stack([first_S, second_S], axis=1)
-        mixtures = Feasible(
-            [cost[pair] for cost, pair in zip(self.costs, pairs, strict=True)], self.base, self.limits, self.names
-        )
+        mixtures = Feasible(list(map(getitem, self.costs, pairs)), self.base, self.limits, self.names)
         chosen = mixtures.sample(rng, 1)[0]
         return pairs[np.arange(len(pairs)), chosen]
 
@@ -236,7 +235,7 @@ class _Sums:
         self._boxes = Boxes(self.right.sums, self.right.weight) if len(room_M) > 1 else None
         self._kept: np.ndarray | None = None  # completions of every middle, where several limits make them dear
         self.rows = self._count_rows()
-        self.totals = [n * int(weight) for n, weight in zip(self.rows, self.middle.weight, strict=True)]
+        self.totals = list(map(mul, self.rows, self.middle.weight.tolist()))
         self.count = sum(self.totals)
 
     def _count_rows(self) -> list[int]:

@@ -17,6 +17,17 @@ def test_dominance_counts_of_many_sums(metrics, values, heaviest):
     assert (weight_below(sums, weight, rooms) == (sums[None] <= rooms[:, None]).all(axis=2) @ weight).all()
 
 
+@pytest.mark.parametrize("metrics", [1, 3])
+@pytest.mark.parametrize("heaviest", [2**46, 1])
+def test_weights_are_exact_beyond_what_floats_hold(metrics, heaviest):
+    rng = np.random.default_rng(2)
+    sums = rng.integers(0, 50, size=(300, metrics))
+    weight = rng.integers(1, heaviest + 1, size=300) * (2**8 + 1) + (heaviest > 1)
+    rooms = rng.integers(0, 60, size=(100, metrics))
+    inside = (sums[None] <= rooms[:, None]).all(axis=2)
+    assert weight_below(sums, weight, rooms).tolist() == [sum(weight[row].tolist()) for row in inside]
+
+
 @pytest.mark.parametrize("metrics", [2, 3, 5])
 def test_slabs_are_as_small_as_their_table_may_be_large(metrics):
     def fits(points, shift):

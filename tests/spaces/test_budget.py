@@ -71,6 +71,19 @@ def test_counting_in_parts_and_without_keeping_them_counts_the_same(space, chunk
         assert {tuple(row) for row in drawn} <= {tuple(row) for row in inside}
 
 
+@pytest.mark.parametrize("metrics", [1, 2])
+def test_narrow_integers_are_added_as_wide_ones(metrics):
+    costs = [np.array([[1] * metrics, [2**30] * metrics, [2**31 - 1] * metrics], dtype=np.int32)] * 3
+    base, limits = np.full(metrics, 2**31 - 1, dtype=np.int32), np.full(metrics, 2**33)
+    feasible = Feasible(costs, base, limits)
+    totals = [2**31 - 1 + sum(row) for row in itertools.product([1, 2**30, 2**31 - 1], repeat=3)]
+    assert feasible.count == sum(total <= 2**33 for total in totals)
+    assert feasible.cost(feasible.dearest(0))[0, 0] == max(total for total in totals if total <= 2**33)
+    assert Feasible([cost // 2 for cost in costs], base, base).count == 1
+    with pytest.raises(UsageError, match="nothing fits"):
+        _ = Feasible(costs, base, base).count
+
+
 def test_moves_are_uniform():
     """A mutant changes a stage that can change, each as often; a child is any mixture that fits, each as often."""
     costs = [np.array([[0], [1], [9]]), np.arange(4)[:, None], np.array([[0], [9]])]
