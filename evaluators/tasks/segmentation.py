@@ -41,7 +41,7 @@ class PixelLoss:
     dice: float = 0.0
 
     def __call__(self, logits_BKHW: Tensor, target_BHW: Tensor, smoothing: float) -> Tensor:
-        logits_BKHW = logits_BKHW.float()
+        logits_BKHW = logits_BKHW.float().contiguous()  # the softmax of channels last is half as fast on the CPU
         weight_K = None if self.weights is None else torch.tensor(self.weights, device=logits_BKHW.device)
         loss = pixel_cross_entropy(logits_BKHW, target_BHW, weight_K, smoothing)
         return loss + self.dice * dice_loss(logits_BKHW, target_BHW) if self.dice else loss
