@@ -17,7 +17,7 @@ from torch import Tensor
 
 from evaluators.data.boxes.augment import BoxAugment
 from evaluators.data.boxes.batches import BoxBatches, Target
-from evaluators.data.boxes.load import load_boxes
+from evaluators.data.boxes.load import LAYOUTS, load_boxes
 from evaluators.data.boxes.splits import BoxData, BoxSplit
 from evaluators.data.boxes.summary import BoxSummary
 from evaluators.detection.losses import fcos_loss, retinanet_loss, ssd_loss
@@ -197,6 +197,10 @@ class DetectionConfig(TaskConfig):
     def _can_be_made(self) -> DetectionConfig:
         self.make_head(classes=2)
         return self
+
+    @classmethod
+    def listed(cls) -> dict[str, Any]:
+        return {"metric": Detection.metric.name, "heads": list(KINDS), "data": list(LAYOUTS)}
 
     def make_head(self, classes: int) -> DetectionHead:
         """The head for so many classes of objects; where it counts the background too, it has one more."""

@@ -30,7 +30,8 @@ class BoxBatches:
     """A split as normalised batches; one pass over it is one epoch.
 
     With a generator it is shuffled, changed at random and cut into full batches, and crowds are left out of the targets;
-    without one it is served whole and in order. The generator lives on the CPU, so that every device sees the same.
+    without one it is served whole, pictures with objects first, so that any part of a pass has something to find. The
+    generator lives on the CPU, so that every device sees the same.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class BoxBatches:
         resident = split.images_NCHW
         self.images_NCHW = resident.to(device) if resident is not None else None
         self.loader = partial(_loader, split, workers=workers, pin=device.type == "cuda") if resident is None else None
+        self.order_N = torch.from_numpy(np.argsort(~split.is_judged, kind="stable"))
         self.full = 255.0 if data.span is None else 1.0
         self.mean_C11 = torch.tensor(data.mean, device=device)[:, None, None]
         self.std_C11 = torch.tensor(data.std, device=device)[:, None, None]
@@ -62,7 +64,7 @@ class BoxBatches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Target]]:
         count = len(self.targets)
-        order_N = torch.randperm(count, generator=self.generator) if self.generator is not None else torch.arange(count)
+        order_N = self.order_N if self.generator is None else torch.randperm(count, generator=self.generator)
         chosen = [order_N[start : start + self.batch_size] for start in range(0, count, self.batch_size)][: len(self)]
         for rows_B, pictures_BCHW in zip(chosen, self._pictures(chosen), strict=True):
             x_BCHW = pictures_BCHW.to(torch.float32, memory_format=torch.channels_last).div_(self.full)

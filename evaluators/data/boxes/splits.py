@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from evaluators.data.boxes.objects import Objects
+from evaluators.data.boxes.objects import ORDINARY, Objects
 from evaluators.data.boxes.source import BoxSource
 from evaluators.data.boxes.summary import BoxSummary
 from evaluators.data.pixels import shaped
@@ -51,10 +51,13 @@ class BoxSplit:
         return torch.from_numpy(np.ascontiguousarray(form.scaled(image_HWC).transpose(2, 0, 1)))
 
     def part(self, limit: int | None) -> BoxSplit:
-        """At most so many pictures, always the same ones."""
+        """At most so many pictures, always the same ones, with one among them that has something to find."""
         if limit is None or limit >= len(self):
             return self
-        kept = np.sort(np.random.default_rng(0).permutation(len(self))[:limit])
+        drawn = np.random.default_rng(0).permutation(len(self))
+        first = int(np.argmax([self.is_judged[index] for index in drawn]))
+        drawn[[0, first]] = drawn[[first, 0]]
+        kept = np.sort(drawn[:limit])
         return replace(
             self,
             objects=tuple(self.objects[index] for index in kept),
@@ -62,6 +65,11 @@ class BoxSplit:
             images_NCHW=self.images_NCHW[torch.from_numpy(kept)] if self.images_NCHW is not None else None,
             rows=self.rows[kept] if self.rows is not None else None,
         )
+
+    @cached_property
+    def is_judged(self) -> np.ndarray:
+        """(N,) whether a picture has an object that a detector is judged by."""
+        return np.array([bool((one.kinds_M == ORDINARY).any()) for one in self.objects])
 
     @cached_property
     def digest(self) -> str:

@@ -335,6 +335,17 @@ def test_training_batches_change_with_the_seed_alone(tmp_path: Path) -> None:
     assert not torch.equal(epoch(1)[0], epoch(2)[0])
 
 
+def test_any_part_of_a_pass_has_something_to_find() -> None:
+    data = load_boxes({"name": "cluttered_digits", "train_size": 4, "val_size": 40, "digits": [0, 1]})
+    assert not all(len(one) for one in data.val.objects)
+    batches = BoxBatches(data.val, data, 1, torch.device("cpu"))
+    numbers = [int((target["labels"] >= 0).sum()) for _, target in batches]
+    assert numbers == sorted(numbers, reverse=True)
+    for limit in (1, 2, 5):
+        assert data.val.part(limit).is_judged.any()
+        assert len(data.val.part(limit)) == limit
+
+
 def test_mirrors_alone_need_no_interpolation() -> None:
     window_B4, mirrored_B = windows([np.zeros((0, 4))] * 64, 8, 8, BoxAugment(flip=True), np.random.default_rng(0))
     assert (window_B4 == [0, 0, 8, 8]).all()

@@ -106,7 +106,7 @@ def test_what_it_is_is_told(tasks: dict[str, Any]) -> None:
     assert told["head"] == {"name": "fcos", "classes": 10, "channels": 32, "frozen_norm": False}
     assert tasks["fcos"].identity != tasks["retinanet"].identity
     assert tasks["fcos"].summary.objects["val"] > 0
-    assert "detection" in TASKS
+    assert TASKS["detection"].listed()["heads"] == ["ssdlite", "ssd", "retinanet", "fcos"]
 
 
 def test_sections_take_options_of_the_head_beside_it() -> None:
