@@ -19,6 +19,7 @@ from rich.filesize import decimal
 
 from evaluators.base import Estimate, Estimating, Evaluator
 from evaluators.data import Summary
+from evaluators.data.masks.summary import MaskSummary
 from evaluators.outcomes import EvaluationError
 from search.build import create_evaluator, create_problem, data_summary, weights_line
 from search.config import Config, load_run_config
@@ -34,6 +35,7 @@ from spaces import Architecture
 from spaces.errors import UsageError, shortened
 
 SAMPLE = 3  # architectures whose training is tried
+PIXELS_ABOVE = 0.01  # of mIoU
 RAY = 4.0  # seconds that Ray's own processes take to start
 
 
@@ -141,11 +143,19 @@ def refuse(config: Config, problem: Problem, folder: Path | None = None) -> None
 
 
 def chance(evaluator: Evaluator, scores: Sequence[float]) -> str:
-    """A sentence where no accuracy of a search is above that of always naming the most frequent class; else nothing.
+    """A sentence where no accuracy or mIoU of a search is above that of always naming the most frequent class; else nothing.
 
-    Above: more than 1.64 standard errors of a share of the validation images (one-sided, 5 %).
+    Above: more than 1.64 standard errors of a share of the validation images (one-sided, 5 %); of mIoU a hundredth, since
+    pixels of one image are no independent trials.
     """
     summary = data_summary(evaluator)
+    if isinstance(summary, MaskSummary) and evaluator.metric.name == "mIoU" and scores:
+        if max(scores) > summary.constant + PIXELS_ABOVE:
+            return ""
+        return (
+            f"no mIoU is above chance: the best is {max(scores):.4f}, and naming the most frequent class everywhere has "
+            f"{summary.constant:.4f}; more epochs, another recipe, weights of classes, or a look at the masks"
+        )
     if summary is None or evaluator.metric.name != "accuracy" or not scores:
         return ""
     share = max(summary.classes.values()) / sum(summary.classes.values())

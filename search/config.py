@@ -256,6 +256,7 @@ class Config(Section):
     def _fits_together(self) -> Self:
         if self.data is None and self.evaluator.needs_data:
             raise UsageError("the key 'data' is missing")
+        self.task.check_recipe(self.training)
         if self.search.scheduler.stops and not (self.evaluator.reports_epochs and self.evaluator.seeds == 1):
             raise UsageError(
                 f"search.scheduler {self.search.scheduler.name!r} stops trainings of one seed early; "

@@ -148,6 +148,9 @@ class Task(Protocol):
 class TaskConfig(Named):
     """The section of a task; each task has its own, registered under its name in ``TASKS``."""
 
+    def check_recipe(self, recipe: Recipe) -> None:
+        """Raise UsageError for a recipe that the task's networks cannot be trained by; any can."""
+
     @classmethod
     def listed(cls) -> dict[str, Any]:
         """What can be named beside the task: ``metric``, ``heads`` of its networks and forms of its ``data``."""

@@ -97,11 +97,7 @@ class Segmentation:
         return MaskBatches(images, self.data, batch_size, device, joint=joint, generator=generator, workers=workers)
 
     def _joint(self, recipe: Recipe) -> Joint:
-        for name in ("cutout", "mixup", "cutmix"):
-            if getattr(recipe, name):
-                raise UsageError(
-                    f"training.{name} {getattr(recipe, name)} is for classes of images; valid for segmentation: 0"
-                )
+        refuse_mixing(recipe)
         return Joint(self.data.flip if recipe.flip is None else recipe.flip, recipe.crop, self.scale)
 
     def loss(self, output: Any, target: Tensor, *, smoothing: float = 0.0) -> Tensor:
@@ -141,6 +137,15 @@ class Segmentation:
 
     def _images(self, split: Split) -> Masks:
         return {"train": lambda: self.data.train, "val": lambda: self.data.val, "test": lambda: self.data.test}[split]()
+
+
+def refuse_mixing(recipe: Recipe) -> None:
+    """Raise UsageError for a recipe that mixes pictures or cuts squares out of them: that is for classes of whole pictures."""
+    for name in ("cutout", "mixup", "cutmix"):
+        if getattr(recipe, name):
+            raise UsageError(
+                f"training.{name} {getattr(recipe, name)} is for classes of images; valid for segmentation: 0"
+            )
 
 
 Weight = Annotated[float, Field(ge=0, le=10**6)]
@@ -185,6 +190,9 @@ class SegmentationConfig(TaskConfig):
         if self.scale is not None and self.scale[0] > self.scale[1]:
             raise UsageError(f"task.scale {list(self.scale)}; valid: [least, largest]")
         return self
+
+    def check_recipe(self, recipe: Recipe) -> None:
+        refuse_mixing(recipe)
 
     @classmethod
     def listed(cls) -> dict[str, Any]:

@@ -18,11 +18,13 @@ class MaskSummary(Summary):
     """A data set with masks in numbers.
 
     classes: images of train and validation in which a class is there. shares: of the labelled pixels of train, by class.
-    ignored: the share of all pixels of train that is not labelled.
+    ignored: the share of all pixels of train that is not labelled. constant: the mean IoU on validation of who says the most
+    frequent class of train everywhere.
     """
 
     shares: Mapping[str, float] = field(default_factory=dict)
     ignored: float = 0.0
+    constant: float = 0.0
 
     @classmethod
     def of_pixels(
@@ -68,6 +70,7 @@ class MaskSummary(Summary):
             ),
             dict(zip(class_names, share_K.tolist(), strict=True)),
             float(train_L[-1] / max(1, train_L.sum())),
+            _constant(int(share_K.argmax()), val_RL.sum(0)[:-1]),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,6 +84,12 @@ class MaskSummary(Summary):
         not_labelled = f"; {100 * self.ignored:.1f} % of all pixels are not labelled" if self.ignored else ""
         classes = f"classes: {len(self.shares)}, by pixels ({', '.join(shown)}{more}){not_labelled}"
         return [classes if line.startswith("classes: ") else line for line in super().lines()]
+
+
+def _constant(most: int, val_K: np.ndarray) -> float:
+    """The mean IoU of one class everywhere: over the classes of validation and that one."""
+    there = int((val_K > 0).sum()) + int(val_K[most] == 0)
+    return float(val_K[most] / max(1, val_K.sum()) / there)
 
 
 def _rare(names: Sequence[str], share_K: np.ndarray) -> list[str]:
