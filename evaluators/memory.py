@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from evaluators.outcomes import EvaluationError
-from evaluators.tasks.base import Task
+from evaluators.tasks.base import Task, Watching
 from spaces.attention.pairwise import attended
 from spaces.errors import UsageError
 from spaces.network import NetworkSpec
@@ -97,6 +97,8 @@ def training_memory(
     """
     with torch.device("meta"):
         model = network.build(arch).train()
+        if isinstance(task, Watching):
+            task.watch(model, arch)
         weights = _bytes(model.parameters())
         held = _bytes(model.buffers()) + weights * (1 + optimizer_states + average)
         image = 4 * prod(network.shape)

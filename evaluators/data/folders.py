@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from evaluators.data.fine_grained import layout_of
 from evaluators.data.pixels import MAX_PIXELS, Picture, open_image
 from evaluators.data.source import Found, Opened
 from evaluators.data.spelling import is_left_behind, name_splits, roles, split_of
@@ -50,7 +52,9 @@ class FileSource:
 
 
 def open_folder(folder: Path, max_pixels: int = MAX_PIXELS) -> Opened:
-    """FOLDER/SPLIT/CLASS/* with the splits in any usual spelling, FOLDER/CLASS/*, or CUB-200-2011's own lists.
+    """FOLDER/SPLIT/CLASS/* with the splits in any usual spelling, FOLDER/CLASS/*, or the lists of a fine-grained set.
+
+    Those are CUB-200-2011, FGVC-Aircraft, Stanford Cars and Stanford Dogs.
 
     Hidden and system entries are left out and counted. UsageError where it cannot be told what the folders are.
     """
@@ -58,6 +62,8 @@ def open_folder(folder: Path, max_pixels: int = MAX_PIXELS) -> Opened:
         raise UsageError(f"no such folder: {folder}")
     if (folder / "train_test_split.txt").is_file():
         return open_cub(folder, max_pixels)
+    if (known := layout_of(folder)) is not None:
+        return known(folder, partial(FileSource, max_pixels=max_pixels))
     skipped: Counter[str] = Counter()
     called = [entry for entry in _folders(folder) if split_of(entry.name)]
     splits = name_splits((entry.name for entry in called if _folders(entry)), str(folder))

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from evaluators.outcomes import Metrics
 from evaluators.recipe import Recipe
 from evaluators.sections import Brought, Named
 from spaces.errors import UsageError
 from spaces.network import Head, NetworkSpec
+from spaces.placement import Architecture
 from spaces.plugins import Registry, bring, call
 
 Split = Literal["train", "val", "test"]
@@ -142,6 +143,15 @@ class Task(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """What a person, and an exported model, has to know of the data, as JSON."""
+        ...
+
+
+@runtime_checkable
+class Watching(Protocol):
+    """A task whose loss may need more of a network in training than what its head puts out."""
+
+    def watch(self, model: nn.Module, arch: Architecture) -> None:
+        """Let the network of an architecture put that out, in training mode; nothing else of it changes."""
         ...
 
 

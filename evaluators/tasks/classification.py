@@ -1,4 +1,4 @@
-"""Image classification: one label an image, cross-entropy, accuracy.
+"""Image classification: one label an image, cross-entropy (or a loss of fine-grained recognition beside it), accuracy.
 
 Balanced accuracy is the mean recall over the classes that are present (Brodersen et al., The balanced accuracy and its
 posterior distribution, 2010). Legend: B batch, C channels, H and W pixels, K classes.
@@ -11,17 +11,39 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from pydantic import Field
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from evaluators.data import Data, Summary, list_datasets, load_data
 from evaluators.data import Split as Images
 from evaluators.data.batches import Mixed, make_batches
 from evaluators.data.splits import part
+from evaluators.fine_grained import channel_correlation, mutual_channel, watch
 from evaluators.outcomes import EvaluationError, Metrics
 from evaluators.recipe import Recipe
 from evaluators.tasks.base import TASKS, Batches, Metric, Split, TaskConfig
+from spaces.errors import UsageError
 from spaces.network import NetworkSpec
+from spaces.placement import Architecture
+
+Loss = Literal["cross_entropy", "mutual_channel", "channel_correlation"]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What is added to the cross-entropy: ``weight`` times it, and of the mutual-channel loss L_dis - ``diversity`` L_div."""
+
+    loss: Loss = "cross_entropy"
+    weight: float = 1.0
+    diversity: float = 10.0
+
+    @property
+    def words(self) -> str:
+        """As a part of an identity."""
+        if self.loss == "cross_entropy":
+            return ""
+        return f" {self.loss} {self.weight:g}" + (f" {self.diversity:g}" if self.loss == "mutual_channel" else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +51,7 @@ class Classification:
     """Image classification on a data set; the metric is the share of images whose class is right."""
 
     data: Data
+    beside: Beside = Beside()
     metric: ClassVar[Metric] = Metric("accuracy", "share", higher_is_better=True)
     validation_batch: ClassVar[int] = 512
 
@@ -38,7 +61,7 @@ class Classification:
 
     @property
     def identity(self) -> str:
-        return self.data.identity
+        return self.data.identity + self.beside.words
 
     def count(self, split: Split) -> int:
         return len(self._images(split))
@@ -64,9 +87,33 @@ class Classification:
         )
         return Mixed(plain, self.data.num_classes, augment, generator)
 
-    def loss(self, output: Tensor, target: Tensor, *, smoothing: float = 0.0) -> Tensor:
-        """Cross-entropy of logits (B, K) with labels (B,) or shares (B, K)."""
-        return cross_entropy(output.float(), target, label_smoothing=smoothing)
+    def watch(self, model: nn.Module, arch: Architecture) -> None:
+        """Let a network in training mode put out what the loss takes: with one beside the cross-entropy, a map too."""
+        if self.beside.loss != "cross_entropy":
+            watch(model, self.network.stages(arch.backbone)[-1].blocks[-1])
+
+    def loss(self, output: Any, target: Tensor, *, smoothing: float = 0.0) -> Tensor:
+        """Cross-entropy of logits (B, K) with labels (B,) or shares (B, K), and what is beside it.
+
+        Raises UsageError where that needs the map of a network which was not made to put it out, or labels, not shares.
+        """
+        if self.beside.loss == "cross_entropy":
+            return cross_entropy(output.float(), target, label_smoothing=smoothing)
+        if not isinstance(output, dict):
+            raise UsageError(
+                f"task.loss {self.beside.loss!r} needs the map before the classifier, which the evaluator does not keep; valid "
+                "there: cross_entropy"
+            )
+        logits_BK, features_BCHW = output["logits"], output["features"]
+        plain = cross_entropy(logits_BK.float(), target, label_smoothing=smoothing)
+        if self.beside.loss == "mutual_channel":
+            alike, apart = mutual_channel(features_BCHW, target, self.data.num_classes)
+            return plain + self.beside.weight * (alike - self.beside.diversity * apart)
+        if target.dim() > 1:
+            raise UsageError(
+                "task.loss 'channel_correlation' compares images of one class; valid with mixup 0 and cutmix 0"
+            )
+        return plain + self.beside.weight * channel_correlation(features_BCHW, target)
 
     def scorer(self) -> Accuracy:
         return Accuracy()
@@ -133,13 +180,16 @@ class ClassificationConfig(TaskConfig):
     """One label an image; judged by accuracy."""
 
     name: Literal["classification"] = "classification"
+    loss: Loss = Field(default="cross_entropy", description="the others are added to it, in trainings of candidates")
+    weight: float = Field(default=1.0, ge=0, le=10**6, description="of the loss that is added (mu of mutual_channel)")
+    diversity: float = Field(default=10.0, ge=0, le=10**6, description="of L_div in mutual_channel (lambda)")
 
     @classmethod
     def listed(cls) -> dict[str, Any]:
         return {"metric": Classification.metric.name, "heads": [], "data": list_datasets()}
 
     def build(self, data: Any, *, seed: int) -> Classification:
-        return Classification(load_data(data, seed=seed))
+        return Classification(load_data(data, seed=seed), Beside(self.loss, self.weight, self.diversity))
 
 
 TASKS.register("classification", ClassificationConfig)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from evaluators.data.clips.batches import ClipBatches
-from evaluators.data.clips.load import load_clips
+from evaluators.data.clips.load import list_clip_datasets, load_clips
 from evaluators.data.clips.splits import ClipData, ClipSplit
 from evaluators.data.splits import subset
 from evaluators.data.summary import Summary
@@ -146,6 +146,10 @@ class VideoConfig(TaskConfig):
     """One label a video, by clips of it; judged by accuracy."""
 
     name: Literal["video"] = "video"
+
+    @classmethod
+    def listed(cls) -> dict[str, Any]:
+        return {"metric": VideoClassification.metric.name, "heads": [], "data": list_clip_datasets()}
 
     def build(self, data: Any, *, seed: int) -> VideoClassification:
         return VideoClassification(load_clips(data, seed=seed))

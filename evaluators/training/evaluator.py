@@ -16,7 +16,7 @@ from evaluators.base import Estimate, OnTask
 from evaluators.memory import check_memory, free_memory, training_memory
 from evaluators.outcomes import Metrics, Report
 from evaluators.recipe import Recipe
-from evaluators.tasks.base import Task
+from evaluators.tasks.base import Task, Watching
 from evaluators.training.checkpoint import load_weights, save_weights
 from evaluators.training.device import OnDevice, pick_device
 from evaluators.training.estimate import training_seconds
@@ -97,6 +97,8 @@ class TrainingEvaluator(OnDevice, OnTask):
         def build() -> nn.Module:
             model = self.build(arch)
             model.load_state_dict(dict(given), strict=False)
+            if isinstance(self.task, Watching):
+                self.task.watch(model, arch)
             return model
 
         return train_model(
