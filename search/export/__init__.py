@@ -11,6 +11,7 @@ from typing import Any
 from evaluators.tasks.base import Metric
 from search.build import create_trainer
 from search.config import check_folder
+from search.export.beside import write_beside
 from search.export.card import write_card
 from search.export.check import Check, ExportError, check
 from search.export.format import Format, check_options, find_format, known_formats, register_format, write_formats
@@ -103,7 +104,7 @@ def export(
         model = subject.model()
         written = write_formats(subject, model, inside, wanted, options)
         files = [path for paths in written.files.values() for path in paths]
-        files.append(write_card(subject, inside))
+        files += [*write_beside(subject, model, inside), write_card(subject, inside)]
         checks = check([written])[0]
         files = place(files, inside, folder, force=force)
     score = subject.weights.score if subject.weights is not None else None

@@ -11,7 +11,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import wraps
 from itertools import groupby
 from typing import Any
@@ -24,10 +24,13 @@ from search.export.copying import HOME, Sources
 from search.export.subject import Subject
 from spaces import Architecture, Placement
 from spaces.attention import attention_type, create_attention
-from spaces.backbone import describe_backbone
 from spaces.backbones import insertion, structure, zoo
 from spaces.errors import UsageError, shortened
-from spaces.network import takes_native_out
+from spaces.heads import dilation, extractor
+from spaces.heads.base import DenseHead
+from spaces.heads.dilation import find_changes
+from spaces.heads.levels import taken
+from spaces.network import stem_of, takes_native_out
 from spaces.plugins import is_brought
 
 WIDTH = 100
@@ -38,7 +41,6 @@ PLAIN = (type(None), bool, int, float, str)
 def build_lines(subject: Subject, sources: Sources) -> list[str]:
     """The body of `create`: the plain network, then every change that `build_model` makes to it."""
     arch = subject.arch
-    backbone = describe_backbone(arch.backbone)
     sources.add(insertion, "Whole")
     plain = _create_plain(arch.backbone, sources)
     lines = [
@@ -51,10 +53,40 @@ def build_lines(subject: Subject, sources: Sources) -> list[str]:
         "    model = Whole(network, names)",
     ]
     sources.need("torch")
-    if subject.network.rewrites_stem and backbone.stem:
+    return [*lines, *_change_lines(subject, sources)]
+
+
+def build_dense_lines(subject: Subject, sources: Sources) -> list[str]:
+    """The body of `create` of a segmenter or a detector: its backbone's maps, what reads them, and every change."""
+    head, name = subject.network.head, subject.arch.backbone
+    assert isinstance(head, DenseHead)
+    plan = head.plan(name)
+    lines = [f"plain: nn.Module = {_create_plain(name, sources).replace('num_classes=num_classes', 'num_classes=10')}"]
+    if plan.frozen_norm:
+        sources.need("timm.layers", "freeze_batch_norm_2d")
+        lines.append("plain = freeze_batch_norm_2d(plain)")
+    leaves, taps, sites = taken(name, plan.levels)
+    if plan.output_stride is not None:
+        changes = find_changes(name, plan.output_stride, tuple(tap.partition(extractor.INSIDE)[0] for tap in taps))
+        sources.add(dilation, "apply_changes")
+        words = ", ".join(f"Change({', '.join(map(literal, astuple(one)))})" for one in changes)
+        lines += _call(f"apply_changes(plain, [{words}])") if changes else []
+    sources.add(extractor, "extract")
+    lines += _call(f"maps = extract(plain, {literal(list(leaves))}, {literal(list(taps))}, {literal(list(sites))})")
+    sources.add(sys.modules[plan.make.__module__], plan.make.__name__)
+    arguments = ", ".join(f"{key}={literal(value)}" for key, value in plan.arguments.items())
+    lines += [*_call(f"model = {plan.make.__name__}(maps, {arguments})"), "model.in_chans = in_chans"]
+    return [*lines, *_change_lines(subject, sources)]
+
+
+def _change_lines(subject: Subject, sources: Sources) -> list[str]:
+    """What is changed in a plain network: its stem, its own attention, and the attention that goes in."""
+    arch, lines = subject.arch, []
+    stem = stem_of(subject.network.head, arch.backbone)
+    if subject.network.rewrites_stem and stem:
         sources.add(insertion, "shrink_stem")
-        lines.append(f"shrink_stem(model, {literal(backbone.stem)}, rescale=True)")
-    for number, (stage, placement) in enumerate(zip(backbone.stages, arch.placements, strict=True), start=1):
+        lines.append(f"shrink_stem(model, {literal(stem)}, rescale=True)")
+    for number, (stage, placement) in enumerate(subject.network.placed(arch), start=1):
         for slot in stage.sites.get("slot", ()):
             if takes_native_out(subject.network.native, slot, placement):
                 sources.add(insertion, "clear")

@@ -43,6 +43,7 @@ def model_card(subject: Subject) -> str:
         facts=_facts(subject),
         trained=_trained(subject),
         recipe=recipe,
+        outputs=subject.outputs,
     )
 
 

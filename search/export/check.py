@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from search.export.files import WEIGHTS, write_weights
 from search.export.format import Format, Written, find_format
 from search.export.source import model_source
-from search.export.subject import probe_input
+from search.export.subject import outputs, probe_input
 from spaces.attention import attention_type
 from spaces.backbones import zoo
 
@@ -125,7 +125,7 @@ def _export(written: Written, scratch: Path) -> dict[str, Any]:
     scratch.mkdir()
     subject, folder = written.subject, written.folder.resolve()
     x_BCHW = probe_input(subject, PROBE)
-    save_file({"images": x_BCHW, "logits": logits(written.model, x_BCHW)}, scratch / "probe.safetensors")
+    save_file({"images": x_BCHW, **outputs(subject, written.model, x_BCHW)}, scratch / "probe.safetensors")
     source = folder / f"{subject.model_name}.py"
     if not source.exists():  # a format may hold no network of its own: weights alone are loaded into this code
         source = scratch / source.name

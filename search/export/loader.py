@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class Job:
     weights: Path
 
 
-Run = Callable[[Path, Job, Tensor], Tensor]
+Run = Callable[[Path, Job, Tensor], Any]  # logits, or a mapping of what a network of several outputs gives
 
 
 def main(request_file: str) -> None:
@@ -58,8 +58,10 @@ def main(request_file: str) -> None:
             run = load_function(form["function"], form["source"])
             for one, job, probe, differences in zip(exports, jobs, probes, found, strict=True):
                 if name in one["files"]:
-                    logits = run_format(name, run, Path(one["files"][name]), job, probe["images"])
-                    differences[name] = distance(logits, probe["logits"])
+                    output = run_format(name, run, Path(one["files"][name]), job, probe["images"])
+                    wanted = {key: value for key, value in probe.items() if key != "images"}
+                    found_parts = output if isinstance(output, Mapping) else dict.fromkeys(wanted, output)
+                    differences[name] = max(distance(found_parts[key], wanted[key]) for key in wanted)
     Path("differences.json").write_text(json.dumps(found))
 
 
@@ -89,8 +91,8 @@ def load_function(name: str, source: str) -> Run:
     return function
 
 
-def run_format(name: str, run: Run, path: Path, job: Job, x_BCHW: Tensor) -> Tensor:
-    """The logits (B, K) that `run` gives, without gradients; RuntimeError names the format whatever goes wrong."""
+def run_format(name: str, run: Run, path: Path, job: Job, x_BCHW: Tensor) -> Tensor | Mapping[str, Tensor]:
+    """The logits (B, K) that `run` gives, or outputs by name, without gradients; RuntimeError names the format."""
     try:
         with torch.no_grad():
             return run(path, job, x_BCHW)

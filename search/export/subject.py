@@ -18,6 +18,7 @@ from search.results import Results
 from spaces import Architecture, NetworkSpec
 from spaces.backbones.weights import classifier_prefixes
 from spaces.errors import UsageError, shortened
+from spaces.heads.base import DenseHead
 
 EIGHT_BITS = (0, 255)
 
@@ -67,6 +68,12 @@ class Subject:
         """What surrounds the architecture."""
         return NetworkSpec.from_dict(self.spec)
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What the network puts out is called."""
+        head = self.network.head
+        return head.outputs if isinstance(head, DenseHead) else ("logits",)
+
     def build(self) -> nn.Module:
         """The network with fresh weights."""
         return self.network.build(self.arch)
@@ -113,3 +120,11 @@ def probe_input(subject: Subject, batch: int) -> Tensor:
     """Random images (batch, C, H, W) of the network's size, the same every time."""
     (x_BCHW,) = subject.network.example(batch, seed=0)
     return x_BCHW
+
+
+@torch.inference_mode()
+def outputs(subject: Subject, model: nn.Module, x_BCHW: Tensor) -> dict[str, Tensor]:
+    """What a network puts out, by name, in eval mode."""
+    result = model.eval()(x_BCHW)
+    found = result if isinstance(result, dict) else {subject.outputs[0]: result}
+    return {name: found[name].contiguous() for name in subject.outputs}

@@ -7,7 +7,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
-M = TypeVar("M", bound=nn.Module)
+Layers = TypeVar("Layers", bound=nn.Module)
 
 
 class SafeBatchNorm(nn.BatchNorm2d):
@@ -23,7 +23,7 @@ class SafeBatchNorm(nn.BatchNorm2d):
         return super().forward(x_BCHW)
 
 
-def safe_norms(module: M) -> M:
+def safe_norms(module: Layers) -> Layers:
     """Make every BatchNorm of a head one that a single value per channel does not stop, in place."""
     for child in module.modules():
         if type(child) is nn.BatchNorm2d:

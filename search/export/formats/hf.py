@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from search.export.files import write_text, write_weights
 from search.export.format import Format, register_format
 from search.export.loader import Job
-from search.export.source import model_source, pretrained_config
+from search.export.source import model_source, pretrained_config, refuse_dense
 from search.export.subject import Subject
 
 
 def write(subject: Subject, model: nn.Module, folder: Path) -> list[Path]:
+    refuse_dense(subject, "hf")
     config = pretrained_config(subject)
     del config["num_classes"]
     content = {

@@ -16,7 +16,7 @@ from search.export.format import Format, register_format
 from search.export.loader import Job
 from search.export.program import quiet, traced
 from search.export.source import pretrained_config
-from search.export.subject import Subject
+from search.export.subject import Subject, outputs
 from spaces.errors import UsageError
 
 OPSET = 20  # affine grids and three-dimensional sampling are operators of their own from here on
@@ -24,7 +24,7 @@ OPSETS = range(13, 24)  # what can be asked for
 DIRECT = 18  # the least that torch.export's programs can be written in; below, the network is traced by torch.jit
 GROWN = (32, 64)  # pixels added to height and width, to see that a file for any size is one
 BATCH = {0: "batch"}
-INPUT, OUTPUT = "images", "logits"
+INPUT = "images"
 
 
 def write(subject: Subject, model: nn.Module, folder: Path, opset: int = OPSET, dynamic: str = "") -> list[Path]:
@@ -76,7 +76,7 @@ def _from_program(subject: Subject, model: nn.Module, opset: int, any_size: bool
             program,
             (),
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=list(subject.outputs),
             opset_version=opset,
             dynamo=True,
             external_data=False,
@@ -97,7 +97,7 @@ def _from_trace(subject: Subject, model: nn.Module, opset: int, axes: Mapping[in
     import onnx
 
     target = io.BytesIO()
-    named = {INPUT: dict(axes), OUTPUT: BATCH}
+    named = {INPUT: dict(axes), **dict.fromkeys(subject.outputs, BATCH)}
     try:
         with quiet():
             torch.onnx.export(
@@ -105,7 +105,7 @@ def _from_trace(subject: Subject, model: nn.Module, opset: int, axes: Mapping[in
                 subject.network.example(2, seed=0),
                 target,  # type: ignore[arg-type]  # a file object will do, whatever the stubs say
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=list(subject.outputs),
                 opset_version=opset,
                 dynamic_axes=named,
                 dynamo=False,
@@ -129,7 +129,8 @@ def _name(content: Any, axes: Mapping[int, str]) -> None:
     """Call the open axes of input and output what they are; inner values keep no names of axes."""
     for axis, name in axes.items():
         content.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
-    content.graph.output[0].type.tensor_type.shape.dim[0].dim_param = BATCH[0]
+    for output in content.graph.output:
+        output.type.tensor_type.shape.dim[0].dim_param = BATCH[0]
     del content.graph.value_info[:]
 
 
@@ -143,14 +144,14 @@ def _prove(subject: Subject, model: nn.Module, content: bytes, any_size: bool) -
     generator = torch.Generator().manual_seed(1)
     x_BCHW = torch.randn(3, subject.network.in_chans, *size, generator=generator)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    with torch.no_grad():
-        wanted_BK = model(x_BCHW)
+    wanted = outputs(subject, model, x_BCHW)
     try:
-        found_BK = torch.from_numpy(session.run(None, {INPUT: x_BCHW.numpy()})[0])
+        found = session.run(list(wanted), {INPUT: x_BCHW.numpy()})
     except Exception as error:  # ONNX Runtime's errors have no class of their own in common
         raise UsageError(_bound(subject, "x".join(map(str, size)))) from error
-    if found_BK.shape != wanted_BK.shape or not torch.allclose(found_BK, wanted_BK, rtol=1e-3, atol=1e-3):
-        raise UsageError(_bound(subject, "x".join(map(str, size))))
+    for one, array in zip(wanted.values(), found, strict=True):
+        if one.shape != array.shape or not torch.allclose(torch.from_numpy(array), one, rtol=1e-3, atol=1e-3):
+            raise UsageError(_bound(subject, "x".join(map(str, size))))
 
 
 def _bound(subject: Subject, size: str) -> str:
@@ -160,14 +161,16 @@ def _bound(subject: Subject, size: str) -> str:
     )
 
 
-def run(path: Path, job: Job, x_BCHW: Tensor) -> Tensor:
+def run(path: Path, job: Job, x_BCHW: Tensor) -> dict[str, Tensor]:
     import onnxruntime
     import torch
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x_BCHW.numpy()})[0])
+    names = [one.name for one in session.get_outputs()]
+    values = session.run(names, {session.get_inputs()[0].name: x_BCHW.numpy()})
+    return {name: torch.from_numpy(value) for name, value in zip(names, values, strict=True)}
 
 
 register_format(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from search.export.files import WEIGHTS, write_text, write_weights
 from search.export.format import Format, register_format
 from search.export.loader import Job
-from search.export.source import model_source
+from search.export.source import model_source, refuse_dense
 from search.export.subject import Subject
 
 
@@ -21,6 +21,11 @@ def write(subject: Subject, model: nn.Module, folder: Path) -> list[Path]:
         write_text(folder / f"{subject.model_name}.py", model_source(subject)),
         write_weights(model, folder / WEIGHTS),
     ]
+
+
+def write_timm(subject: Subject, model: nn.Module, folder: Path) -> list[Path]:
+    refuse_dense(subject, "timm")
+    return write(subject, model, folder)
 
 
 def run_python(path: Path, job: Job, x_BCHW: Tensor) -> Tensor:
@@ -36,4 +41,4 @@ def run_timm(path: Path, job: Job, x_BCHW: Tensor) -> Tensor:
 
 
 register_format(Format("python", "NAME.py and weights: one readable file with load()", write, run_python, default=True))
-register_format(Format("timm", "the same files, for timm.create_model(NAME, pretrained=True)", write, run_timm))
+register_format(Format("timm", "the same files, for timm.create_model(NAME, pretrained=True)", write_timm, run_timm))
