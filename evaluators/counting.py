@@ -90,6 +90,12 @@ def _affine_grid_flops(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     return Counter({"matmul": 3 * prod(_shape(outputs[0]))})
 
 
+def _region_flops(inputs: list[Any], outputs: list[Any]) -> int:
+    """Every sample of a region is a bilinear one, at four FLOPs as in up-sampling; a bin is the mean of a square of them."""
+    samples = max(1, inputs[5].toIValue())
+    return 4 * samples**2 * prod(_shape(outputs[0]))
+
+
 def _elements(inputs: list[Any], outputs: list[Any]) -> int:
     return prod(_shape(outputs[0]))
 
@@ -111,6 +117,7 @@ def _handles() -> tuple[dict[str, Handle], dict[str, Handle]]:
         "aten::affine_grid_generator": _affine_grid_flops,
         "aten::baddbmm": lambda inputs, outputs: prod(_shape(inputs[1])) * _shape(inputs[2])[-1],
         "aten::upsample_linear1d": lambda inputs, outputs: 2 * prod(_shape(outputs[0])),
+        "torchvision::roi_align": _region_flops,
         "aten::upsample_bicubic2d": lambda inputs, outputs: 16 * prod(_shape(outputs[0])),
         # Of clips as fvcore counts maps: one for each number that an element is made of.
         "aten::upsample_nearest3d": lambda inputs, outputs: prod(_shape(outputs[0])),

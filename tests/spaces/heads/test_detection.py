@@ -12,6 +12,7 @@ from evaluators.counting import METRICS, count_module
 from spaces import Architecture
 from spaces.heads.base import HEADS
 from spaces.heads.detection import FCOSHead, RetinaNetHead, SSDHead, SSDLiteHead
+from spaces.heads.two_stage import FasterRCNNHead
 from spaces.network import NetworkSpec
 
 AUTHORS = SSDLiteHead(21, "coordinate-voc")
@@ -75,6 +76,18 @@ def test_a_network_is_torchvisions_for_the_same_weights(head, theirs):
     torch.testing.assert_close(raw["scores"], expected["cls_logits"])
     (anchors,) = reference.anchor_generator(ImageList(x_BCHW, [(64, 96)]), maps)
     torch.testing.assert_close(ours.anchors((64, 96)), anchors)
+
+
+def test_two_stages_are_counted():
+    """Faster R-CNN's size is the published one; its costs add up, with attention in the pyramid too."""
+    with torch.device("meta"):
+        model = FasterRCNNHead(91, frozen_norm=True).plain("resnet50", 3, pretrained=False)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 41_755_286
+    network = NetworkSpec(3, (96, 64), FasterRCNNHead(3, 16, 32))
+    arch = Architecture.parse("attune_tiny:se,none,none,none,cbam-r4")
+    table = CostTable("attune_tiny", network)
+    assert table.cost(arch) == count_network(arch, network)
+    assert table.cost(arch).uncounted_ops == ()
 
 
 def test_default_boxes_are_torchvisions():
