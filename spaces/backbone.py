@@ -14,7 +14,8 @@ import torch
 
 from spaces.backbones import zoo
 from spaces.backbones.insertion import shrink_stem
-from spaces.backbones.structure import Site, Stage, find_stages, find_stem, open_slots
+from spaces.backbones.sites import Site, Stage
+from spaces.backbones.structure import find_stages, find_stem, open_slots
 from spaces.backbones.trace import Trace, record
 from spaces.backbones.zoo import list_backbones
 from spaces.errors import UsageError, cut, shortened

@@ -19,7 +19,8 @@ from spaces.attention import create_attention
 from spaces.backbone import describe_backbone, is_small, site_shapes
 from spaces.backbones import zoo
 from spaces.backbones.insertion import attach, clear, never_called, shrink_stem
-from spaces.backbones.structure import PREFIX, Site, Stage, open_slots
+from spaces.backbones.sites import PREFIX, Site, Stage
+from spaces.backbones.structure import open_slots
 from spaces.backbones.trace import record
 from spaces.backbones.weights import load_weights
 from spaces.deprecated import renamed

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from evaluators.speed import use_fast_convolutions
 from spaces.attention import create_attention
 from spaces.backbones.insertion import attach
-from spaces.backbones.structure import chosen
+from spaces.backbones.sites import chosen
 from spaces.network import NetworkSpec
 from spaces.placement import Architecture, Placement
 

@@ -30,7 +30,7 @@ from spaces.heads.base import HEADS, head_from_dict
 from spaces.network import NetworkSpec
 
 if TYPE_CHECKING:
-    from spaces.heads.detection import DetectionHead  # torchvision's detectors take seconds to import
+    from spaces.heads.detector import DetectionHead  # torchvision's detectors take seconds to import
 
 # How the output of each head that can be trained is read: a key of SETTINGS.
 KINDS = {"ssdlite": "softmax", "ssd": "softmax", "retinanet": "sigmoid", "fcos": "centerness"}

@@ -12,7 +12,7 @@ from torch import nn
 
 from evaluators.recipe import Recipe
 from spaces.backbone import describe_backbone
-from spaces.backbones.structure import PREFIX
+from spaces.backbones.sites import PREFIX
 from spaces.backbones.weights import classifier_prefixes, is_attention
 from spaces.backbones.zoo import create_plain
 from spaces.heads.base import DenseHead, Head

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from spaces.backbones.structure import CHILD, Site
+from spaces.backbones.sites import CHILD, Site
 from spaces.errors import UsageError
 
 M = TypeVar("M", bound=nn.Module)

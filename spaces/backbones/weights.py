@@ -9,7 +9,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from spaces.backbones.insertion import crop_kernel
-from spaces.backbones.structure import CHILD, NATIVE_SLOTS, PREFIX
+from spaces.backbones.sites import CHILD, PREFIX
+from spaces.backbones.structure import NATIVE_SLOTS
 from spaces.errors import UsageError, shortened
 
 

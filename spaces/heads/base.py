@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from spaces.backbone import describe_backbone
-from spaces.backbones.structure import PREFIX, Site, Stage
+from spaces.backbones.sites import PREFIX, Site, Stage
 from spaces.backbones.trace import Trace, record
 from spaces.errors import UsageError, shortened, unknown
 from spaces.heads.levels import Level, make_backbone
@@ -39,7 +39,7 @@ class DenseNetwork(nn.Module):
 
     def get_classifier(self) -> list[nn.Module]:
         """The layers whose size depends on the number of classes: they start anew where a checkpoint has another."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say which of its layers depend on the classes")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch.nn.utils import prune
 
 from spaces.backbone import describe_backbone
 from spaces.backbones.insertion import attach, never_called
-from spaces.backbones.structure import Site
+from spaces.backbones.sites import Site
 from spaces.backbones.zoo import create_plain
 from spaces.errors import UsageError
 from spaces.network import NetworkSpec, build_model, insert_attention
