@@ -77,6 +77,9 @@ def test_gam_is_published_to_four_digits():
     assert cost.params == 16_049_672
     assert cost.params == pytest.approx(16_050_000, abs=5_000)
     assert cost.macs == pytest.approx(2456e6, rel=0.005)
+    cifar = count_cost(Architecture.parse("resnet50:" + everywhere("gam-r16@block")), image_size=32, num_classes=100)
+    assert cifar.params == 149_516_644
+    assert cifar.flops == pytest.approx(8.02e9, rel=0.001)
 
 
 def test_the_json_form():
