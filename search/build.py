@@ -130,7 +130,7 @@ def told_input(data: Any) -> dict[str, Any]:
     side, classes, channels = given.get("image_size"), given.get("classes"), given.get("channels")
     found: dict[str, Any] = {}
     if side is not None:
-        found["size"] = pixels(side) if not isinstance(side, (list, tuple)) or len(side) == 2 else tuple(side)
+        found["size"] = pixels(side, clips=True)
     if isinstance(classes, (int, list, tuple)):
         found["classes"] = classes if isinstance(classes, int) else len(classes)
     return found | ({"in_chans": channels} if isinstance(channels, int) else {})

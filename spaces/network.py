@@ -98,7 +98,7 @@ class NetworkSpec:
         stem: Stem = "auto",
     ) -> NetworkSpec:
         """A classifier; ``image_size``: the side of a square, (H, W), or (T, H, W) of clips."""
-        return cls(in_chans, pixels(image_size), ClassifierHead(num_classes), native, identity_start, stem)
+        return cls(in_chans, pixels(image_size, clips=True), ClassifierHead(num_classes), native, identity_start, stem)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -190,7 +190,7 @@ class NetworkSpec:
             raise UsageError(f"head = {shortened(head)}; valid: an object with a name, classes and options")
         return cls(
             data["in_chans"],
-            pixels(data["image_size"]),
+            pixels(data["image_size"], clips=True),
             ClassifierHead(data["num_classes"]) if head is None else head_from_dict(head),
             data.get("native", "keep"),
             data.get("identity_start", False),
@@ -221,14 +221,13 @@ def place(arch: Architecture, stages: Sequence[Stage]) -> list[tuple[Stage, Plac
     return list(zip(stages, canonical(arch, stages), strict=True))
 
 
-def pixels(image_size: int | Sequence[int]) -> tuple[int, ...]:
-    """(H, W) of a side or of two, (T, H, W) of three; raises UsageError for anything else."""
+def pixels(image_size: int | Sequence[int], *, clips: bool = False) -> tuple[int, ...]:
+    """(H, W) of a side or of two, with ``clips`` also (T, H, W) of three; raises UsageError for anything else."""
     sides: list[Any] = list(image_size) if isinstance(image_size, (list, tuple)) else [image_size, image_size]
     whole = all(isinstance(side, int) and not isinstance(side, bool) and side >= 1 for side in sides)
-    if len(sides) not in (2, 3) or not whole:
-        raise UsageError(
-            f"image size {shortened(image_size)}; valid: a number of pixels, or [H, W]; of clips [T, H, W]"
-        )
+    if not (len(sides) == 2 or (clips and len(sides) == 3)) or not whole:
+        also = "; of clips [T, H, W]" if clips else ""
+        raise UsageError(f"image size {shortened(image_size)}; valid: a number of pixels, or [H, W]{also}")
     return tuple(sides)
 
 
@@ -252,7 +251,7 @@ def build_model(
     Raises UsageError for an unknown ``native``.
     """
     identity_start = renamed("identity_init", identity_init, "identity_start", identity_start)
-    size = None if image_size is None else pixels(image_size)
+    size = None if image_size is None else pixels(image_size, clips=True)
     head = ClassifierHead(num_classes)
     return build_network(arch, head, in_chans, size, native, identity_start, pretrained=pretrained)
 

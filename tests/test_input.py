@@ -36,7 +36,7 @@ from spaces.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = int(os.environ.get("ATTUNE_EXAMPLES", "25"))
-SECONDS = 10.0
+SECONDS = 10.0  # of CPU: beside other work the clock says nothing, and what waits for ever is noticed without
 many = settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -102,14 +102,14 @@ def outcome(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str]:
     before, here = sys.argv, Path.cwd()
     sys.argv = ["run_search.py", *args]
     capsys.readouterr()
-    started = time.monotonic()
+    started = time.process_time()
     try:
         os.chdir(ROOT)
         code = run_search.main()
     finally:
         sys.argv = before
         os.chdir(here)
-    took = time.monotonic() - started
+    took = time.process_time() - started
     assert took < SECONDS, f"{took:.1f} s: {args}"
     return code, capsys.readouterr().err
 
@@ -156,14 +156,14 @@ def test_any_bytes_are_no_configuration_in_one_line(
 def test_any_override_is_taken_or_refused_in_one_line(key: str, value: str, equals: str, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(SMALL))
-    started = time.monotonic()
+    started = time.process_time()
     message = ""
     try:
         load_config(path, [f"{key}{equals}{value}"])
     except UsageError as error:
         message = str(error)
     assert len(message) < 2000
-    assert time.monotonic() - started < SECONDS
+    assert time.process_time() - started < SECONDS
 
 
 WORDS = (
@@ -286,10 +286,10 @@ def test_any_damaged_study_is_opened_anew(where: float, content: bytes, cut: boo
     before = file.read_bytes()
     at = int(where * (len(before) - 1))
     file.write_bytes(before[:at] + content + (b"" if cut else before[at + len(content) :]))
-    started = time.monotonic()
+    started = time.process_time()
     study = optuna.create_study(study_name="it", storage=open_study(file), load_if_exists=True)
     study.ask()
-    assert time.monotonic() - started < SECONDS
+    assert time.process_time() - started < SECONDS
 
 
 @pytest.mark.parametrize(
