@@ -429,7 +429,7 @@ LONG = "a" * 5000
         (["cost", f"attune_tiny:se-r{'9' * 5000},none,none"], "expected none or TYPE"),
         (["cost", "attune_tiny:se-r999999999,none,none"], "from 1 to 1,000,000"),
         (["cost", f"attune_tiny:se@block/{'9' * 5000},none,none"], "block/N"),
-        (["cost", f"attune_tiny:{'none,' * 3000}none"], "has 3 stages"),
+        (["cost", f"attune_tiny:{'se,' * 3000}se"], "3 stages"),
         (["cost", "attune_tiny:none,none,none", "--image-size", "9" * 5000], "180x240"),
         (["cost", "attune_tiny:none,none,none", "--plugin", LONG], "No module named"),
         (["export", "attune_tiny:none,none,none", "--to", LONG], "give another folder"),

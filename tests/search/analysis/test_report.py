@@ -55,7 +55,7 @@ def page(browser: Any, report: Path) -> Iterator[Any]:
         "request",
         lambda request: None if request.url.startswith(("file:", "data:", "blob:")) else problems.append(request.url),
     )
-    page.goto(report.resolve().as_uri())
+    page.goto(report.resolve().as_uri(), timeout=120_000)  # beside other tests Chromium may wait for a core
     page.wait_for_selector("body[data-ready=yes]")
     yield page
     assert problems == []
