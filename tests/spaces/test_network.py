@@ -182,10 +182,13 @@ def test_a_spec_that_is_none_is_refused(values, words):
 def test_pixels_are_a_side_or_two():
     assert pixels(32) == pixels([32, 32]) == (32, 32)
     assert pixels((32, 48)) == (32, 48)
-    assert pixels((8, 32, 48)) == (8, 32, 48)
+    assert pixels((8, 32, 48), clips=True) == (8, 32, 48)
     for wrong in (0, True, 8.5, "32", [32], [32, -1], (1, 2, 3, 4)):
-        with pytest.raises(UsageError, match=r"a number of pixels, or \[H, W\]"):
-            pixels(wrong)
+        for clips in (False, True):
+            with pytest.raises(UsageError, match=r"a number of pixels, or \[H, W\]"):
+                pixels(wrong, clips=clips)
+    with pytest.raises(UsageError, match=r"valid: a number of pixels, or \[H, W\]$"):
+        pixels((8, 32, 48))
 
 
 def test_a_size_that_the_backbone_cannot_take_is_refused():
