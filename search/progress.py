@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Self
@@ -14,6 +15,8 @@ from search.front import RunningFront
 from search.objectives import OBJECTIVES
 from search.steering import Clock
 from search.store import FAILED, STOPPED, Evaluation, Store
+
+ASK_AGAIN = 10.0  # seconds: what one more hour may bring takes a moment to compute, and changes slowly
 
 
 class Progress:
@@ -43,6 +46,7 @@ class Progress:
         self._task = self._bar.add_task("search", total=planned, completed=len(store), front=self._front.words)
         self._start = time.monotonic()
         self._before = len(store)
+        self._hour: tuple[float, str] = (-math.inf, "")  # when it was last asked for, and the answer
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
@@ -58,7 +62,7 @@ class Progress:
 
     def finished(self, evaluation: Evaluation) -> None:
         done = len(self._store)
-        words = ", ".join([self._front.words, *self._hour(done)])
+        words = ", ".join(filter(None, [self._front.words, self._one_more_hour(done)]))
         self._bar.update(self._task, completed=done, front=words)
         count = f"{done}/{self._planned}" if self._planned else str(done)
         if evaluation.state == FAILED:
@@ -77,8 +81,13 @@ class Progress:
                 f"{evaluation.architecture}  [{words}, {left:.0f} s left]"
             )
 
-    def _hour(self, done: int) -> list[str]:
-        """What the sampler expects of one more hour at the pace so far, where it expects anything."""
-        trials = round(3600 * (done - self._before) / (time.monotonic() - self._start))
-        share = self.promise(trials) if trials else None
-        return [] if share is None else [f"one more hour adds at most {share:.1%} of its volume"]
+    def _one_more_hour(self, done: int) -> str:
+        """What the sampler expects of one more hour at the pace so far, where it expects anything; seldom asked anew."""
+        now = time.monotonic()
+        trials = round(3600 * (done - self._before) / (now - self._start))
+        if trials and now - self._hour[0] >= ASK_AGAIN:
+            rise, metric = self.promise(trials), self._front.metric
+            if rise is not None:
+                words = f"{metric.difference(metric.sign * rise)} {metric.step} on average over budgets"
+                self._hour = now, f"one more hour may bring about {words}"
+        return self._hour[1]

@@ -176,7 +176,7 @@ class PlacementSearch(OptunaSearch):
             self._finish(*self._heard.pop(text))
 
     def promise(self, trials: int) -> float | None:
-        """What so many more trials may add to the hypervolume, as a share of it; None where the sampler expects nothing."""
+        """By how much so many more trials may improve the best score below a budget, on average; None: nothing expects it."""
         sampler = self._ot_study.sampler
         return sampler.promise(trials) if isinstance(sampler, SpaceSampler) else None
 

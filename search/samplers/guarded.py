@@ -49,11 +49,7 @@ class SpaceSampler(BaseSampler):
         """Indices (G,) of the next candidate, None where nothing is left; `trials` are all others of the study."""
 
     def promise(self, trials: int) -> float | None:
-        """What so many more trials may add to the front's hypervolume at most, as a share of it; None: nothing expects it.
-
-        The sum of the largest expected improvements when the last candidate was chosen. Those of several candidates
-        together are at most that sum, since what one adds another cannot add again.
-        """
+        """By how much so many more trials may raise the best accuracy below a budget, on average; None: nothing expects it."""
         return None
 
     def reseed_rng(self) -> None:

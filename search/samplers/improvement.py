@@ -41,13 +41,6 @@ class Staircase:
             out_K[inside_K] = self.level_J[j]
         return out_K
 
-    @property
-    def volume(self) -> float:
-        """The volume below A and above the reference's accuracy: what the front dominates."""
-        rise_B = (self.level_J - self.level_J.min())[self.level_of_B]
-        won = rise_B > 0  # where nothing was tried, boxes reach down without end
-        return float((np.prod(self.high_BM[won] - self.low_BM[won], axis=1) * rise_B[won]).sum())
-
     def improvement(self, costs_KM: Array, excess_KJ: Array) -> Array:
         """Sum over boxes of overlap times E[(a - level)+], (K,)."""
         total_K = np.zeros(len(costs_KM))

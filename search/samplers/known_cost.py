@@ -30,6 +30,7 @@ from search.samplers.candidates import (
 from search.samplers.censored import floors
 from search.samplers.guarded import SpaceSampler
 from search.samplers.improvement import Staircase
+from search.samplers.outlook import MOST, Outlook
 from search.samplers.surrogate import Surrogate
 from spaces.errors import UsageError
 
@@ -92,7 +93,7 @@ class KnownCostSampler(SpaceSampler):
         super().__init__(candidates, seed=seed, repeats=noisy)
         self._noisy, self._initial = noisy, initial
         self._model: Surrogate | None = None
-        self._gain_K: Array | None = None  # of the last pool, the largest first, as shares of the front's volume
+        self._outlook: Outlook | None = None
         self._learned_at = 0
 
     def propose(self, study: Study, trial: FrozenTrial, trials: list[FrozenTrial], seen_TG: Indices) -> Indices | None:
@@ -137,7 +138,10 @@ class KnownCostSampler(SpaceSampler):
         return pool_NG[best]
 
     def promise(self, trials: int) -> float | None:
-        return None if self._gain_K is None else float(self._gain_K[:trials].sum())
+        if self._outlook is None:
+            return None
+        with _blas().limit(limits=1):
+            return self._outlook.rise(trials)
 
     # --- what there is -----------------------------------------------------------------------------------------------
 
@@ -240,11 +244,13 @@ class KnownCostSampler(SpaceSampler):
         if len(wait_G):
             believed_P = model.warp.accuracy(model.believe(wait_G, wait_u))
             known_T, done_c = np.concatenate([known_T, believed_P]), np.vstack([done_c, waiting_c])
-        stairs = Staircase.build(done_c, known_T, costs_NM.max(axis=0), float(accuracy_T.min()))
+        reference_M, worst = costs_NM.max(axis=0), float(accuracy_T.min())
+        stairs = Staircase.build(done_c, known_T, reference_M, worst)
         kept = self._promising(model, stairs, pool_G, pool_u, pool_c, len(known_T))
         mean_K, sd_K = model.predict(pool_G[kept], pool_u[kept])
         gain_K = stairs.improvement(pool_c[kept], model.warp.excess(mean_K, sd_K, stairs.level_J))
-        self._gain_K = -np.sort(-gain_K) / stairs.volume if stairs.volume > 0 else None
+        first = kept[np.argsort(-gain_K, kind="stable")[:MOST]]
+        self._outlook = Outlook(model, pool_G[first], pool_u[first], pool_c[first], known_T, done_c, reference_M, worst)
         if gain_K.max() <= 0:  # nothing can improve in double precision: the best chance by the mean
             return int(kept[mean_K.argmax()])
         return int(kept[self._rng.choice(np.flatnonzero(gain_K >= gain_K.max() * (1 - 1e-9)))])

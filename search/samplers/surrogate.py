@@ -281,6 +281,15 @@ class Surrogate:
         variance_K = a_G.sum() + s_p + s_c - np.einsum("nk,nk->k", white_NK, white_NK)
         return k_KN @ self._alpha_N, np.sqrt(np.maximum(variance_K, 1e-10))
 
+    def draw(self, genes_KG: Genes, costs_KM: Array, count: int, rng: np.random.Generator) -> Array:
+        """So many draws of the z of all candidates together, without noise: (S, K). For few: it holds K x K numbers."""
+        k_KN = self.kernel(genes_KG, costs_KM, self._genes_NG, self._costs_NM)
+        white_NK = solve_triangular(self._chol_NN, k_KN.T, lower=True, check_finite=False)
+        k_KK = self.kernel(genes_KG, costs_KM, genes_KG, costs_KM) - white_NK.T @ white_NK
+        values_K, vectors_KK = np.linalg.eigh(k_KK)
+        root_KK = vectors_KK * np.sqrt(np.maximum(values_K, 0.0))
+        return k_KN @ self._alpha_N + rng.standard_normal((count, len(genes_KG))) @ root_KK.T
+
 
 def _offsets(level_N: Genes) -> Array:
     """Covariance (N, N) that guesses of one level have because they are wrong together."""

@@ -138,7 +138,8 @@ def test_the_keeper_and_the_progress_follow_the_direction(
         progress.promise = lambda trials: 0.0123 if trials > 12 else None
         progress.finished(first)
         line = written.getvalue()
-        assert ", one more hour adds at most 1.2% of its volume, " in line
+        rise = metric.difference(metric.sign * 0.0123)
+        assert f", one more hour may bring about {rise} {metric.step} on average over budgets, " in line
         assert f"12/12 {metric.name} {first.score:.4f}  flops {first.costs['flops']:,.0f}  {first.architecture}" in line
         assert f"front {len(front)}, best {best(front[metric.name], metric):.4f}" in line
 

@@ -50,6 +50,13 @@ def share(study: optuna.Study) -> float:
     return hypervolume(found, losses.max(axis=0)) / hypervolume(losses, losses.max(axis=0))
 
 
+def mean_best(study: optuna.Study) -> float:
+    """The best accuracy below a budget, on average over (the logarithms of) budgets from the cheapest to the dearest."""
+    costs = np.log(costs_of([{f"g{g}": v for g, v in enumerate(row)} for row in EVERY]))
+    found = np.array([[-t.values[0], np.log(t.values[1])] for t in study.trials])
+    return hypervolume(found, [0.0, costs.max()]) / float(np.ptp(costs))
+
+
 # --- the mathematics ---------------------------------------------------------------------------------------------------
 
 
@@ -252,6 +259,20 @@ def test_a_wrong_number_of_costs_is_named() -> None:
         study.ask(SPACE)
 
 
+def test_draws_have_the_mean_and_the_covariance_of_the_posterior() -> None:
+    rng = np.random.default_rng(0)
+    genes_NG, costs_NM = rng.integers(0, 3, (20, 4)), rng.normal(size=(20, 1))
+    model = Surrogate(4, 1)
+    model.condition(genes_NG[:12], costs_NM[:12], rng.random(12), np.zeros(12, dtype=int))
+    mean_K, sd_K = model.predict(genes_NG, costs_NM)
+    z_SK = model.draw(genes_NG, costs_NM, 40_000, rng)
+    np.testing.assert_allclose(z_SK.mean(axis=0), mean_K, atol=0.03)
+    np.testing.assert_allclose(z_SK.std(axis=0), sd_K, atol=0.03)
+    k_NN = model.kernel(genes_NG, costs_NM, genes_NG, costs_NM)
+    gain_KN = np.linalg.solve(model._covariance(genes_NG[:12], costs_NM[:12], np.zeros(12, dtype=int)), k_NN[:12])
+    np.testing.assert_allclose(np.cov(z_SK.T), k_NN - k_NN[:12].T @ gain_KN, atol=0.05)
+
+
 def test_what_is_promised_grows_with_the_trials_and_falls_with_what_was_found() -> None:
     sampler = KnownCostSampler(SPACE, costs_of, seed=0)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
@@ -259,6 +280,20 @@ def test_what_is_promised_grows_with_the_trials_and_falls_with_what_was_found() 
     assert sampler.promise(1) is None, "the initial design expects nothing"
     study.optimize(objective, n_trials=6)
     early = [sampler.promise(trials) or 0.0 for trials in (1, 10, 100, 10**9)]
-    assert 0 < early[0] < early[1] < early[2] <= early[3]
+    assert 0 < early[0] < early[1] < early[2] <= early[3] < 1
     study.optimize(objective, n_trials=40)
     assert (sampler.promise(10) or 0.0) < 0.2 * early[1]
+
+
+def test_what_is_promised_is_about_what_comes() -> None:
+    """Over seeds: a hundred more trials, and what they add to the front, on average over budgets."""
+    promised, came = [], []
+    for seed in range(6):
+        sampler = KnownCostSampler(SPACE, costs_of, seed=seed)
+        study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+        study.optimize(objective, n_trials=10)
+        promised.append(sampler.promise(30) or 0.0)
+        before = mean_best(study)
+        study.optimize(objective, n_trials=30)
+        came.append(mean_best(study) - before)
+    assert 0.25 * np.mean(came) < np.mean(promised) < 4 * np.mean(came), (promised, came)
