@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate, one_hot, pad
-from torch.utils.data import DataLoader, Dataset
 
+from evaluators.data.loading import Decoded, make_loader, number_of_batches, served
 from evaluators.data.pixels import bands, is_deep, shaped
 from evaluators.data.splits import ArraySplit, Data, Split, StreamSplit
 from spaces.errors import UsageError
@@ -74,8 +74,7 @@ class ResidentBatches:
         self.height, self.width = split.images_NCHW.shape[2:]
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self.labels_N), self.batch_size)
-        return full if self.generator is not None else full + (rest > 0)
+        return number_of_batches(len(self.labels_N), self.batch_size, full=self.generator is not None)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         device, count = self.labels_N.device, len(self.labels_N)
@@ -116,11 +115,7 @@ class ResidentBatches:
 _WHOLE = {"crop_pct": 1.0, "interpolation": "bicubic"}
 
 
-class Refused(Exception):
-    """A UsageError on its way out of a loader's worker; that itself would cut what the loader puts before it."""
-
-
-class _Decoded(Dataset[tuple[Tensor, int]]):
+class _Decoded(Decoded[tuple[Tensor, int]]):
     """The images of a StreamSplit, decoded and transformed in the loader's workers."""
 
     def __init__(self, split: StreamSplit, data: Data, augment: Augment | None) -> None:
@@ -146,13 +141,7 @@ class _Decoded(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        try:
-            return self._decoded(index)
-        except UsageError as error:
-            raise Refused(str(error)) from None
-
-    def _decoded(self, index: int) -> tuple[Tensor, int]:
+    def decoded(self, index: int) -> tuple[Tensor, int]:
         row = int(self.split.rows[index])
         picture, where, form = self.split.source.image(row), self.split.source.where(row), self.split.form
         if (
@@ -211,30 +200,18 @@ class StreamBatches:
         generator: torch.Generator | None = None,
         workers: int = 2,
     ) -> None:
-        training = generator is not None
         self.device = device
         self.batch_size = min(batch_size, len(split))
-        self.loader = DataLoader(
-            _Decoded(split, data, (augment or Augment()) if training else None),
-            batch_size=self.batch_size,
-            shuffle=training,
-            drop_last=training,
-            num_workers=workers,
-            generator=generator,
-            pin_memory=device.type == "cuda",
-            persistent_workers=workers > 0,
-        )
+        decoded = _Decoded(split, data, None if generator is None else augment or Augment())
+        self.loader = make_loader(decoded, self.batch_size, device, generator, workers)
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        try:
-            for x_BCHW, y_B in self.loader:
-                x_BCHW = x_BCHW.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-                yield x_BCHW, y_B.to(self.device, non_blocking=True)
-        except Refused as error:  # one of a worker arrives with the worker's whole traceback before its message
-            raise UsageError(str(error).rpartition(f"{Refused.__name__}: ")[2]) from None
+        for x_BCHW, y_B in served(self.loader):
+            x_BCHW = x_BCHW.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+            yield x_BCHW, y_B.to(self.device, non_blocking=True)
 
 
 Batches = ResidentBatches | StreamBatches

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -111,25 +112,41 @@ class StreamSplit:
 Split = ArraySplit | StreamSplit
 
 
-@dataclass(frozen=True, eq=False)
-class Data:
+class Held(Protocol):
+    """A split of any kind."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def digest(self) -> str:
+        """A hash of the content: equal splits have equal digests wherever they are stored."""
+        ...
+
+
+AnySplit = TypeVar("AnySplit", bound=Held)
+AnySummary = TypeVar("AnySummary")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DataSet(Generic[AnySplit, AnySummary]):
     """A data set: train and validation splits, and the test split for those who ask for it by name.
 
-    size: (H, W) of every image. mean and std: per channel, of the training images in [0, 1]. flip: whether a mirrored image
-    keeps its label. span: the pixel values of the files that [0, 1] stands for; None: 0 to 255. summary: what was read.
+    size: (H, W) of every picture. mean and std: per channel, of the training pictures in [0, 1]. flip: whether a mirrored
+    picture keeps its meaning. span: the pixel values of the files that [0, 1] stands for; None: 0 to 255. summary: what was
+    read.
     """
 
     name: str
-    train: Split
-    val: Split
+    train: AnySplit
+    val: AnySplit
     class_names: tuple[str, ...]
     in_chans: int
     size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     flip: bool
-    load_test: Callable[[], Split] = field(repr=False)
-    summary: Summary
+    load_test: Callable[[], AnySplit] = field(repr=False)
+    summary: AnySummary
     span: tuple[float, float] | None = None
 
     @property
@@ -142,9 +159,13 @@ class Data:
         return f"{self.name}#{self.train.digest}{self.val.digest}"
 
     @cached_property
-    def test(self) -> Split:
+    def test(self) -> AnySplit:
         """The test split, read only when somebody asks for it by this name."""
         return self.load_test()
+
+
+class Data(DataSet[Split, Summary]):
+    """Images with a label each."""
 
 
 def cut(labels: np.ndarray, val_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

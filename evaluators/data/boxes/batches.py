@@ -15,13 +15,12 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from evaluators.data.batches import Refused
 from evaluators.data.boxes.augment import BoxAugment, distort, move_boxes, move_pictures, windows
 from evaluators.data.boxes.objects import CROWD
 from evaluators.data.boxes.splits import BoxData, BoxSplit
-from spaces.errors import UsageError
+from evaluators.data.loading import Decoded, number_of_batches, served
 
 Target = dict[str, Tensor]
 
@@ -59,8 +58,7 @@ class BoxBatches:
         self.std_C11 = torch.tensor(data.std, device=device)[:, None, None]
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self.targets), self.batch_size)
-        return full if self.generator is not None else full + (rest > 0)
+        return number_of_batches(len(self.targets), self.batch_size, full=self.generator is not None)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Target]]:
         count = len(self.targets)
@@ -83,11 +81,8 @@ class BoxBatches:
             return
         if self.loader is None:
             raise TypeError("pictures are in memory, or are loaded")
-        try:
-            for pictures_BCHW in self.loader([rows_B.tolist() for rows_B in chosen]):
-                yield pictures_BCHW.to(self.device, non_blocking=True)
-        except Refused as error:  # one of a worker arrives with the worker's whole traceback before its message
-            raise UsageError(str(error).rpartition(f"{Refused.__name__}: ")[2]) from None
+        for pictures_BCHW in served(self.loader([rows_B.tolist() for rows_B in chosen])):
+            yield pictures_BCHW.to(self.device, non_blocking=True)
 
     def _normalised(self, x_BCHW: Tensor) -> Tensor:
         return x_BCHW.sub_(self.mean_C11).div_(self.std_C11)
@@ -150,7 +145,7 @@ class _Padded:
         return {name: torch.from_numpy(values) for name, values in padded.items()}
 
 
-class _Decoded(Dataset[Tensor]):
+class _Decoded(Decoded[Tensor]):
     """The pictures of a split on disk, decoded and stretched in the loader's workers."""
 
     def __init__(self, split: BoxSplit) -> None:
@@ -159,11 +154,8 @@ class _Decoded(Dataset[Tensor]):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, index: int) -> Tensor:
-        try:
-            return self.split.image(index)
-        except UsageError as error:
-            raise Refused(str(error)) from None
+    def decoded(self, index: int) -> Tensor:
+        return self.split.image(index)
 
 
 def _loader(split: BoxSplit, batches: list[list[int]], *, workers: int, pin: bool) -> DataLoader[Tensor]:

@@ -71,18 +71,18 @@ def prepare_boxes(spec: str, found: BoxesFound, options: RealOptions, *, seed: i
         assumed=assumed,
     )
     return BoxData(
-        spec,
-        splits[0],
-        splits[1],
-        found.class_names,
-        form.channels,
-        size,
-        mean,
-        std,
-        flip if options.flip is None else options.flip,
-        _test_loader(spec, found, form, size, options, stream=stream),
-        summary,
-        form.span,
+        name=spec,
+        train=splits[0],
+        val=splits[1],
+        class_names=found.class_names,
+        in_chans=form.channels,
+        size=size,
+        mean=mean,
+        std=std,
+        flip=flip if options.flip is None else options.flip,
+        load_test=_test_loader(spec, found, form, size, options, stream=stream),
+        summary=summary,
+        span=form.span,
     )
 
 

@@ -6,8 +6,7 @@ Legend: N pictures, C channels, H and W pixels.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,7 +18,7 @@ from evaluators.data.boxes.objects import ORDINARY, Objects
 from evaluators.data.boxes.source import BoxSource
 from evaluators.data.boxes.summary import BoxSummary
 from evaluators.data.pixels import shaped
-from evaluators.data.splits import Form
+from evaluators.data.splits import DataSet, Form
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,34 +88,8 @@ class BoxSplit:
         return content.hexdigest()
 
 
-@dataclass(frozen=True, eq=False)
-class BoxData:
-    """A data set for detection, with the meanings of ``evaluators.data.Data``; test is read when somebody asks for it."""
-
-    name: str
-    train: BoxSplit
-    val: BoxSplit
-    class_names: tuple[str, ...]
-    in_chans: int
-    size: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    flip: bool
-    load_test: Callable[[], BoxSplit] = field(repr=False)
-    summary: BoxSummary
-    span: tuple[float, float] | None = None
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
-
-    @cached_property
-    def identity(self) -> str:
-        return f"{self.name}#{self.train.digest}{self.val.digest}"
-
-    @cached_property
-    def test(self) -> BoxSplit:
-        return self.load_test()
+class BoxData(DataSet[BoxSplit, BoxSummary]):
+    """Pictures with boxes."""
 
 
 def stretched(source: BoxSource, row: int, channels: int | None, size: tuple[int, int], *, forced: bool) -> np.ndarray:

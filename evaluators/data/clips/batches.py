@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from torch.utils.data import DataLoader, Dataset
 
-from evaluators.data.batches import Augment, Refused, mix
+from evaluators.data.batches import Augment, mix
 from evaluators.data.clips.splits import ArrayClips, Clip, ClipData, ClipSplit, DiskClips
-from spaces.errors import UsageError
+from evaluators.data.loading import Decoded, make_loader, number_of_batches, served
 
 # To be judged: labels (B,), and which video of the split each clip is of (B,); logits of one video are averaged.
 Judged = dict[str, Tensor]
@@ -50,16 +49,8 @@ class ClipBatches:
         self.scale_C111, self.shift_C111 = 1 / (full * std), -mean / std
         self.loader: Any = None
         if isinstance(split, DiskClips):
-            self.loader = DataLoader(
-                _Decoded(split, data.clip, None if generator is not None else clips),
-                batch_size=self.batch_size,
-                shuffle=generator is not None,
-                drop_last=generator is not None,
-                num_workers=workers,
-                generator=generator,
-                pin_memory=device.type == "cuda",
-                persistent_workers=workers > 0,
-            )
+            decoded = _Decoded(split, data.clip, None if generator is not None else clips)
+            self.loader = make_loader(decoded, self.batch_size, device, generator, workers)
         else:
             self.videos_NCLHW = split.videos_NCLHW.to(device)
             length = split.videos_NCLHW.shape[2]
@@ -67,8 +58,7 @@ class ClipBatches:
             self.room = length - data.clip.span + 1
 
     def __len__(self) -> int:
-        full, rest = divmod(self.total, self.batch_size)
-        return full if self.generator is not None else full + (rest > 0)
+        return number_of_batches(self.total, self.batch_size, full=self.generator is not None)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Any]]:
         raw = self._resident(self.split) if isinstance(self.split, ArrayClips) else self._streamed()
@@ -94,12 +84,9 @@ class ClipBatches:
             yield x_BTCHW.transpose(1, 2), split.labels_N[rows_B].to(self.device), rows_B.to(self.device)
 
     def _streamed(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        try:
-            for batch in self.loader:
-                x_BCTHW, labels_B, videos_B = (part.to(self.device, non_blocking=True) for part in batch)
-                yield x_BCTHW, labels_B, videos_B
-        except Refused as error:  # one of a worker arrives with the worker's whole traceback before its message
-            raise UsageError(str(error).rpartition(f"{Refused.__name__}: ")[2]) from None
+        for batch in served(self.loader):
+            x_BCTHW, labels_B, videos_B = (part.to(self.device, non_blocking=True) for part in batch)
+            yield x_BCTHW, labels_B, videos_B
 
     def _normalised(self, x_BCTHW: Tensor) -> Tensor:
         x_BCTHW = x_BCTHW.to(torch.float32, memory_format=torch.channels_last_3d)
@@ -129,7 +116,7 @@ def mix_clips(
     return mixed_BDHW.unflatten(1, (-1, frames)), target
 
 
-class _Decoded(Dataset[tuple[Tensor, int, int]]):
+class _Decoded(Decoded[tuple[Tensor, int, int]]):
     """Clips of videos on the disk, uint8 (C, T, H, W); clips None: one of each video, from a random place."""
 
     def __init__(self, split: DiskClips, clip: Clip, clips: int | None) -> None:
@@ -138,16 +125,13 @@ class _Decoded(Dataset[tuple[Tensor, int, int]]):
     def __len__(self) -> int:
         return len(self.split) * (self.clips or 1)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
+    def decoded(self, index: int) -> tuple[Tensor, int, int]:
         row, number = divmod(index, self.clips or 1)
         video = self.split.videos[row]
         if self.clips is None:
             start = int(torch.randint(video.length - self.clip.span + 1, ()))
         else:
             start = int(self.clip.starts(video.length, self.clips)[number])
-        try:
-            frames_THWC = video.read(self.clip.places(start).tolist(), self.split.size)
-        except UsageError as error:
-            raise Refused(str(error)) from None
+        frames_THWC = video.read(self.clip.places(start).tolist(), self.split.size)
         x_CTHW = torch.from_numpy(np.ascontiguousarray(frames_THWC.transpose(3, 0, 1, 2)))
         return x_CTHW, int(self.split.labels_N[row]), row

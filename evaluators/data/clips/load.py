@@ -165,7 +165,19 @@ def _of_files(spec: str, found: VideosFound, options: FileClipOptions, seed: int
         return _opened(found.test, np.arange(len(found.test)), clip, size, options, Counter())
 
     return ClipData(
-        spec, splits[0], splits[1], found.class_names, 3, clip, options.clips, size, mean, std, flip, load_test, summary
+        name=spec,
+        train=splits[0],
+        val=splits[1],
+        class_names=found.class_names,
+        in_chans=3,
+        clip=clip,
+        clips=options.clips,
+        size=size,
+        mean=mean,
+        std=std,
+        flip=flip,
+        load_test=load_test,
+        summary=summary,
     )
 
 
@@ -291,19 +303,19 @@ def _of_arrays(spec: str, file: Path, options: ClipOptions, seed: int) -> ClipDa
         return split_of(test)
 
     return ClipData(
-        spec,
-        train,
-        val_split,
-        classes.names,
-        int(shape[1]),
-        clip,
-        options.clips,
-        size,
-        mean,
-        std,
-        flip,
-        load_test,
-        summary,
+        name=spec,
+        train=train,
+        val=val_split,
+        class_names=classes.names,
+        in_chans=int(shape[1]),
+        clip=clip,
+        clips=options.clips,
+        size=size,
+        mean=mean,
+        std=std,
+        flip=flip,
+        load_test=load_test,
+        summary=summary,
     )
 
 

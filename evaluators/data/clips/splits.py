@@ -6,14 +6,14 @@ Legend: N videos, L frames of a video, T frames of a clip, C channels, H and W p
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from torch import Tensor
 
 from evaluators.data.clips.videos import Video
+from evaluators.data.splits import DataSet
 from evaluators.data.summary import Summary
 
 
@@ -93,38 +93,17 @@ class DiskClips:
 ClipSplit = ArrayClips | DiskClips
 
 
-@dataclass(frozen=True, eq=False)
-class ClipData:
-    """A set of videos: train and validation, and the test split for those who ask for it.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ClipData(DataSet[ClipSplit, Summary]):
+    """Videos with a label each.
 
-    clip: what a network sees at once. clips: how many of each video are judged in the test, whose logits are averaged. size:
-    (H, W). mean, std: per channel, of training frames in [0, 1]. flip: whether a mirrored video keeps its label.
+    clip: what a network sees at once. clips: how many of each video are judged in the test, whose logits are averaged.
     """
 
-    name: str
-    train: ClipSplit
-    val: ClipSplit
-    class_names: tuple[str, ...]
-    in_chans: int
     clip: Clip
     clips: int
-    size: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    flip: bool
-    load_test: Callable[[], ClipSplit] = field(repr=False)
-    summary: Summary
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
 
     @cached_property
     def identity(self) -> str:
         """A stable text: the name, a hash of train and validation, and the clips of them."""
         return f"{self.name}#{self.train.digest}{self.val.digest} {self.clip.frames}x{self.clip.stride}"
-
-    @cached_property
-    def test(self) -> ClipSplit:
-        """The test split, read only when somebody asks for it by this name."""
-        return self.load_test()

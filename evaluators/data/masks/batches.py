@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from evaluators.data.batches import Refused
+from evaluators.data.loading import Decoded, make_loader, number_of_batches, served
 from evaluators.data.masks.joint import Joint, change, draw
 from evaluators.data.masks.source import Pairs
 from evaluators.data.masks.splits import MaskData, Masks, MaskSplit, StreamMasks
@@ -47,38 +47,25 @@ class MaskBatches:
         if isinstance(split, MaskSplit):
             self._pairs = _Resident(split, self.batch_size, device, generator)
         else:
-            self._pairs = DataLoader(
-                _Decoded(split),
-                batch_size=self.batch_size,
-                shuffle=generator is not None,
-                drop_last=generator is not None,
-                num_workers=workers,
-                generator=generator,
-                pin_memory=device.type == "cuda",
-                persistent_workers=workers > 0,
-            )
+            self._pairs = make_loader(_Decoded(split), self.batch_size, device, generator, workers)
         # (x / full - mean) / std as one multiplication and one addition; deeper pixels are kept in [0, 1]
         mean_C11 = torch.tensor(data.mean, device=device)[:, None, None]
         std_C11 = torch.tensor(data.std, device=device)[:, None, None]
         self._scale_C11, self._shift_C11 = 1 / ((255 if data.span is None else 1) * std_C11), -mean_C11 / std_C11
 
     def __len__(self) -> int:
-        full, rest = divmod(self._count, self.batch_size)
-        return full if self.generator is not None else full + (rest > 0)
+        return number_of_batches(self._count, self.batch_size, full=self.generator is not None)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        try:
-            for images_BCHW, mask_BHW in self._pairs:
-                images_BCHW = images_BCHW.to(self.device, non_blocking=True)
-                x_BCHW = images_BCHW.to(torch.float32, memory_format=torch.channels_last)
-                x_BCHW = x_BCHW.mul_(self._scale_C11).add_(self._shift_C11)
-                mask_BHW = mask_BHW.to(self.device, non_blocking=True)
-                if self.generator is not None and self.joint.changes:
-                    drawn = draw(len(mask_BHW), self.size, self.joint, self.generator)
-                    x_BCHW, mask_BHW = change(x_BCHW, mask_BHW, self.joint, drawn)
-                yield x_BCHW, mask_BHW
-        except Refused as error:  # one of a worker arrives with the worker's whole traceback before its message
-            raise UsageError(str(error).rpartition(f"{Refused.__name__}: ")[2]) from None
+        for images_BCHW, mask_BHW in served(self._pairs):
+            images_BCHW = images_BCHW.to(self.device, non_blocking=True)
+            x_BCHW = images_BCHW.to(torch.float32, memory_format=torch.channels_last)
+            x_BCHW = x_BCHW.mul_(self._scale_C11).add_(self._shift_C11)
+            mask_BHW = mask_BHW.to(self.device, non_blocking=True)
+            if self.generator is not None and self.joint.changes:
+                drawn = draw(len(mask_BHW), self.size, self.joint, self.generator)
+                x_BCHW, mask_BHW = change(x_BCHW, mask_BHW, self.joint, drawn)
+            yield x_BCHW, mask_BHW
 
 
 class _Resident:
@@ -103,7 +90,7 @@ class _Resident:
             yield self.images_NCHW[rows_B], self.masks_NHW[rows_B]
 
 
-class _Decoded(Dataset[tuple[Tensor, Tensor]]):
+class _Decoded(Decoded[tuple[Tensor, Tensor]]):
     """The pictures and masks of a StreamMasks, decoded and brought to size in the loader's workers."""
 
     def __init__(self, split: StreamMasks) -> None:
@@ -112,13 +99,8 @@ class _Decoded(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        try:
-            return self._decoded(int(self.split.rows[index]))
-        except UsageError as error:
-            raise Refused(str(error)) from None
-
-    def _decoded(self, row: int) -> tuple[Tensor, Tensor]:
+    def decoded(self, index: int) -> tuple[Tensor, Tensor]:
+        row = int(self.split.rows[index])
         picture, where, form = self.pairs.image(row), self.pairs.where(row), self.split.form
         if form.span is None and is_deep(picture):
             raise UsageError(f"{where} has more than 8 bits, the images looked at first have 8; set data.max")

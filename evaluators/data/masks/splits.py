@@ -6,8 +6,7 @@ Legend: N images, C channels, H and W pixels, K classes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,7 +16,7 @@ from torch import Tensor
 from evaluators.data.masks.codes import IGNORED, MaskCode
 from evaluators.data.masks.source import MaskSource
 from evaluators.data.masks.summary import MaskSummary
-from evaluators.data.splits import Form
+from evaluators.data.splits import DataSet, Form
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,42 +69,11 @@ class StreamMasks:
 Masks = MaskSplit | StreamMasks
 
 
-@dataclass(frozen=True, eq=False)
-class MaskData:
-    """A data set of pictures with masks.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MaskData(DataSet[Masks, MaskSummary]):
+    """Pictures with masks. pixels: of each class in the training masks, the last number being what is not labelled."""
 
-    size: (H, W) of every picture. mean and std: per channel, of the training images in [0, 1]. flip: whether a mirrored picture
-    keeps its classes. pixels: of each class in the training masks, the last number being what is not labelled. span: the pixel
-    values of the files that [0, 1] stands for; None: 0 to 255. summary: what was read.
-    """
-
-    name: str
-    train: Masks
-    val: Masks
-    class_names: tuple[str, ...]
-    in_chans: int
-    size: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    flip: bool
     pixels: tuple[int, ...]
-    load_test: Callable[[], Masks] = field(repr=False)
-    summary: MaskSummary
-    span: tuple[float, float] | None = None
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
-
-    @cached_property
-    def identity(self) -> str:
-        """A stable text: the name and a hash of the content of train and validation."""
-        return f"{self.name}#{self.train.digest}{self.val.digest}"
-
-    @cached_property
-    def test(self) -> Masks:
-        """The test split, read only when somebody asks for it by this name."""
-        return self.load_test()
 
 
 def part(split: Masks, size: int | None) -> Masks:
