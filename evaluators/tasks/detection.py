@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from evaluators.data.boxes.augment import BoxAugment
@@ -24,7 +24,8 @@ from evaluators.detection.losses import fcos_loss, retinanet_loss, ssd_loss
 from evaluators.detection.postprocess import SETTINGS
 from evaluators.detection.scorer import BoxScorer, without_crowds
 from evaluators.recipe import Recipe
-from evaluators.tasks.base import TASKS, Batches, Metric, Split, TaskConfig
+from evaluators.tasks.base import TASKS, Batches, Metric, Split
+from evaluators.tasks.shared import HeadConfig, refuse_mixing
 from spaces.errors import UsageError, unknown
 from spaces.heads.base import HEADS, head_from_dict
 from spaces.network import NetworkSpec
@@ -100,10 +101,7 @@ class Detection:
         )
 
     def _changes(self, recipe: Recipe) -> BoxAugment:
-        for name in ("cutout", "mixup", "cutmix"):
-            if getattr(recipe, name):
-                given = getattr(recipe, name)
-                raise UsageError(f"training.{name} {given} is for classes of images; valid for detection: 0")
+        refuse_mixing(recipe, "detection")
         if recipe.label_smoothing and self.kind != "softmax":
             raise UsageError(
                 f"training.label_smoothing {recipe.label_smoothing} is for cross-entropy, which the head {self.head.name!r} "
@@ -163,40 +161,16 @@ class Detection:
         return {"train": lambda: self.data.train, "val": lambda: self.data.val, "test": lambda: self.data.test}[split]()
 
 
-class DetectionConfig(TaskConfig):
+class DetectionConfig(HeadConfig):
     """Boxes and their classes; judged by mAP. Keys that are none of these are options of the head."""
 
     name: Literal["detection"] = "detection"
     head: str = Field(default="ssdlite", description="ssdlite, ssd, retinanet or fcos")
-    options: dict[str, int | float | bool | str | None] = Field(
-        default_factory=dict, description="of the head; they may stand beside `head` too"
-    )
     augment: Literal["none", "hflip", "ssdlite", "ssd"] | None = Field(
         default=None,
         description="random changes, named as in torchvision's references; None: those of the head's paper",
     )
     scale: float = Field(default=1, ge=1, le=16, description="multi-scale training: largest factor of the size; 1: off")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _options_beside(cls, values: Any) -> Any:
-        """Move the keys that are none of the section's own to ``options``."""
-        if not isinstance(values, Mapping):
-            return values
-        own = {key: value for key, value in values.items() if key in cls.model_fields}
-        beside = {key: value for key, value in values.items() if key not in cls.model_fields}
-        given = own.get("options") or {}
-        if not isinstance(given, Mapping):
-            return values
-        both = beside.keys() & given.keys()
-        if both:
-            raise UsageError(f"task.{min(both)} is given twice, beside and inside of options")
-        return {**own, "options": {**given, **beside}}
-
-    @model_validator(mode="after")
-    def _can_be_made(self) -> DetectionConfig:
-        self.make_head(classes=2)
-        return self
 
     @classmethod
     def listed(cls) -> dict[str, Any]:

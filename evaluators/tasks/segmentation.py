@@ -6,7 +6,6 @@ Legend: B batch, C channels, H and W pixels, K classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
@@ -23,7 +22,8 @@ from evaluators.data.masks.splits import MaskData, Masks, part
 from evaluators.data.masks.summary import MaskSummary
 from evaluators.pixel_loss import Weighing, class_weights, dice_loss, pixel_cross_entropy
 from evaluators.recipe import Recipe
-from evaluators.tasks.base import TASKS, Batches, Metric, Split, TaskConfig
+from evaluators.tasks.base import TASKS, Batches, Metric, Split
+from evaluators.tasks.shared import HeadConfig, refuse_mixing
 from spaces.errors import UsageError, unknown
 from spaces.heads.base import DenseHead, Head, head_from_dict
 from spaces.network import NetworkSpec
@@ -97,7 +97,7 @@ class Segmentation:
         return MaskBatches(images, self.data, batch_size, device, joint=joint, generator=generator, workers=workers)
 
     def _joint(self, recipe: Recipe) -> Joint:
-        refuse_mixing(recipe)
+        refuse_mixing(recipe, "segmentation")
         return Joint(self.data.flip if recipe.flip is None else recipe.flip, recipe.crop, self.scale)
 
     def loss(self, output: Any, target: Tensor, *, smoothing: float = 0.0) -> Tensor:
@@ -139,27 +139,15 @@ class Segmentation:
         return {"train": lambda: self.data.train, "val": lambda: self.data.val, "test": lambda: self.data.test}[split]()
 
 
-def refuse_mixing(recipe: Recipe) -> None:
-    """Raise UsageError for a recipe that mixes pictures or cuts squares out of them: that is for classes of whole pictures."""
-    for name in ("cutout", "mixup", "cutmix"):
-        if getattr(recipe, name):
-            raise UsageError(
-                f"training.{name} {getattr(recipe, name)} is for classes of images; valid for segmentation: 0"
-            )
-
-
 Weight = Annotated[float, Field(ge=0, le=10**6)]
 Factor = Annotated[float, Field(gt=0, le=16)]
 
 
-class SegmentationConfig(TaskConfig):
+class SegmentationConfig(HeadConfig):
     """A class for every pixel; judged by mIoU. Keys that are none of these are options of the head."""
 
     name: Literal["segmentation"] = "segmentation"
     head: str = Field(default="deeplabv3", description="deeplabv3, lraspp, fcn, unet or fpn")
-    options: dict[str, int | float | bool | str | None] = Field(
-        default_factory=dict, description="of the head, such as output_stride; they may stand beside `head` too"
-    )
     class_weights: Weighing | tuple[Weight, ...] | None = Field(
         default=None, description="of classes in the loss: median, enet, or one number for each"
     )
@@ -168,31 +156,11 @@ class SegmentationConfig(TaskConfig):
         default=None, description="least and largest factor of the size of training pictures, at random; None: 1"
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _options_beside(cls, values: Any) -> Any:
-        """Move the keys that are none of the section's own to ``options``."""
-        if not isinstance(values, Mapping):
-            return values
-        own = {key: value for key, value in values.items() if key in cls.model_fields}
-        beside = {key: value for key, value in values.items() if key not in cls.model_fields}
-        given = own.get("options") or {}
-        if not isinstance(given, Mapping):
-            return values
-        both = beside.keys() & given.keys()
-        if both:
-            raise UsageError(f"task.{min(both)} is given twice, beside and inside of options")
-        return {**own, "options": {**given, **beside}}
-
     @model_validator(mode="after")
-    def _can_be_made(self) -> SegmentationConfig:
-        self.make_head(classes=2)
+    def _scale_in_order(self) -> SegmentationConfig:
         if self.scale is not None and self.scale[0] > self.scale[1]:
             raise UsageError(f"task.scale {list(self.scale)}; valid: [least, largest]")
         return self
-
-    def check_recipe(self, recipe: Recipe) -> None:
-        refuse_mixing(recipe)
 
     @classmethod
     def listed(cls) -> dict[str, Any]:

@@ -150,3 +150,15 @@ def test_recipes_for_classes_are_refused(
     recipe = Recipe(**{**RECIPE, **changed})
     with pytest.raises(UsageError, match=words):
         tasks[head].batches("train", batch_size=4, device=CPU, generator=torch.Generator(), recipe=recipe)
+
+
+@pytest.mark.parametrize("key", ["cutout", "mixup", "cutmix"])
+def test_recipes_that_mix_pictures_are_refused_with_the_configuration(key: str) -> None:
+    given = {
+        "task": "detection",
+        "data": "cluttered_digits",
+        "space": {"backbone": "attune_tiny"},
+        "training": {key: 1},
+    }
+    with pytest.raises(ValueError, match=rf"training\.{key} 1.* is for classes of images; valid for detection: 0"):
+        Config.model_validate(given)
