@@ -16,14 +16,15 @@ from evaluators.data.options import (
     DownloadOptions,
     FolderOptions,
     TableOptions,
+    name_and_options,
     read_options,
 )
-from evaluators.data.parquet import Choice, open_hub, open_parquet
+from evaluators.data.parquet import Choice, find_tables, open_tables
 from evaluators.data.real import prepare
 from evaluators.data.splits import ArraySplit, Data, Split, StreamSplit
 from evaluators.data.summary import Summary
 from evaluators.data.vision import TORCHVISION, open_set
-from spaces.errors import UsageError, unknown
+from spaces.errors import unknown
 
 __all__ = ["ArraySplit", "Data", "Split", "StreamSplit", "Summary", "list_datasets", "load_data"]
 
@@ -45,20 +46,17 @@ def load_data(spec: str | Mapping[str, Any], *, seed: int = 0, **options: Any) -
     `Data.summary` says what was taken, left out and assumed.
     Raises UsageError with one line that names the file or the option.
     """
-    if isinstance(spec, Mapping):
-        if "name" not in spec:
-            raise UsageError(f"data needs the key 'name'; valid names: {', '.join(list_datasets())}")
-        return load_data(str(spec["name"]), seed=seed, **{key: spec[key] for key in spec if key != "name"}, **options)
-    if spec == "cluttered_digits":
-        chosen = read_options(ClutterOptions, spec, options)
+    name, given = name_and_options(spec, options, list_datasets())
+    if name == "cluttered_digits":
+        chosen = read_options(ClutterOptions, name, given)
         clutter = embedded.Clutter(
             chosen.image_size, chosen.glyph, chosen.fragments, chosen.fragment, chosen.contrast, chosen.noise
         )
         sizes = {"train_size": chosen.train_size, "val_size": chosen.val_size, "test_size": chosen.test_size}
         return embedded.cluttered_digits(seed, **sizes, clutter=clutter)
-    if spec == "digits":
-        return embedded.digits(seed, image_size=read_options(DigitsOptions, spec, options).image_size)
-    return _real(spec, seed, options)
+    if name == "digits":
+        return embedded.digits(seed, image_size=read_options(DigitsOptions, name, given).image_size)
+    return _real(name, seed, given)
 
 
 def _real(spec: str, seed: int, given: Mapping[str, Any]) -> Data:
@@ -68,14 +66,8 @@ def _real(spec: str, seed: int, given: Mapping[str, Any]) -> Data:
     flip = spec not in NO_FLIP
     if source == "hf" and rest:
         table = read_options(TableOptions, spec, given)
-        choice = Choice(table.label, table.image, table.config, table.max_pixels)
-        if path.is_dir():
-            opened = open_parquet(path, choice)
-        elif rest.startswith((".", "/", "~")) or rest.count("/") > 1:
-            raise UsageError(f"no such folder: {path}")
-        else:
-            opened = open_hub(rest, choice)
-        return prepare(spec, opened, table, seed=seed, flip=flip)
+        choice = Choice(table.label, table.image, table.max_pixels)
+        return prepare(spec, open_tables(find_tables(rest, table.config), choice), table, seed=seed, flip=flip)
     if source == "folder" and rest:
         files = read_options(FolderOptions, spec, given)
         return prepare(spec, open_folder(path, files.max_pixels), files, seed=seed, flip=flip)

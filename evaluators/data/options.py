@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from evaluators.data.cluttered import Scene
 from evaluators.data.embedded import TRAIN_SIZE, Clutter
 from evaluators.data.pixels import MAX_PIXELS
 from spaces.errors import UsageError, unknown
@@ -86,6 +87,36 @@ class DigitsOptions(Options):
     image_size: Side = 16
 
 
+class SceneOptions(Options):
+    """How scenes of cluttered digits are composed; see ``cluttered.Scene``."""
+
+    train_size: Made = 1600
+    val_size: Made = 400
+    test_size: Made = 400
+    image_size: Side = Scene.canvas
+    digits: Pair = Scene.digits
+    sizes: Annotated[tuple[int, ...], Field(strict=False)] = Scene.sizes
+    fragments: Annotated[int, Field(ge=0, le=1000)] = Scene.fragments
+    fragment: Side = Scene.fragment
+    contrast: Annotated[float, Field(ge=0, le=1)] = Scene.contrast
+    texture: Annotated[float, Field(ge=0, le=1)] = Scene.texture
+    noise: Annotated[float, Field(ge=0, le=100)] = Scene.noise
+
+    @property
+    def scene(self) -> Scene:
+        """Raises UsageError for a scene that cannot be."""
+        return Scene(
+            self.image_size,
+            self.digits,
+            self.sizes,
+            self.fragments,
+            self.fragment,
+            self.contrast,
+            self.texture,
+            self.noise,
+        )
+
+
 class RealOptions(Options):
     """What every set of real images can be told.
 
@@ -129,6 +160,23 @@ class DownloadOptions(RealOptions):
 
 
 Chosen = TypeVar("Chosen", bound=Options)
+
+
+def name_and_options(
+    spec: str | Mapping[str, Any], options: Mapping[str, Any], valid: Iterable[str]
+) -> tuple[str, dict[str, Any]]:
+    """The name of a data set and its options: those given, and where ``spec`` is a mapping, those that stand in it.
+
+    Raises UsageError for a mapping without a name, or an option that is given twice.
+    """
+    if not isinstance(spec, Mapping):
+        return spec, dict(options)
+    if "name" not in spec:
+        raise UsageError(f"data needs the key 'name'; valid names: {', '.join(valid)}")
+    inside = {key: spec[key] for key in spec if key != "name"}
+    if both := inside.keys() & options.keys():
+        raise UsageError(f"data.{min(both)} is given twice")
+    return str(spec["name"]), {**inside, **options}
 
 
 def read_options(model: type[Chosen], spec: str, given: Mapping[str, Any]) -> Chosen:

@@ -30,7 +30,6 @@ class Choice:
 
     label: str | None = None
     image: str | None = None
-    config: str | None = None
     max_pixels: int = MAX_PIXELS
 
 
@@ -101,22 +100,26 @@ class Tables:
     assumed: tuple[str, ...]
 
 
-def open_parquet(folder: Path, choice: Choice) -> Opened:
-    """The images and labels of a folder of parquet files, see ``find_tables``; raises UsageError where they cannot be told."""
-    return _opened(find_tables(folder, choice.config), choice)
+def find_tables(place: str, config: str | None) -> Tables:
+    """The tables of a folder of parquet files, or else of OWNER/NAME on the Hugging Face hub.
+
+    Raises UsageError for several configurations where ``config`` names none, and where no table is of a train split.
+    """
+    folder = Path(place).expanduser()
+    if folder.is_dir():
+        return _in_folder(folder, config)
+    if place.startswith((".", "/", "~")) or place.count("/") > 1:
+        raise UsageError(f"no such folder: {folder}")
+    return _on_hub(place, config)
 
 
-def open_hub(name: str, choice: Choice) -> Opened:
-    """The images and labels of a data set of the Hugging Face hub, see ``find_hub``."""
-    return _opened(find_hub(name, choice.config), choice)
-
-
-def _opened(tables: Tables, choice: Choice) -> Opened:
+def open_tables(tables: Tables, choice: Choice) -> Opened:
+    """The images and labels of a set of tables; raises UsageError where they cannot be told."""
     splits = dict(tables.splits)
     val, test, said = roles(splits)
     train, (label, image, guessed) = table_source(*tables.read(splits["train"]), choice)
     # The other splits have the columns of train, whatever else they have.
-    same = Choice(label, image, choice.config, choice.max_pixels)
+    same = Choice(label, image, choice.max_pixels)
     used = [name for name in (splits["train"], val, test) if name]
     taken = f"{', '.join(used)} of {tables.where}"
     found = Found(taken, label, image, tables.skipped, tables.assumed + said + guessed)
@@ -131,11 +134,8 @@ def _opened(tables: Tables, choice: Choice) -> Opened:
     )
 
 
-def find_tables(folder: Path, config: str | None) -> Tables:
-    """The parquet files below a folder, by the splits in their names (`train-00000-of-00001.parquet`, `data/test.parquet` ...).
-
-    Raises UsageError for several configurations where `config` names none, and where no file is of a train split.
-    """
+def _in_folder(folder: Path, config: str | None) -> Tables:
+    """The parquet files below a folder, by the splits in their names (`train-00000-of-00001.parquet`, `data/test.parquet`)."""
     skipped: Counter[str] = Counter()
     files = []
     for file in sorted(folder.rglob("*.parquet")):
@@ -241,11 +241,8 @@ def _read_files(folder: Path, files: list[Path]) -> pa.Table:
         raise UsageError(f"cannot read the parquet files of {folder}: {' '.join(str(error).split())}") from error
 
 
-def find_hub(name: str, wanted: str | None) -> Tables:
-    """A data set of the Hugging Face hub by name, downloaded into the hub's own cache.
-
-    Raises UsageError for several configurations where `wanted` names none, and where it cannot be read.
-    """
+def _on_hub(name: str, wanted: str | None) -> Tables:
+    """A data set of the Hugging Face hub by name, downloaded into the hub's own cache."""
     import datasets
 
     try:

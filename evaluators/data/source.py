@@ -24,6 +24,12 @@ class Pictures(Protocol):
         ...
 
 
+class Counted(Pictures, Protocol):
+    """Pictures whose number is known."""
+
+    def __len__(self) -> int: ...
+
+
 class Source(Pictures, Protocol):
     """The images of one split, each with one label."""
 

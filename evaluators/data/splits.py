@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluators.data.source import Source
+from evaluators.data.source import Counted, Source
 from evaluators.data.summary import Summary
 from spaces.errors import UsageError
 
@@ -178,6 +178,55 @@ def cut(labels: np.ndarray, val_size: int, seed: int) -> tuple[np.ndarray, np.nd
     if not 0 < val_size < len(labels):
         raise UsageError(f"val_size {val_size} leaves no image for validation or train; valid: 1 to {len(labels) - 1}")
     return _drawn(labels, val_size, seed, keep=1)
+
+
+def cut_unlabelled(
+    spec: str,
+    train: Counted,
+    val: Counted | None,
+    *,
+    train_size: int | float | None,
+    val_size: int | float | None,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(train rows, validation rows) of pictures without one label each; validation is cut from train where there is no ``val``.
+
+    The sizes are numbers of images or shares of them. Raises UsageError where a split has none, or both have the same picture.
+    """
+    rows = np.random.default_rng(seed).permutation(len(train))
+    if val is None:
+        wanted = number(val_size, len(rows))
+        size = max(1, len(rows) // 10) if wanted is None else wanted
+        if not 0 < size < len(rows):
+            raise UsageError(
+                f"{spec}: val_size {size} leaves no image for validation or train; valid: 1 to {len(rows) - 1}"
+            )
+        val_rows, train_rows = rows[:size], rows[size:]
+    else:
+        _refuse_shared(spec, train, val)
+        val_rows = _first(np.random.default_rng(seed).permutation(len(val)), val_size, "val_size")
+        train_rows = rows
+        if len(val_rows) == 0:
+            raise UsageError(f"{spec} has an empty validation split")
+    return np.sort(_first(train_rows, train_size, "train_size")), np.sort(val_rows)
+
+
+def _first(rows: np.ndarray, size: int | float | None, what: str) -> np.ndarray:
+    """The first ``size`` of some rows in random order."""
+    wanted = number(size, len(rows))
+    if wanted is not None and wanted < 1:
+        raise UsageError(f"{what} {wanted} leaves no image; valid: 1 to {len(rows)}")
+    return rows[:wanted]
+
+
+def _refuse_shared(spec: str, train: Counted, val: Counted) -> None:
+    """UsageError where pictures of validation are learned too: their score would say nothing of others."""
+    shared = {train.where(row) for row in range(len(train))} & {val.where(row) for row in range(len(val))}
+    if shared:
+        raise UsageError(
+            f"{spec}: {len(shared)} of {len(val)} validation pictures are training pictures too, first {min(shared)}; where a "
+            "set has none of its own for validation, leave val out, and some are cut from train"
+        )
 
 
 def _drawn(labels: np.ndarray, size: int, seed: int, *, keep: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
 
 from evaluators.data.boxes.coco import open_coco
 from evaluators.data.boxes.hub import BoxChoice, open_tables
@@ -17,28 +16,22 @@ from evaluators.data.boxes.splits import BoxData, BoxSplit
 from evaluators.data.boxes.summary import summarise
 from evaluators.data.boxes.voc import open_voc
 from evaluators.data.boxes.yolo import open_yolo
-from evaluators.data.cluttered import Scene, Split, cluttered_boxes
+from evaluators.data.cluttered import Split, cluttered_boxes
 from evaluators.data.embedded import CLASS_NAMES
-from evaluators.data.options import FolderOptions, Made, Options, Pair, Side, read_options
-from evaluators.data.parquet import find_hub, find_tables
+from evaluators.data.options import FolderOptions, Made, SceneOptions, name_and_options, read_options
+from evaluators.data.parquet import find_tables
 from evaluators.data.splits import moments
-from spaces.errors import UsageError, unknown
+from spaces.errors import unknown
 
 LAYOUTS = ("cluttered_digits", "voc:FOLDER", "coco:FOLDER", "yolo:FOLDER", "hf:FOLDER", "hf:OWNER/NAME")
 
 
-class SceneOptions(Options):
-    """How the embedded scenes are composed; see ``cluttered.Scene``."""
+class BoxSceneOptions(SceneOptions):
+    """Scenes with boxes; how many there are without being told differs from scenes with masks."""
 
     train_size: Made = 1200
     val_size: Made = 300
     test_size: Made = 600
-    image_size: Side = Scene.canvas
-    digits: Pair = Scene.digits
-    sizes: Annotated[tuple[int, ...], Field(strict=False)] = Scene.sizes
-    fragments: Annotated[int, Field(ge=0, le=1000)] = Scene.fragments
-    texture: Annotated[float, Field(ge=0, le=1)] = Scene.texture
-    noise: Annotated[float, Field(ge=0, le=100)] = Scene.noise
 
 
 class FileOptions(FolderOptions):
@@ -68,48 +61,32 @@ def load_boxes(spec: str | Mapping[str, Any], *, seed: int = 0, **options: Any) 
     All is a pure function of the data and the seed; the test split is read when ``.test`` is. Raises UsageError in one line
     that names the file or the option.
     """
-    if isinstance(spec, Mapping):
-        if "name" not in spec:
-            raise UsageError(f"data needs the key 'name'; valid names: {', '.join(LAYOUTS)}")
-        return load_boxes(str(spec["name"]), seed=seed, **{key: spec[key] for key in spec if key != "name"}, **options)
-    if spec == "cluttered_digits":
-        return _scenes(seed, read_options(SceneOptions, spec, options))
-    source, _, rest = spec.partition(":")
+    name, given = name_and_options(spec, options, LAYOUTS)
+    if name == "cluttered_digits":
+        return _scenes(seed, read_options(BoxSceneOptions, name, given))
+    source, _, rest = name.partition(":")
     folder = Path(rest).expanduser()
     if source == "voc" and rest:
-        voc = read_options(VocOptions, spec, options)
+        voc = read_options(VocOptions, name, given)
         found = open_voc(folder, voc.max_pixels, first_pixel=voc.first_pixel, skip_missing=voc.skip_missing)
-        return prepare_boxes(spec, found, voc, seed=seed, flip=True)
+        return prepare_boxes(name, found, voc, seed=seed, flip=True)
     if source == "coco" and rest:
-        coco = read_options(FileOptions, spec, options)
+        coco = read_options(FileOptions, name, given)
         found = open_coco(folder, coco.max_pixels, skip_missing=coco.skip_missing)
-        return prepare_boxes(spec, found, coco, seed=seed, flip=True)
+        return prepare_boxes(name, found, coco, seed=seed, flip=True)
     if source == "yolo" and rest:
-        yolo = read_options(FolderOptions, spec, options)
-        return prepare_boxes(spec, open_yolo(folder, yolo.max_pixels), yolo, seed=seed, flip=True)
+        yolo = read_options(FolderOptions, name, given)
+        return prepare_boxes(name, open_yolo(folder, yolo.max_pixels), yolo, seed=seed, flip=True)
     if source == "hf" and rest:
-        table = read_options(TableBoxOptions, spec, options)
-        if folder.is_dir():
-            tables = find_tables(folder, table.config)
-        elif rest.startswith((".", "/", "~")) or rest.count("/") > 1:
-            raise UsageError(f"no such folder: {folder}")
-        else:
-            tables = find_hub(rest, table.config)
+        table = read_options(TableBoxOptions, name, given)
         choice = BoxChoice(table.objects, table.image, table.box_format, table.max_pixels)
-        return prepare_boxes(spec, open_tables(tables, choice), table, seed=seed, flip=True)
-    raise unknown("data of the task 'detection'", spec, LAYOUTS)
+        return prepare_boxes(name, open_tables(find_tables(rest, table.config), choice), table, seed=seed, flip=True)
+    raise unknown("data of the task 'detection'", name, LAYOUTS)
 
 
 def _scenes(seed: int, chosen: SceneOptions) -> BoxData:
     """Cluttered digits with boxes; digits read differently in a mirror, so they are not flipped."""
-    scene = Scene(
-        canvas=chosen.image_size,
-        digits=chosen.digits,
-        sizes=chosen.sizes,
-        fragments=chosen.fragments,
-        texture=chosen.texture,
-        noise=chosen.noise,
-    )
+    scene, size = chosen.scene, (chosen.image_size, chosen.image_size)
 
     def build(split: Split, count: int) -> BoxSplit:
         images_NCHW, targets = cluttered_boxes(split, seed, count, scene)
@@ -123,7 +100,6 @@ def _scenes(seed: int, chosen: SceneOptions) -> BoxData:
 
     train, val = build("train", chosen.train_size), build("val", chosen.val_size)
     mean, std = moments(train.images_NCHW)  # type: ignore[arg-type]  # it is in memory
-    size = (chosen.image_size, chosen.image_size)
     summary = summarise(
         "cluttered_digits",
         "made from scikit-learn's handwritten digits",

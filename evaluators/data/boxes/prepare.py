@@ -14,7 +14,7 @@ from evaluators.data.boxes.summary import objects_by_class, summarise
 from evaluators.data.decoding import Pile, check_alike, describe_span, settle, stack, top
 from evaluators.data.options import RealOptions
 from evaluators.data.pixels import CorruptImage, is_deep
-from evaluators.data.splits import RESIDENT_BYTES, Form, moments, number
+from evaluators.data.splits import RESIDENT_BYTES, Form, cut_unlabelled, moments
 from evaluators.data.summary import CORRUPT
 from evaluators.outcomes import MissingSplit
 from spaces.errors import UsageError
@@ -25,8 +25,10 @@ SAMPLE = 500  # pictures of a set on disk from which channels, scale, mean and d
 def prepare_boxes(spec: str, found: BoxesFound, options: RealOptions, *, seed: int, flip: bool) -> BoxData:
     """The data set; UsageError in one line for whatever cannot be read without guessing."""
     counts: Counter[str] = Counter(found.skipped)
-    train_rows, val_rows = _rows(spec, found, options, seed)
     own = found.val
+    train_rows, val_rows = cut_unlabelled(
+        spec, found.train, own, train_size=options.train_size, val_size=options.val_size, seed=seed
+    )
     parts: list[tuple[BoxSource, np.ndarray]] = [(found.train, train_rows), (own or found.train, val_rows)]
     read = [_objects(source, rows, options.skip_corrupt, counts) for source, rows in parts]
     parts = [(source, rows) for (source, _), (rows, _, _) in zip(parts, read, strict=True)]
@@ -84,37 +86,6 @@ def prepare_boxes(spec: str, found: BoxesFound, options: RealOptions, *, seed: i
         summary=summary,
         span=form.span,
     )
-
-
-def _rows(spec: str, found: BoxesFound, options: RealOptions, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which pictures are train and which validation: a cut by the seed alone, or the set's own."""
-    total = len(found.train)
-    order = np.random.default_rng(seed).permutation(total)
-    if found.val is None:
-        size = number(options.val_size, total)
-        size = max(1, total // 10) if size is None else size
-        if not 0 < size < total:
-            raise UsageError(f"{spec}: val_size {size} of {total} pictures leaves none; valid: 1 to {total - 1}")
-        val_rows, train_rows = np.sort(order[:size]), order[size:]
-    else:
-        shared = {found.train.where(row) for row in range(total)} & {
-            found.val.where(row) for row in range(len(found.val))
-        }
-        if shared:
-            raise UsageError(
-                f"{spec}: {len(shared)} of {len(found.val)} validation pictures are training pictures too, first "
-                f"{min(shared)}; where a set has none of its own for validation, leave val out, and some are cut from train"
-            )
-        val_order = np.random.default_rng(seed).permutation(len(found.val))
-        val_rows, train_rows = np.sort(val_order[: _at_most(options.val_size, len(found.val), "val_size")]), order
-    return np.sort(train_rows[: _at_most(options.train_size, len(train_rows), "train_size")]), val_rows
-
-
-def _at_most(wanted: int | float | None, there: int, what: str) -> int:
-    size = number(wanted, there)
-    if size is not None and size < 1:
-        raise UsageError(f"{what} {size} leaves no picture; valid: 1 to {there}")
-    return there if size is None else min(size, there)
 
 
 def _objects(

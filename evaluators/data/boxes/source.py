@@ -12,14 +12,13 @@ from PIL import Image
 
 from evaluators.data.boxes.objects import Marks
 from evaluators.data.pixels import MAX_PIXELS, CorruptImage, Picture, open_image
+from evaluators.data.source import Counted
 
 ORIENTATION, SIDEWAYS = 274, range(5, 9)  # the EXIF tag, and its values that swap height and width
 
 
-class BoxSource(Protocol):
+class BoxSource(Counted, Protocol):
     """The pictures of one split and what is marked in them, before anything is decoded."""
-
-    def __len__(self) -> int: ...
 
     def marks(self, index: int) -> Marks:
         """What the files say of a picture."""
@@ -27,14 +26,6 @@ class BoxSource(Protocol):
 
     def size(self, index: int) -> tuple[int, int]:
         """(H, W) of a picture as ``image`` gives it, from its header alone; raises CorruptImage naming it."""
-        ...
-
-    def image(self, index: int) -> Picture:
-        """The decoded picture; raises CorruptImage naming it."""
-        ...
-
-    def where(self, index: int) -> str:
-        """The file, and the row in it, for error messages."""
         ...
 
 

@@ -21,7 +21,7 @@ from evaluators.data.clips.moving import Motion, moving_digits
 from evaluators.data.clips.splits import ArrayClips, Clip, ClipData, ClipSplit, DiskClips
 from evaluators.data.clips.videos import CorruptVideo, Video
 from evaluators.data.labels import check_classes, find_classes
-from evaluators.data.options import Count, Images, Made, Options, Pair, Pixels, Side, read_options
+from evaluators.data.options import Count, Images, Made, Options, Pair, Pixels, Side, name_and_options, read_options
 from evaluators.data.spelling import roles
 from evaluators.data.splits import cut, moments, number, subset
 from evaluators.data.summary import Summary, count
@@ -86,26 +86,23 @@ def load_clips(spec: str | Mapping[str, Any], *, seed: int = 0, **options: Any) 
     A mapping holds the name and options: ``{name: "folder:PATH", frames: 16, image_size: 112}``. docs/video.md says which there
     are. Raises UsageError with one line that names the file or the option.
     """
-    if isinstance(spec, Mapping):
-        if "name" not in spec:
-            raise UsageError(f"data needs the key 'name'; valid names: {', '.join(list_clip_datasets())}")
-        return load_clips(str(spec["name"]), seed=seed, **{key: spec[key] for key in spec if key != "name"}, **options)
-    if spec == "moving_digits":
-        given = read_options(MotionOptions, spec, options).model_dump()
-        sizes = {name: given.pop(name) for name in ("train_size", "val_size", "test_size")}
-        return moving_digits(seed, **sizes, motion=Motion(canvas=given.pop("image_size"), **given))
-    kind, _, rest = spec.partition(":")
+    name, given = name_and_options(spec, options, list_clip_datasets())
+    if name == "moving_digits":
+        chosen = read_options(MotionOptions, name, given).model_dump()
+        sizes = {size: chosen.pop(size) for size in ("train_size", "val_size", "test_size")}
+        return moving_digits(seed, **sizes, motion=Motion(canvas=chosen.pop("image_size"), **chosen))
+    kind, _, rest = name.partition(":")
     path = Path(rest).expanduser()
     if kind == "npz" and rest:
-        return _of_arrays(spec, path, read_options(ClipOptions, spec, options), seed)
+        return _of_arrays(name, path, read_options(ClipOptions, name, given), seed)
     if kind in ("folder", "ucf101", "kinetics") and rest:
-        chosen = read_options(FileClipOptions, spec, options)
+        files = read_options(FileClipOptions, name, given)
         if kind == "ucf101" or (kind == "folder" and is_ucf(path)):
-            return _of_files(spec, open_ucf(path, chosen.fold), chosen, seed)
+            return _of_files(name, open_ucf(path, files.fold), files, seed)
         if kind == "kinetics" or (kind == "folder" and is_kinetics(path)):
-            return _of_files(spec, open_kinetics(path), chosen, seed)
-        return _of_files(spec, open_video_folder(path), chosen, seed)
-    raise unknown("data of a video task", spec, list_clip_datasets())
+            return _of_files(name, open_kinetics(path), files, seed)
+        return _of_files(name, open_video_folder(path), files, seed)
+    raise unknown("data of a video task", name, list_clip_datasets())
 
 
 # --- videos on the disk -----------------------------------------------------------------------------------------------

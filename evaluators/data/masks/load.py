@@ -12,22 +12,17 @@ import numpy as np
 from evaluators.data.cluttered import MASK_NAMES, Split, cluttered_masks
 from evaluators.data.masks.codes import Declared
 from evaluators.data.masks.folders import open_mask_folder
-from evaluators.data.masks.options import (
-    MaskFolderOptions,
-    MaskTableOptions,
-    PublishedOptions,
-    SceneOptions,
-)
+from evaluators.data.masks.options import MaskFolderOptions, MaskTableOptions, PublishedOptions
 from evaluators.data.masks.prepare import prepare_masks
 from evaluators.data.masks.published import open_camvid, open_cityscapes, open_voc
 from evaluators.data.masks.source import MasksFound
 from evaluators.data.masks.splits import MaskData, MaskSplit, pixels_of
 from evaluators.data.masks.summary import MaskSummary
 from evaluators.data.masks.tables import open_tables
-from evaluators.data.options import read_options
-from evaluators.data.parquet import Choice, find_hub, find_tables
+from evaluators.data.options import SceneOptions, name_and_options, read_options
+from evaluators.data.parquet import Choice, find_tables
 from evaluators.data.splits import moments
-from spaces.errors import UsageError, unknown
+from spaces.errors import unknown
 
 PUBLISHED = {"voc": open_voc, "cityscapes": open_cityscapes, "camvid": open_camvid}
 
@@ -43,29 +38,24 @@ def load_masks(spec: str | Mapping[str, Any], *, seed: int = 0, **options: Any) 
     A mapping holds the name and options: ``{name: "folder:PATH", ignore: 255}``. docs/segmentation.md says which there are.
     Raises UsageError with one line that names the file or the option.
     """
-    if isinstance(spec, Mapping):
-        if "name" not in spec:
-            raise UsageError(f"data needs the key 'name'; valid names: {', '.join(list_mask_datasets())}")
-        return load_masks(str(spec["name"]), seed=seed, **{key: spec[key] for key in spec if key != "name"}, **options)
-    if spec == "cluttered_digits":
-        return _scenes(seed, read_options(SceneOptions, spec, options))
-    source, _, rest = spec.partition(":")
+    name, given = name_and_options(spec, options, list_mask_datasets())
+    if name == "cluttered_digits":
+        return _scenes(seed, read_options(SceneOptions, name, given))
+    source, _, rest = name.partition(":")
     path = Path(rest).expanduser()
     if source == "folder" and rest:
-        files = read_options(MaskFolderOptions, spec, options)
+        files = read_options(MaskFolderOptions, name, given)
         found = open_mask_folder(path, max_pixels=files.max_pixels, skip_unmatched=files.skip_unmatched)
-        return prepare_masks(spec, _declared(found, files.declared), files, seed=seed)
+        return prepare_masks(name, _declared(found, files.declared), files, seed=seed)
     if source in PUBLISHED and rest:
-        chosen = read_options(PublishedOptions, spec, options)
-        return prepare_masks(spec, PUBLISHED[source](path, max_pixels=chosen.max_pixels), chosen, seed=seed)
+        chosen = read_options(PublishedOptions, name, given)
+        return prepare_masks(name, PUBLISHED[source](path, max_pixels=chosen.max_pixels), chosen, seed=seed)
     if source == "hf" and rest:
-        table = read_options(MaskTableOptions, spec, options)
-        choice = Choice(table.mask, table.image, table.config, table.max_pixels)
-        if not path.is_dir() and (rest.startswith((".", "/", "~")) or rest.count("/") > 1):
-            raise UsageError(f"no such folder: {path}")
-        tables = find_tables(path, choice.config) if path.is_dir() else find_hub(rest, choice.config)
-        return prepare_masks(spec, _declared(open_tables(tables, choice), table.declared), table, seed=seed)
-    raise unknown("data of a segmentation", spec, list_mask_datasets())
+        table = read_options(MaskTableOptions, name, given)
+        choice = Choice(table.mask, table.image, table.max_pixels)
+        found = open_tables(find_tables(rest, table.config), choice)
+        return prepare_masks(name, _declared(found, table.declared), table, seed=seed)
+    raise unknown("data of a segmentation", name, list_mask_datasets())
 
 
 def _declared(found: MasksFound, declared: Declared) -> MasksFound:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, model_validator
 
-from evaluators.data.cluttered import Scene
 from evaluators.data.masks.codes import MOST, VALUES, Declared
-from evaluators.data.options import FolderOptions, Made, Options, Side
+from evaluators.data.options import FolderOptions
 from spaces.errors import UsageError, shortened
 
 
@@ -69,40 +68,6 @@ def _ignored(value: Any) -> Any:
     if not isinstance(value, (list, tuple)):
         return value if value is None else _numbers(value, "ignore")
     return tuple(_colour(one) if isinstance(one, (list, tuple)) else one for one in value)
-
-
-def _pair(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-class SceneOptions(Options):
-    """How scenes of cluttered digits are composed; see ``cluttered.Scene``."""
-
-    train_size: Made = 1600
-    val_size: Made = 400
-    test_size: Made = 400
-    image_size: Side = Scene.canvas
-    digits: Annotated[tuple[int, int], BeforeValidator(_pair)] = Scene.digits
-    sizes: Annotated[tuple[int, ...], BeforeValidator(_pair)] = Scene.sizes
-    fragments: Annotated[int, Field(ge=0, le=1000)] = Scene.fragments
-    fragment: Side = Scene.fragment
-    contrast: Annotated[float, Field(ge=0, le=1)] = Scene.contrast
-    texture: Annotated[float, Field(ge=0, le=1)] = Scene.texture
-    noise: Annotated[float, Field(ge=0, le=100)] = Scene.noise
-
-    @property
-    def scene(self) -> Scene:
-        """Raises UsageError for a scene that cannot be."""
-        return Scene(
-            self.image_size,
-            self.digits,
-            self.sizes,
-            self.fragments,
-            self.fragment,
-            self.contrast,
-            self.texture,
-            self.noise,
-        )
 
 
 class PublishedOptions(FolderOptions):

@@ -23,7 +23,7 @@ from evaluators.data.masks.summary import MaskSummary
 from evaluators.data.options import FolderOptions
 from evaluators.data.pixels import CorruptImage
 from evaluators.data.real import FIRST, SAMPLE, assumed_of
-from evaluators.data.splits import RESIDENT_BYTES, Form, moments, number
+from evaluators.data.splits import RESIDENT_BYTES, Form, cut_unlabelled, moments
 from evaluators.data.summary import CORRUPT
 from evaluators.outcomes import MissingSplit
 from spaces.errors import UsageError
@@ -52,7 +52,9 @@ def prepare_masks(spec: str, found: MasksFound, options: FolderOptions, *, seed:
     source, own = found.train, found.val
     if len(source) == 0:
         raise UsageError(f"{spec} has no training images")
-    train_rows, val_rows = _cut(spec, found, options, seed)
+    train_rows, val_rows = cut_unlabelled(
+        spec, source, own, train_size=options.train_size, val_size=options.val_size, seed=seed
+    )
     parts = [(source, train_rows), (own or source, val_rows)]
     code = _code(spec, found, parts)
     size = options.image_size
@@ -110,33 +112,6 @@ def prepare_masks(spec: str, found: MasksFound, options: FolderOptions, *, seed:
         summary=summary,
         span=form.span,
     )
-
-
-def _cut(spec: str, found: MasksFound, options: FolderOptions, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(train rows, validation rows); validation is cut from train at random where the set has none of its own."""
-    rows = np.random.default_rng(seed).permutation(len(found.train))
-    if found.val is None:
-        wanted = number(options.val_size, len(rows))
-        size = max(1, len(rows) // 10) if wanted is None else wanted
-        if not 0 < size < len(rows):
-            raise UsageError(
-                f"{spec}: val_size {size} leaves no image for validation or train; valid: 1 to {len(rows) - 1}"
-            )
-        val_rows, train_rows = rows[:size], rows[size:]
-    else:
-        train_rows = rows
-        val_rows = _some(np.random.default_rng(seed).permutation(len(found.val)), options.val_size, "val_size")
-        if len(val_rows) == 0:
-            raise UsageError(f"{spec} has an empty validation split")
-    return np.sort(_some(train_rows, options.train_size, "train_size")), np.sort(val_rows)
-
-
-def _some(rows: np.ndarray, size: int | float | None, what: str) -> np.ndarray:
-    """The first ``size`` of some rows in random order."""
-    wanted = number(size, len(rows))
-    if wanted is not None and wanted < 1:
-        raise UsageError(f"{what} {wanted} leaves no image; valid: 1 to {len(rows)}")
-    return rows if wanted is None else rows[:wanted]
 
 
 def _code(spec: str, found: MasksFound, parts: Sequence[tuple[MaskSource, np.ndarray]]) -> MaskCode:

@@ -15,16 +15,14 @@ from PIL import Image
 
 from evaluators.data.masks.codes import Declared, MaskCode
 from evaluators.data.pixels import MAX_PIXELS, Picture, open_image, size_of
-from evaluators.data.source import Found, Pictures
+from evaluators.data.source import Counted, Found
 from spaces.errors import UsageError
 
 JPEG = b"\xff\xd8\xff"
 
 
-class MaskSource(Pictures, Protocol):
+class MaskSource(Counted, Protocol):
     """The pictures of one split, each with its mask."""
-
-    def __len__(self) -> int: ...
 
     def mask(self, index: int) -> Picture:
         """The decoded mask as it is stored; UsageError naming ``mask_where(index)`` when it is corrupt or a JPEG."""

@@ -98,6 +98,9 @@ def test_lists_say_which_split_a_picture_belongs_to(tmp_path: Path) -> None:
     (tmp_path / "test.txt").write_text("4\n5\n")
     data = load(tmp_path)
     assert (len(data.train), len(data.val), len(data.test)) == (3, 1, 2)
+    (tmp_path / "val.txt").write_text("3\n2\n")
+    with pytest.raises(UsageError, match=r"1 of 2 validation pictures are training pictures too, first .*images/2.jpg"):
+        load(tmp_path)
     (tmp_path / "train.txt").write_text("0\n9\n")
     with pytest.raises(UsageError, match=r"train.txt, line 2: there is no image 9"):
         load(tmp_path)

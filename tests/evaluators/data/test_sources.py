@@ -298,11 +298,17 @@ def test_one_line_names_the_culprit(tmp_path: Path, labels: list[int], broken: i
         ("npz:/no/such.npz", "no such file: /no/such.npz"),
         ({"train_size": 3}, "needs the key 'name'"),
         ({"name": "digits", "sise": 3}, "unknown option of data 'digits' 'sise'.*image_size"),
+        ({"name": "digits", "seed": 3}, "unknown option of data 'digits' 'seed'.*image_size"),
     ],
 )
 def test_wrong_specs(spec: str | dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load_data(spec)
+
+
+def test_an_option_is_given_once() -> None:
+    with pytest.raises(UsageError, match=r"data\.image_size is given twice"):
+        load_data({"name": "digits", "image_size": 8}, image_size=12)
 
 
 @pytest.mark.slow
