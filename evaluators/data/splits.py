@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -162,6 +162,12 @@ class DataSet(Generic[AnySplit, AnySummary]):
     def test(self) -> AnySplit:
         """The test split, read only when somebody asks for it by this name."""
         return self.load_test()
+
+    def split(self, name: Literal["train", "val", "test"]) -> AnySplit:
+        """One of the three; raises MissingSplit where the data have no test split."""
+        if name == "test":
+            return self.test
+        return self.train if name == "train" else self.val
 
 
 class Data(DataSet[Split, Summary]):

@@ -23,6 +23,7 @@ from evaluators.fine_grained import channel_correlation, mutual_channel, watch
 from evaluators.outcomes import EvaluationError, Metrics
 from evaluators.recipe import Recipe
 from evaluators.tasks.base import TASKS, Batches, Metric, Split, TaskConfig
+from evaluators.tasks.shared import OnData
 from spaces.errors import UsageError
 from spaces.network import NetworkSpec
 from spaces.placement import Architecture
@@ -47,7 +48,7 @@ class Beside:
 
 
 @dataclass(frozen=True, eq=False)
-class Classification:
+class Classification(OnData[Images, Summary]):
     """Image classification on a data set; the metric is the share of images whose class is right."""
 
     data: Data
@@ -63,9 +64,6 @@ class Classification:
     def identity(self) -> str:
         return self.data.identity + self.beside.words
 
-    def count(self, split: Split) -> int:
-        return len(self._images(split))
-
     def batches(
         self,
         split: Split,
@@ -78,7 +76,7 @@ class Classification:
         limit: int | None = None,
     ) -> Batches:
         """Normalised images (B, C, H, W) and their labels (B,), or shares of classes (B, K) where the recipe mixes images."""
-        images = part(self._images(split), limit)
+        images = part(self.data.split(split), limit)
         if recipe is None or generator is None:
             return make_batches(images, self.data, batch_size, device, generator=generator, workers=workers)
         augment = recipe.augment(self.data.flip)
@@ -120,28 +118,6 @@ class Classification:
 
     def dummy_target(self, batch: int) -> Tensor:
         return torch.zeros(batch, dtype=torch.long)
-
-    def describe(self) -> dict[str, Any]:
-        """Classes, channels, size and normalisation; ``pixel_span``, where pixel values are not those of 8 bits."""
-        size = self.data.size
-        deep = {} if self.data.span is None else {"pixel_span": list(self.data.span)}
-        return {
-            "num_classes": self.data.num_classes,
-            "in_chans": self.data.in_chans,
-            "image_size": size[0] if size[0] == size[1] else list(size),
-            "mean": list(self.data.mean),
-            "std": list(self.data.std),
-            "class_names": list(self.data.class_names),
-            **deep,
-        }
-
-    @property
-    def summary(self) -> Summary:
-        """What was read of the data, left out and assumed."""
-        return self.data.summary
-
-    def _images(self, split: Split) -> Images:
-        return {"train": lambda: self.data.train, "val": lambda: self.data.val, "test": lambda: self.data.test}[split]()
 
 
 class Accuracy:

@@ -25,7 +25,7 @@ from evaluators.detection.postprocess import SETTINGS
 from evaluators.detection.scorer import BoxScorer, without_crowds
 from evaluators.recipe import Recipe
 from evaluators.tasks.base import TASKS, Batches, Metric, Split
-from evaluators.tasks.shared import HeadConfig, refuse_mixing
+from evaluators.tasks.shared import HeadConfig, OnData, refuse_mixing
 from spaces.errors import UsageError, unknown
 from spaces.heads.base import HEADS, head_from_dict
 from spaces.network import NetworkSpec
@@ -47,7 +47,7 @@ JUDGED, MOST = 2**19, 64  # pixels, and pictures, of a batch where nothing is tr
 
 
 @dataclass(frozen=True, eq=False)
-class Detection:
+class Detection(OnData[BoxSplit, BoxSummary]):
     """Object detection on pictures with boxes; the metric is COCO's mean average precision.
 
     head: what is put on a backbone. augment: the random changes of training; a recipe's ``flip`` and ``crop`` come on top.
@@ -76,9 +76,6 @@ class Detection:
     def validation_batch(self) -> int:
         return min(MOST, max(1, JUDGED // (self.data.size[0] * self.data.size[1])))
 
-    def count(self, split: Split) -> int:
-        return len(self._pictures(split))
-
     def batches(
         self,
         split: Split,
@@ -95,7 +92,7 @@ class Detection:
         Raises UsageError for a recipe that mixes pictures, cuts squares out of them, or smooths labels that have no logits.
         """
         augment = None if recipe is None or generator is None else self._changes(recipe)
-        pictures = self._pictures(split).part(limit)
+        pictures = self.data.split(split).part(limit)
         return BoxBatches(
             pictures, self.data, batch_size, device, augment=augment, generator=generator, workers=workers
         )
@@ -136,29 +133,9 @@ class Detection:
         }
 
     def describe(self) -> dict[str, Any]:
-        """Classes, head, channels, size, normalisation, and how detections are made of the output."""
-        size = self.data.size
-        deep = {} if self.data.span is None else {"pixel_span": list(self.data.span)}
-        return {
-            "task": "detection",
-            "num_classes": self.data.num_classes,
-            "in_chans": self.data.in_chans,
-            "image_size": size[0] if size[0] == size[1] else list(size),
-            "mean": list(self.data.mean),
-            "std": list(self.data.std),
-            "class_names": list(self.data.class_names),
-            "head": self.head.to_dict(),
-            "postprocess": {"kind": self.kind, **SETTINGS[self.kind]},
-            **deep,
-        }
-
-    @property
-    def summary(self) -> BoxSummary:
-        """What was read of the data, left out and assumed."""
-        return self.data.summary
-
-    def _pictures(self, split: Split) -> BoxSplit:
-        return {"train": lambda: self.data.train, "val": lambda: self.data.val, "test": lambda: self.data.test}[split]()
+        """What there is to know of the data, the head, and how detections are made of the output."""
+        made = {"kind": self.kind, **SETTINGS[self.kind]}
+        return {"task": "detection", **super().describe(), "head": self.head.to_dict(), "postprocess": made}
 
 
 class DetectionConfig(HeadConfig):

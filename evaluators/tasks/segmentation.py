@@ -23,7 +23,7 @@ from evaluators.data.masks.summary import MaskSummary
 from evaluators.pixel_loss import Weighing, class_weights, dice_loss, pixel_cross_entropy
 from evaluators.recipe import Recipe
 from evaluators.tasks.base import TASKS, Batches, Metric, Split
-from evaluators.tasks.shared import HeadConfig, refuse_mixing
+from evaluators.tasks.shared import HeadConfig, OnData, refuse_mixing
 from spaces.errors import UsageError, unknown
 from spaces.heads.base import DenseHead, Head, head_from_dict
 from spaces.network import NetworkSpec
@@ -48,7 +48,7 @@ class PixelLoss:
 
 
 @dataclass(frozen=True, eq=False)
-class Segmentation:
+class Segmentation(OnData[Masks, MaskSummary]):
     """Semantic segmentation on pictures with masks; the metric is the mean intersection over union.
 
     head: what is put on a backbone. scale: least and largest factor of the size in training; None: pictures keep it.
@@ -74,9 +74,6 @@ class Segmentation:
     def validation_batch(self) -> int:
         return max(1, JUDGED // (self.data.size[0] * self.data.size[1]))
 
-    def count(self, split: Split) -> int:
-        return len(self._images(split))
-
     def batches(
         self,
         split: Split,
@@ -93,7 +90,7 @@ class Segmentation:
         Raises UsageError for a recipe that mixes pictures or cuts squares out of them.
         """
         joint = None if recipe is None or generator is None else self._joint(recipe)
-        images = part(self._images(split), limit)
+        images = part(self.data.split(split), limit)
         return MaskBatches(images, self.data, batch_size, device, joint=joint, generator=generator, workers=workers)
 
     def _joint(self, recipe: Recipe) -> Joint:
@@ -114,29 +111,9 @@ class Segmentation:
         return torch.zeros(batch, *self.data.size, dtype=torch.uint8)
 
     def describe(self) -> dict[str, Any]:
-        """Classes, head, channels, size and normalisation; ``pixel_span``, where pixel values are not those of 8 bits."""
-        size = self.data.size
-        deep = {} if self.data.span is None else {"pixel_span": list(self.data.span)}
+        """What there is to know of the data, and the head."""
         head = {"head": self.head.to_dict()} if isinstance(self.head, DenseHead) else {}
-        return {
-            "task": "segmentation",
-            "num_classes": self.data.num_classes,
-            "in_chans": self.data.in_chans,
-            "image_size": size[0] if size[0] == size[1] else list(size),
-            "mean": list(self.data.mean),
-            "std": list(self.data.std),
-            "class_names": list(self.data.class_names),
-            **head,
-            **deep,
-        }
-
-    @property
-    def summary(self) -> MaskSummary:
-        """What was read of the data, left out and assumed."""
-        return self.data.summary
-
-    def _images(self, split: Split) -> Masks:
-        return {"train": lambda: self.data.train, "val": lambda: self.data.val, "test": lambda: self.data.test}[split]()
+        return {"task": "segmentation", **super().describe(), **head}
 
 
 Weight = Annotated[float, Field(ge=0, le=10**6)]

@@ -1,15 +1,44 @@
-"""What several tasks have in common beyond the interface: the section of a task with a head, and which recipes it refuses."""
+"""What several tasks have in common: what they tell of their data, the section of a head, and which recipes it refuses."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Generic, Self
 
 from pydantic import Field, model_validator
 
+from evaluators.data.splits import AnySplit, AnySummary, DataSet
 from evaluators.recipe import Recipe
-from evaluators.tasks.base import TaskConfig
+from evaluators.tasks.base import Split, TaskConfig
 from spaces.errors import UsageError
+
+
+class OnData(Generic[AnySplit, AnySummary]):
+    """What a task can tell of its data alone."""
+
+    data: DataSet[AnySplit, AnySummary]
+
+    def count(self, split: Split) -> int:
+        return len(self.data.split(split))
+
+    def describe(self) -> dict[str, Any]:
+        """Classes, channels, size and normalisation; ``pixel_span``, where pixel values are not those of 8 bits."""
+        data, (height, width) = self.data, self.data.size
+        deep = {} if data.span is None else {"pixel_span": list(data.span)}
+        return {
+            "num_classes": data.num_classes,
+            "in_chans": data.in_chans,
+            "image_size": height if height == width else [height, width],
+            "mean": list(data.mean),
+            "std": list(data.std),
+            "class_names": list(data.class_names),
+            **deep,
+        }
+
+    @property
+    def summary(self) -> AnySummary:
+        """What was read of the data, left out and assumed."""
+        return self.data.summary
 
 
 class HeadConfig(TaskConfig):

@@ -25,11 +25,12 @@ from evaluators.outcomes import EvaluationError, Metrics
 from evaluators.recipe import Recipe
 from evaluators.tasks.base import TASKS, Batches, Metric, Split, TaskConfig
 from evaluators.tasks.classification import Accuracy
+from evaluators.tasks.shared import OnData
 from spaces.network import ClassifierHead, NetworkSpec
 
 
 @dataclass(frozen=True, eq=False)
-class VideoClassification:
+class VideoClassification(OnData[ClipSplit, Summary]):
     """Classification of videos by clips of them; the metric is the share of videos whose class is right."""
 
     data: ClipData
@@ -44,9 +45,6 @@ class VideoClassification:
     @property
     def identity(self) -> str:
         return self.data.identity
-
-    def count(self, split: Split) -> int:
-        return len(self._videos(split))
 
     def batches(
         self,
@@ -63,7 +61,7 @@ class VideoClassification:
 
         Without a generator the target is ``{"labels": (B,), "videos": (B,)}``: which video of the split a clip is of.
         """
-        videos = self._videos(split)
+        videos = self.data.split(split)
         rows = subset(videos.labels_N.numpy(), np.arange(len(videos)), limit, seed=0)
         videos = videos if len(rows) == len(videos) else videos.take(rows)
         return ClipBatches(
@@ -89,26 +87,9 @@ class VideoClassification:
         return torch.zeros(batch, dtype=torch.long)
 
     def describe(self) -> dict[str, Any]:
-        """Classes, channels, size (T, H, W), normalisation, and which frames of a video are a clip."""
-        return {
-            "num_classes": self.data.num_classes,
-            "in_chans": self.data.in_chans,
-            "image_size": [self.data.clip.frames, *self.data.size],
-            "mean": list(self.data.mean),
-            "std": list(self.data.std),
-            "class_names": list(self.data.class_names),
-            "frame_stride": self.data.clip.stride,
-        }
-
-    @property
-    def summary(self) -> Summary:
-        """What was read of the data, left out and assumed."""
-        return self.data.summary
-
-    def _videos(self, split: Split) -> ClipSplit:
-        if split == "test":
-            return self.data.test
-        return self.data.train if split == "train" else self.data.val
+        """What there is to know of the data; the size is (T, H, W), and ``frame_stride`` tells which frames are a clip."""
+        clip = self.data.clip
+        return {**super().describe(), "image_size": [clip.frames, *self.data.size], "frame_stride": clip.stride}
 
 
 class VideoAccuracy:
