@@ -118,12 +118,12 @@ def _bytes(tensors: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def check_memory(arch: Architecture, limit: int, *, batch: int, **setting: Any) -> None:
-    """Refuse a training that cannot fit: EvaluationError where ``training_memory`` exceeds ``limit`` bytes."""
-    needed = training_memory(arch, batch=batch, **setting)
+def check_memory(arch: Architecture, limit: int, **setting: Any) -> None:
+    """Refuse a training that cannot fit: EvaluationError where ``training_memory`` of the setting exceeds ``limit`` bytes."""
+    needed = training_memory(arch, **setting)  # in the order given: what is remembered is found by that too
     if needed > limit:
         raise EvaluationError(
-            f"not started: training with a batch of {batch} needs about {needed / 2**20:,.0f} MiB, "
+            f"not started: training with a batch of {setting['batch']} needs about {needed / 2**20:,.0f} MiB, "
             f"but there are {limit / 2**20:,.0f} MiB"
         )
 

@@ -56,11 +56,20 @@ class _Timed:
 
 
 class Sample:
-    """A task of which only the first batches of a pass are seen, and timed; all else is the task's own."""
+    """A task of which only the first batches of a pass are seen, and timed; all else is the task's own.
+
+    It is equal to the task, so that what is remembered of that, such as the memory of a step, is not found out once more.
+    """
 
     def __init__(self, task: Task) -> None:
         self._task = task
         self.clocks: dict[str, Clock] = {"train": Clock(), "val": Clock()}
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._task == (other._task if isinstance(other, Sample) else other))
+
+    def __hash__(self) -> int:
+        return hash(self._task)
 
     def batches(self, split: Split, **options: Any) -> Batches:
         return _Timed(self._task.batches(split, **options), self.clocks[split])

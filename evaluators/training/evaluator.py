@@ -79,19 +79,6 @@ class TrainingEvaluator(OnDevice, OnTask):
         Raises EvaluationError where the training fails, or cannot fit into memory.
         """
         self._check_memory(arch)
-        return self._train(arch, fidelity=fidelity, seed=seed, report=report, checkpoint=checkpoint, start=start)
-
-    def _train(
-        self,
-        arch: Architecture,
-        *,
-        fidelity: int,
-        seed: int,
-        report: Report | None = None,
-        checkpoint: Path | None = None,
-        start: Mapping[str, Tensor] | None = None,
-    ) -> Trained:
-        """As ``train``, for an architecture whose memory was looked at."""
         given = self.initial_weights(arch, seed) if start is None else start
 
         def build() -> nn.Module:
@@ -126,10 +113,10 @@ class TrainingEvaluator(OnDevice, OnTask):
         """What `evaluate` takes, from a few batches of a real training and the simulation of one step."""
 
         def train(task: Task) -> object:
-            return replace(self, task=task)._train(arch, fidelity=2, seed=0, report=lambda epoch, metrics: True)
+            return replace(self, task=task).train(arch, fidelity=2, seed=0, report=lambda epoch, metrics: True)
 
         start = time.perf_counter()
-        self._check_memory(arch)  # on a CPU that is the simulation whose bytes are told, which are remembered
+        self._check_memory(arch)  # simulates a step; that is remembered, so that no time of it is in the training below
         checking = time.perf_counter() - start
         seconds = checking + training_seconds(self.task, train, epochs=fidelity, validations=validations)
         return Estimate(seconds, training_memory(arch, **self._step(split=False)))

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from evaluators.data import load_data
+from evaluators.memory import training_memory
 from evaluators.recipe import Recipe
 from evaluators.tasks.classification import Classification
 from evaluators.training.evaluator import TrainingEvaluator
@@ -47,3 +48,14 @@ def test_checkpoint_of_the_plain_backbone_starts_an_identity_architecture_at_its
         load_weights(model, tmp_path / "bad.pt")
     with pytest.raises(UsageError, match="no such checkpoint"):
         load_weights(model, tmp_path / "missing.pt")
+
+
+def test_an_estimate_simulates_a_step_once() -> None:
+    task = Classification(load_data("digits", image_size=12))
+    evaluator = TrainingEvaluator(task, Recipe(epochs=2, batch_size=32, crop=1), device=CPU)
+    before = training_memory.cache_info()
+    told = evaluator.estimate(Architecture.parse("attune_tiny:none,none,se-r4"), fidelity=2, validations=1)
+    after = training_memory.cache_info()
+    assert told.memory is not None
+    assert after.misses == before.misses + 1
+    assert after.hits == before.hits + 2  # the training's own check, and the bytes that are told
