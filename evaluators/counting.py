@@ -25,6 +25,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from spaces.meta import ShapesOnly
+
 METRICS = ("params", "macs", "flops", "activations")
 
 _REDUCTION_NAMES = """
@@ -166,17 +168,10 @@ _C: Any = torch._C  # some of what a trace needs is missing in the stubs
 _TRACER = _C._parse_dispatch_key("Tracer")
 
 
-def _batch_norm_shapes(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """What batch normalisation returns in eval mode."""
-    return torch.empty_like(x), x.new_empty(0), x.new_empty(0)
-
-
 class _OutsideTheTrace(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._convolution.default:
             func, args = torch.ops.aten.convolution.default, args[:9]  # the same without the flags of cuDNN
-        elif func is torch.ops.aten.native_batch_norm.default and not args[5]:  # torch's own runs a dozen operators
-            func = _batch_norm_shapes
         included = _C._dispatch_tls_local_include_set().remove(_TRACER)
         excluded = _C._dispatch_tls_local_exclude_set().remove(_TRACER)
         with _C._ForceDispatchKeyGuard(included, excluded):
@@ -246,6 +241,7 @@ def count_module(model: nn.Module, x_BCHW: Tensor) -> Counts:
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             if x_BCHW.is_meta:
+                stack.enter_context(ShapesOnly())
                 stack.enter_context(_OutsideTheTrace())
             stack.enter_context(_ConvolutionsByName())
             counted = analysis.by_module_and_operator()

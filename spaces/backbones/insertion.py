@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from spaces.backbones.sites import CHILD, Site
 from spaces.errors import UsageError
+from spaces.meta import ShapesOnly
 
 M = TypeVar("M", bound=nn.Module)
 INNER = "plain"  # the name of a layer inside of the `Followed` that stands in its place
@@ -177,7 +178,7 @@ def never_called(model: nn.Module, sites: Sequence[Site], shapes: Sequence[tuple
         attach(copied, site, probes[site.attention])
     for shape in shapes:
         try:
-            with torch.no_grad(), torch.device("meta"):
+            with torch.no_grad(), torch.device("meta"), ShapesOnly():
                 copied(torch.empty(1, *shape))
         # what a network raises at a shape that it cannot take, and torch where an operator has no meta kernel
         except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError) as error:

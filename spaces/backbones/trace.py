@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from spaces.meta import ShapesOnly
+
 
 @dataclass
 class Call:
@@ -139,7 +141,7 @@ def record(model: nn.Module, x_BCHW: Tensor) -> Trace:
         watch(path, module)
     training = model.training
     try:
-        with torch.no_grad(), recorder:
+        with torch.no_grad(), ShapesOnly(), recorder:
             model.eval()(x_BCHW)
     finally:
         model.train(training)

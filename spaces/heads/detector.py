@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 from spaces.backbones.insertion import on_meta
 from spaces.heads.anchors import DefaultBoxes, GridAnchors
 from spaces.heads.base import DenseHead, DenseNetwork
+from spaces.meta import ShapesOnly
 
 
 class Detector(DenseNetwork):
@@ -83,7 +84,7 @@ class Detector(DenseNetwork):
 
     def anchors(self, size: tuple[int, int]) -> Tensor:
         """(A, 4) corners x1, y1, x2, y2 in pixels of an image of ``size`` (H, W), in the order of the outputs."""
-        with torch.no_grad(), torch.device("meta"):
+        with torch.no_grad(), torch.device("meta"), ShapesOnly():
             maps = on_meta(self).eval().maps(torch.empty(1, self.in_chans, *size))
         with torch.device("cpu"):
             return self.boxes.make(size, [(one.shape[-2], one.shape[-1]) for one in maps])
