@@ -96,8 +96,8 @@ bench-fine-tuning: setup  ## identity start against fresh gates; needs ATTUNE_DA
 	$(BIN)/python -m benchmarks.fine_tuning --source hf:$(ATTUNE_DATA)/tiny_imagenet100_32 \
 		--target hf:$(ATTUNE_DATA)/imagewoof_64 --markdown
 
-bench-gpu: setup  ## candidates at once on one device; seconds to 90 % and 93 % on CIFAR-10 where there is a GPU
-	$(BIN)/python -m benchmarks.gpu --cifar cifar10 --markdown
+bench-gpu-all: setup  ## everything that needs a GPU: 25 minutes on one card at most, resumable
+	$(BIN)/python -m benchmarks.gpu --cifar $(if $(ATTUNE_DATA),hf:$(ATTUNE_DATA)/cifar10_jpeg,cifar10) --markdown
 
 bench-table: setup  ## train Attune-Bench, 729 architectures x 3 seeds: an hour and a half on two cores, resumable
 	$(BIN)/python -m benchmarks.attune_bench --markdown

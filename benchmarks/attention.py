@@ -3,7 +3,8 @@
 `python -m benchmarks.attention` measures forward + backward of both in the same run, taking turns, and keeps every row in
 benchmarks/attention.jsonl, where the rows of single types, shapes, dtypes or threads replace their like; `--resume` leaves
 out what is there already. `--docs` writes the tables of docs/attention.md, from the library, and those of
-docs/benchmarks/attention.md, from all rows. On a GPU: channels_last bf16, compiled and not.
+docs/benchmarks/attention.md, from all rows. On a GPU: channels_last, in bf16 and fp16, operator by operator and as CUDA
+graphs, of which no memory is told; bf16 compiled too.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -54,10 +55,15 @@ class Setting:
     threads: int
     device: str = "cpu"
     compiled: bool = False
+    graphs: bool = False  # the step is captured once as a CUDA graph, and replayed
 
     def __str__(self) -> str:
         where = self.device if self.device != "cpu" else f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        return f"{self.dtype}, {where}" + (", compiled" if self.compiled else "")
+        return f"{self.dtype}, {where}" + (", compiled" if self.compiled else "") + (", graphs" if self.graphs else "")
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.dtype]
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,8 @@ def machine(device: str) -> str:
 def settings() -> list[Setting]:
     """What there is to measure on this machine."""
     if torch.cuda.is_available():
-        return [Setting("bf16", 1, "cuda", compiled) for compiled in (False, True)]
+        eager = [Setting(dtype, 1, "cuda") for dtype in ("bf16", "fp16")]
+        return [*eager, *(replace(way, graphs=True) for way in eager), replace(eager[0], compiled=True)]
     every = os.cpu_count() or 1
     threads = (1, every) if every > 1 else (1,)
     return [Setting(dtype, count) for dtype in ("fp32", "bf16") for count in threads]
@@ -146,16 +153,46 @@ def step(module: nn.Module, x: Tensor, gradient: Tensor, setting: Setting) -> Ca
     """One forward and backward pass; the gradients of x and of all parameters are dropped at its end."""
     run = torch.compile(module) if setting.compiled else module
 
-    def once() -> None:
-        with torch.autocast(setting.device, torch.bfloat16) if setting.dtype == "bf16" else nullcontext():
-            y = run(x)
-        y.backward(gradient.to(y.dtype))
+    def forget() -> None:
         module.zero_grad(set_to_none=True)
         x.grad = None
+
+    def passes() -> None:
+        with torch.autocast(setting.device, setting.torch_dtype) if setting.dtype != "fp32" else nullcontext():
+            y = run(x)
+        y.backward(gradient.to(y.dtype))
+
+    def once() -> None:
+        passes()
+        forget()
         if setting.device == "cuda":
             torch.cuda.synchronize()
 
-    return once
+    if not setting.graphs:
+        return once
+    graph = captured(passes, forget)
+
+    def replay() -> None:
+        graph.replay()
+        torch.cuda.synchronize()
+
+    return replay
+
+
+def captured(passes: Callable[[], None], forget: Callable[[], None]) -> torch.cuda.CUDAGraph:
+    """A CUDA graph of passes that leave gradients, which `forget` drops: warmed up beside, as torch asks for, and recorded."""
+    beside = torch.cuda.Stream()
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):
+        for _ in range(3):
+            forget()
+            passes()
+    torch.cuda.current_stream().wait_stream(beside)
+    forget()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=beside):
+        passes()
+    return graph
 
 
 def peak_and_products(once: Callable[[], None], setting: Setting) -> tuple[int, float | None]:
@@ -204,7 +241,7 @@ def alternate(
 @cache
 def roofs(setting: Setting, shape: tuple[int, ...]) -> tuple[float, float]:
     """Bytes a second of copying a map, and FLOPs a second of the better of a matrix product and a 3 x 3 convolution."""
-    dtype = torch.bfloat16 if setting.dtype == "bf16" else torch.float32
+    dtype = setting.torch_dtype
     x, y = (torch.ones(shape, dtype=dtype, device=setting.device) for _ in range(2))
     a = torch.ones(1024, 1024, dtype=dtype, device=setting.device)
     maps = torch.ones(32, 256, 14, 14, dtype=dtype, device=setting.device)
@@ -258,6 +295,7 @@ def passes(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
     return ours, theirs
 
 
+@cache
 def macs(name: str, shape: tuple[int, ...]) -> int:
     """Multiply-adds of the forward pass of the whole batch."""
     with torch.device("meta"):
@@ -271,7 +309,7 @@ def roof_ms(name: str, shape: tuple[int, ...], setting: Setting) -> float:
     The passes read x, write y, read x and the gradient of y, and write the gradient of x.
     """
     moved, computed = roofs(setting, shape)
-    width = 2 if setting.dtype == "bf16" else 4
+    width = setting.torch_dtype.itemsize
     return 1e3 * max(5 * prod(shape) * width / moved, 3 * 2 * macs(name, shape) / computed)
 
 
@@ -282,8 +320,7 @@ def measure(name: str, shape: tuple[int, ...], setting: Setting, seconds: float)
     shape = shape_for(name, shape)
     label, other = counterpart(name, shape[1], shape[2])
     layout = torch.channels_last if setting.device == "cuda" else torch.contiguous_format
-    dtype = torch.bfloat16 if setting.dtype == "bf16" else torch.float32
-    x = torch.randn(shape, device=setting.device, dtype=dtype).to(memory_format=layout).requires_grad_()
+    x = torch.randn(shape, device=setting.device, dtype=setting.torch_dtype).to(memory_format=layout).requires_grad_()
     gradient = torch.randn_like(x)
     modules = [create_attention(name, shape[1]), other]
     ours, peer = (step(m.to(setting.device, memory_format=layout).train(), x, gradient, setting) for m in modules)
@@ -321,7 +358,7 @@ def merged(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
 
     def order(row: Row) -> tuple[Any, ...]:
         way = row.setting
-        return way.device, way.compiled, way.dtype != "fp32", way.threads, row.shape[1], row.name
+        return way.device, way.compiled, way.graphs, way.dtype != "fp32", way.dtype, way.threads, row.shape[1], row.name
 
     return sorted(rows, key=order)
 
@@ -414,7 +451,7 @@ def bound(row: Row) -> str:
     limit = f"{1 / row.products:.2f}" if row.products else "-"
     flops = 3 * 2 * macs(row.name, row.shape)
     ours, theirs = passes(row.name, row.shape)
-    one = prod(row.shape) * (2 if row.setting.dtype == "bf16" else 4)
+    one = prod(row.shape) * row.setting.torch_dtype.itemsize
     return (
         f"{row.name} | {row.setting} | {by(row.shape)} | {row.ratio:.2f} ({row.low:.2f}-{row.high:.2f}) |"
         f" {percent(row.products)} | {limit} | {flops / 1e9:.3g} | {flops / row.ours_ms / 1e6:.3g} |"
@@ -484,7 +521,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--types", nargs="+", choices=list_attentions(), metavar="TYPE", help="default: all")
     parser.add_argument("--shape", type=int, nargs="+", choices=range(len(SHAPES)), help="which of the shapes")
-    parser.add_argument("--dtype", choices=("fp32", "bf16"))
+    parser.add_argument("--dtype", choices=("fp32", "bf16", "fp16"))
     parser.add_argument("--threads", type=int, help="only this number of threads")
     parser.add_argument("--seconds", type=float, default=1.0, help="time for the turns of one comparison")
     parser.add_argument("--resume", action="store_true", help="leave out what this machine has measured already")

@@ -29,8 +29,11 @@ from benchmarks.page import add_option, write
 from evaluators.recipe import Recipe
 from evaluators.speed import keep_freed_memory, use_fast_convolutions
 from evaluators.tasks.detection import Detection, DetectionConfig
+from evaluators.training.device import arranged
 from evaluators.training.loop import backward
 from spaces.placement import Architecture
+
+CPU = torch.device("cpu")
 
 
 class Pictures(Dataset[tuple[Tensor, dict[str, Tensor]]]):
@@ -93,7 +96,9 @@ class Timer:
 Seconds = tuple[float, float]
 
 
-def usual_epoch(task: Detection, model: nn.Module, optimizer: torch.optim.Optimizer, batch: int) -> Seconds:
+def usual_epoch(
+    task: Detection, model: nn.Module, optimizer: torch.optim.Optimizer, batch: int, device: torch.device = CPU
+) -> Seconds:
     """Seconds of one epoch of the reference's loop, whose workers are started for every epoch."""
     pictures = Pictures(task)
     loader = DataLoader(pictures, batch, shuffle=True, drop_last=True, num_workers=2, collate_fn=collate)
@@ -102,16 +107,17 @@ def usual_epoch(task: Detection, model: nn.Module, optimizer: torch.optim.Optimi
     model.train()
     timer = Timer()
     for x_BCHW, targets in loader:
-        output = model(x_BCHW)
+        output = model(x_BCHW.to(device))
+        targets = [{name: value.to(device) for name, value in target.items()} for target in targets]
         anchors, matched = output["anchors"], []
         for target in targets:
             if len(target["boxes"]) == 0:
-                matched.append(torch.full((len(anchors),), -1))
+                matched.append(torch.full((len(anchors),), -1, device=device))
             else:
                 matched.append(matcher(box_iou(target["boxes"], anchors)))
         raw = {"bbox_regression": output["boxes"], "cls_logits": output["scores"]}
         losses = ssd.compute_loss(targets, raw, [anchors] * len(targets), matched)
-        loss = sum(losses.values(), torch.zeros(()))
+        loss = sum(losses.values(), torch.zeros((), device=device))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -120,19 +126,43 @@ def usual_epoch(task: Detection, model: nn.Module, optimizer: torch.optim.Optimi
 
 
 def our_epoch(
-    task: Detection, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, seed: int
+    task: Detection,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    seed: int,
+    device: torch.device = CPU,
 ) -> Seconds:
     """Seconds of one epoch of what `train_model` does in it."""
     generator = torch.Generator().manual_seed(seed)
-    cpu = torch.device("cpu")
-    batches = task.batches("train", batch_size=recipe.batch_size, device=cpu, generator=generator, recipe=recipe)
+    batches = task.batches("train", batch_size=recipe.batch_size, device=device, generator=generator, recipe=recipe)
     model.train()
     timer = Timer()
     for x_BCHW, target in batches:
         backward(model, x_BCHW, target, task, recipe, recipe.batch_size)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
     return timer.seconds()
+
+
+def compare(
+    task: Detection, arch: Architecture, recipe: Recipe, repeats: int, device: torch.device = CPU
+) -> dict[str, list[Seconds]]:
+    """Seconds of an epoch of both loops for every seed, alternating, each of a network of its own."""
+    seconds: dict[str, list[Seconds]] = {"usual": [], "ours": []}
+    for seed in range(repeats):
+        model = task.network.build(arch).to(device)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr / 10)
+        seconds["usual"].append(usual_epoch(task, model, optimizer, recipe.batch_size, device))
+        model = arranged(task.network.build(arch).to(device), channels_last=True)
+        if device.type == "cpu":
+            keep_freed_memory()
+            use_fast_convolutions(model)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr / 10, fused=True)
+        seconds["ours"].append(our_epoch(task, model, optimizer, recipe, seed, device))
+    return seconds
 
 
 def main() -> None:
@@ -155,16 +185,7 @@ def main() -> None:
         "|---|---|---|---|---|---|",
     ]
     for backbone in given.backbone:
-        seconds: dict[str, list[Seconds]] = {"usual": [], "ours": []}
-        for seed in range(given.repeats):
-            model = task.network.build(Architecture.plain(backbone))
-            optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr / 10)
-            seconds["usual"].append(usual_epoch(task, model, optimizer, given.batch))
-            model = task.network.build(Architecture.plain(backbone)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            keep_freed_memory()
-            use_fast_convolutions(model)
-            optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr / 10, fused=True)
-            seconds["ours"].append(our_epoch(task, model, optimizer, recipe, seed))
+        seconds = compare(task, Architecture.plain(backbone), recipe, given.repeats)
         images = given.images // given.batch * given.batch
         (usual, usual_cores), (ours, ours_cores) = (
             (images / statistics.median(one[0] for one in runs), images / statistics.median(one[1] for one in runs))

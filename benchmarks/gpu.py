@@ -1,111 +1,748 @@
-"""What one device gives: how many small candidates to train at once on it, and seconds to 90 % and 93 % on CIFAR-10.
+"""All that waits for a GPU, in one command: throughput, CIFAR-10, candidates at once, attention, steps, the supernet.
 
-`python -m benchmarks.gpu --cifar hf:FOLDER` (or `make bench-gpu`). Packing: the number of processes that gives the most
-candidates an hour is what `resources.gpus: 1/N` should say. CIFAR-10: resnet18 with a small-image stem and a short recipe;
-without a GPU that part is left out, unless `--train-size` makes it small: `--at-once 1 --each 1 --train-size 64 --epochs 1`
-runs everything on a CPU, to see that it works.
+`python -m benchmarks.gpu --cifar hf:FOLDER --markdown` (or `make bench-gpu-all`). A part that is done is kept in a file, with
+the GPU, the version of torch, the date and its command, and is not repeated on that GPU. Parts come in the order of their
+value. With `--minutes` one that would not end in time is left out, and said to be. One that fails or hangs is reported, the
+others go on, and the exit code is 1. `--tiny` runs everything small, on a CPU too, to see that it works; its figures reach no
+page. `--no-run --markdown` writes the page from what is kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
+import statistics
+import sys
 import time
-from functools import partial
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from functools import cache, partial
+from itertools import product
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.nn.functional import cross_entropy
 
+from benchmarks import attention, detection_throughput, segmentation, throughput
 from benchmarks.page import add_option, write
-from evaluators.data import load_data
+from evaluators.data import Data, load_data
+from evaluators.recipe import Recipe
+from evaluators.supernet.evaluator import SupernetEvaluator
 from evaluators.tasks.classification import Classification
-from evaluators.training import Recipe, TrainingEvaluator, pick_device
+from evaluators.tasks.detection import DetectionConfig
+from evaluators.tasks.segmentation import SegmentationConfig
+from evaluators.training import TrainingEvaluator, pick_device
+from evaluators.training.device import arranged
 from search.build import create_task
 from search.config import load_config
-from spaces import Architecture
+from spaces import Architecture, build_model
+from spaces.attention import list_attentions
 
-CONFIG = Path("configs/default.yaml")
-RECIPE = Recipe(epochs=16, batch_size=512, lr=0.4, warmup=3, cutout=8, ema=0.999)
-
-
-def train_some(count: int, start: float, worker: int) -> float:
-    """Train `count` candidates of the default space from a common starting time on; when the last one was finished."""
-    torch.set_num_threads(1)
-    config = load_config(CONFIG)
-    evaluator = TrainingEvaluator(create_task(config), config.training, device=pick_device())
-    arch = Architecture.parse("attune_tiny:se-r4,cbam-r4,none")
-    evaluator.evaluate(arch, fidelity=1, seed=0)  # pays for imports and kernels
-    time.sleep(max(0.0, start - time.time()))
-    for number in range(count):
-        evaluator.evaluate(arch, fidelity=config.training.epochs, seed=1000 * worker + number)
-    return time.time()
+CANDIDATE = Architecture.parse("attune_tiny:se-r4,cbam-r4,none")
+RESNET = Architecture.parse("resnet18:none,none,none,none")
+CIFAR_RECIPE = Recipe(epochs=16, batch_size=512, lr=0.4, warmup=3, cutout=8, ema=0.999)
+LITTLE = {"train_size": 64, "val_size": 32}  # of every data set in a tiny run
+PATIENCE = 3  # times its estimate is what a part may take before it is stopped
 
 
-def packing(counts: list[int], each: int, warm_up: float) -> list[str]:
-    """Candidates an hour for every number of processes, as rows of a table."""
-    rows = ["| at once | candidates an hour |", "|---|---|"]
-    for processes in counts:
-        with multiprocessing.get_context("spawn").Pool(processes) as pool:
-            start = time.time() + warm_up
-            ends = pool.map(partial(train_some, each, start), range(processes), chunksize=1)
-        rows.append(f"| {processes} | {3600 * processes * each / (max(ends) - start):.0f} |")
-        print(rows[-1], flush=True)
-    return rows
+@dataclass(frozen=True)
+class Setup:
+    """What all parts are given: the data of CIFAR-10, as ``load_data`` names them, and whether to run small."""
+
+    cifar: str | None = None
+    tiny: bool = False
+
+    def data(self, **options: Any) -> dict[str, Any]:
+        """The embedded data with these options, few in a tiny run."""
+        return {"name": "cluttered_digits", **options, **(LITTLE if self.tiny else {})}
+
+    @property
+    def overrides(self) -> list[str]:
+        """What a tiny run changes in a configuration."""
+        return [f"data={json.dumps(self.data())}"] if self.tiny else []
 
 
-def to_accuracy(cifar: str, epochs: int, train_size: int | None) -> list[str]:
-    """Seconds of training (the data are on the device, as decoded uint8) to the first epoch at 90 % and 93 % of validation."""
+@dataclass(frozen=True)
+class Found:
+    """What a part found: lines of markdown, a sentence on its bar, and whether that was met (None: it has no bar)."""
+
+    lines: list[str]
+    verdict: str
+    met: bool | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part: its heading, minutes on one large GPU, what to look for, and the function that measures."""
+
+    name: str
+    title: str
+    minutes: float
+    look_for: str
+    run: Callable[[Setup], Found]
+    cifar: bool = False
+    gpu_only: bool = False
+
+
+@dataclass(frozen=True)
+class Record:
+    """A part that was run, as it is kept: where, when and how, and what it found or why it failed."""
+
+    part: str
+    device: str
+    torch: str
+    date: str
+    command: str
+    seconds: float
+    tiny: bool
+    found: Found | None = None
+    failed: str | None = None
+
+
+class PartFailed(Exception):
+    """A part raised, died or hung; the message is one line."""
+
+
+# --- the parts ----------------------------------------------------------------------------------------------------------
+@cache
+def cifar_data(setup: Setup) -> Data:
+    """CIFAR-10, 5,000 of its training images for validation, decoded once a process."""
+    assert setup.cifar is not None
+    return load_data(setup.cifar, **(LITTLE if setup.tiny else {"val_size": 5000}))
+
+
+def small(recipe: Recipe) -> Recipe:
+    """The recipe with batches that a tiny run's data can fill."""
+    return recipe.model_copy(update={"batch_size": 32})
+
+
+def throughput_part(setup: Setup) -> Found:
+    """The training evaluator against the DataLoader loop, with two workers and with eight."""
     device = pick_device()
-    sizes = {"val_size": 5000} if train_size is None else {"val_size": 100, "train_size": train_size}
-    evaluator = TrainingEvaluator(Classification(load_data(cifar, **sizes)), RECIPE, device=device)
-    arch = Architecture.parse("resnet18:none,none,none,none")
-    evaluator.evaluate(arch, fidelity=1, seed=0)
-    reached: dict[float, float] = {}
+    seeds, loops = (1, dict(throughput.LOOPS)) if setup.tiny else (3, dict(throughput.LOOPS))
+    if not setup.tiny:
+        loops["usual, 8 workers"] = partial(throughput.usual_loop, workers=8)
+    cases = [throughput.embedded_case(seeds, **(LITTLE if setup.tiny else {}))]
+    if setup.cifar:
+        case = throughput.resnet_case(cifar_data(setup), seeds, epochs=1 if setup.tiny else 2)
+        cases.append(replace(case, recipe=small(case.recipe)) if setup.tiny else case)
+    lines, ratios = list(throughput.HEADER), {}
+    for case in cases:
+        throughput.warm_up(case, device)
+        runs = throughput.measure(case, device, loops=loops)
+        lines += throughput.rows(case, runs)
+        ratios[case.name.partition(",")[0]] = throughput.ratio(runs)
+        print("\n".join(lines[-len(runs) :]), flush=True)
+    return Found(lines, *over_bar(ratios, 5))
 
-    def report(epoch: int, metrics: dict[str, float]) -> bool:
-        for goal in (0.90, 0.93):
-            if metrics["accuracy"] >= goal:
-                reached.setdefault(goal, metrics["seconds"])
-        return True
 
-    final = evaluator.evaluate(arch, fidelity=epochs, seed=1, report=report)
-    rows = [
-        f"| {goal:.0%} | {reached[goal]:.1f} |" if goal in reached else f"| {goal:.0%} | not reached |"
-        for goal in (0.90, 0.93)
+def over_bar(ratios: dict[str, float], bar: float) -> tuple[str, bool]:
+    """The sentence on how many times faster each thing is, and whether all are as fast as the bar asks for."""
+    told = ", ".join(f"{name} {ratio:.2f}x" for name, ratio in ratios.items())
+    short = [name for name, ratio in ratios.items() if ratio < bar]
+    return f"At least {bar:g}x: {told}: " + (f"not met by {', '.join(short)}." if short else "met."), not short
+
+
+def cifar_part(setup: Setup) -> Found:
+    """Seconds of training (the data are in memory, as decoded uint8) to the first epoch at 90 % and 93 % of validation."""
+    seeds, epochs, goals = (1, 1, (0.90, 0.93)) if setup.tiny else (3, CIFAR_RECIPE.epochs, (0.90, 0.93))
+    recipe = small(CIFAR_RECIPE) if setup.tiny else CIFAR_RECIPE
+    evaluator = TrainingEvaluator(Classification(cifar_data(setup)), recipe, device=pick_device())
+    evaluator.evaluate(RESNET, fidelity=1, seed=0)  # pays for imports and kernels
+    reached: dict[float, list[float]] = {goal: [] for goal in goals}
+    finals = []
+    for seed in range(1, seeds + 1):
+        first: dict[float, float] = {}
+
+        def report(epoch: int, metrics: dict[str, float], first: dict[float, float] = first) -> bool:
+            for goal in goals:
+                if metrics["accuracy"] >= goal:
+                    first.setdefault(goal, metrics["seconds"])
+            return True
+
+        finals.append(evaluator.evaluate(RESNET, fidelity=epochs, seed=seed, report=report))
+        for goal, seconds in first.items():
+            reached[goal].append(seconds)
+    lines = [
+        "| validation accuracy | seeds that reached it | seconds (median) | seconds of each |",
+        "|---|---|---|---|",
     ]
-    last = f"| {final['accuracy']:.2%} after {epochs} epochs | {final['seconds']:.1f} |"
-    return ["| validation accuracy | seconds |", "|---|---|", *rows, last]
+    for goal, times in reached.items():
+        middle = f"{statistics.median(times):.1f}" if times else "-"
+        lines.append(f"| {goal:.0%} | {len(times)} of {seeds} | {middle} | {listed(f'{t:.1f}' for t in times)} |")
+    accuracy, seconds = (statistics.median(final[name] for final in finals) for name in ("accuracy", "seconds"))
+    each = listed(f"{final['seconds']:.1f}" for final in finals)
+    lines.append(f"| {accuracy:.2%} (median) after all {epochs} epochs | {seeds} of {seeds} | {seconds:.1f} | {each} |")
+    told = ", ".join(
+        f"{goal:.0%} after {statistics.median(times):.1f} s" if len(times) == seeds else f"{goal:.0%} not by all seeds"
+        for goal, times in reached.items()
+    )
+    return Found(lines, f"{told}.", all(len(times) == seeds for times in reached.values()))
+
+
+def listed(texts: Iterable[str]) -> str:
+    return ", ".join(texts) or "-"
+
+
+def candidates(connection: Connection, setup: Setup) -> None:
+    """A process that trains candidates of the default space: for as many seconds as it is told, again and again.
+
+    It answers with the number of candidates and the seconds until the last of them was finished.
+    """
+    torch.set_num_threads(1)
+    config = load_config("configs/default.yaml", setup.overrides)
+    evaluator = TrainingEvaluator(create_task(config), config.training, device=pick_device())
+    evaluator.evaluate(CANDIDATE, fidelity=1, seed=0)  # pays for imports and kernels
+    connection.send("ready")
+    while (seconds := connection.recv()) is not None:
+        started, count = time.perf_counter(), 0
+        while time.perf_counter() - started < seconds:
+            evaluator.evaluate(CANDIDATE, fidelity=config.training.epochs, seed=count)
+            count += 1
+        connection.send((count, time.perf_counter() - started))
+
+
+def packing_part(setup: Setup) -> Found:
+    """Candidates an hour for every number of processes that share the device; all are started first, and wait."""
+    counts, seconds = ((1, 2), 0.1) if setup.tiny else ((1, 2, 4, 8, 16), 12.0)
+    context = multiprocessing.get_context("spawn")
+    connections = []
+    for _ in range(max(counts)):
+        here, there = context.Pipe()
+        context.Process(target=candidates, args=(there, setup), daemon=True).start()
+        there.close()
+        connections.append(here)
+    for connection in connections:
+        connection.recv()  # it is ready
+    lines, hourly = ["| at once | candidates an hour | times one at a time |", "|---|---|---|"], {}
+    for count in counts:
+        for connection in connections[:count]:
+            connection.send(seconds)
+        answers = [connection.recv() for connection in connections[:count]]
+        hourly[count] = sum(3600 * trained / took for trained, took in answers)
+        lines.append(f"| {count} | {hourly[count]:.0f} | {hourly[count] / hourly[1]:.2f} |")
+        print(lines[-1], flush=True)
+    for connection in connections:
+        connection.send(None)
+    best = max(hourly, key=lambda count: hourly[count])
+    cores = f"; the machine has {os.cpu_count()} CPU cores, and each process one thread"
+    return Found(lines, f"{best} at once give the most candidates an hour (`resources.gpus: {1 / best:.4g}`){cores}.")
+
+
+def attention_part(dtype: str, setup: Setup, *, graphs: bool = False, compiled: bool = False) -> Found:
+    """Forward and backward of every attention type against timm's or published code's form, as one setting."""
+    way = attention.Setting(dtype, 1, pick_device().type, compiled, graphs)
+    names = attention_names(compiled, setup.tiny)
+    shapes = ((2, 8, 6, 6),) if setup.tiny else attention.SHAPES[1:2] if compiled else attention.SHAPES
+    threads, rows, broken = torch.get_num_threads(), [], []
+    for shape, name in product(shapes, names):
+        try:
+            rows.append(attention.measure(name, shape, way, seconds=0.01 if setup.tiny else 0.1))
+        except RuntimeError as error:  # what a type cannot do in this setting is told in the page
+            if way.device == "cuda":
+                torch.cuda.synchronize()  # raises where the device is of no use any more
+            broken.append(f"{name} at {attention.by(shape)}: {one_line(error)}")
+            print(broken[-1], flush=True)
+    torch.set_num_threads(threads)
+    lines = attention.table(
+        "setting | shape | mean: | least (quartiles) | slower | more memory", attention.summary(rows)
+    )
+    columns = " | ".join(f"{attention.by(shape)}:" for shape in shapes)
+    lines += attention.table(f"type | counterpart | {columns}", (of_type(name, shapes, rows) for name in names))
+    lines += [f"Not measured: {text}" for text in broken]
+    slower = [f"{row.name} at {row.shape[2]} px" for row in rows if row.slower]
+    told = f"slower: {listed(slower)}" + (f"; not measured: {len(broken)}" if broken else "")
+    met = bool(rows) and not slower and not broken
+    mean = f"{statistics.geometric_mean(row.ratio for row in rows):.2f}x on average" if rows else "nothing measured"
+    return Found(lines, f"No type slower than its counterpart: {'met' if met else 'not met'} ({mean}; {told}).", met)
+
+
+def attention_names(compiled: bool, tiny: bool) -> Sequence[str]:
+    """All types; compiling takes seconds for each, so there it is the usual ones and those of the bar."""
+    if tiny:
+        return ("se", "cbam")
+    return ("se", "cbam", "eca", *attention.BARRED) if compiled else list_attentions()
+
+
+def of_type(name: str, shapes: Sequence[tuple[int, ...]], rows: list[attention.Row]) -> str:
+    """The line of a type: how many times faster at every shape, and its milliseconds."""
+    own = {row.shape[1:]: row for row in rows if row.name == name}
+    cells = [
+        f"{own[shape[1:]].ratio:.2f} ({own[shape[1:]].ours_ms:.3f} ms)" if shape[1:] in own else "-" for shape in shapes
+    ]
+    return " | ".join([name, next((row.peer for row in own.values()), "-"), *cells])
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of running a training step."""
+
+    name: str
+    dtype: torch.dtype | None = None
+    channels_last: bool = False
+    graphs: bool = False
+    compile: str | None = None
+
+
+OURS = Way("bf16, channels_last (Attune on a GPU)", torch.bfloat16, True)
+EAGER = [
+    OURS,
+    Way("float32"),
+    Way("float32, channels_last", None, True),
+    Way("bf16", torch.bfloat16),
+    Way("fp16", torch.float16),
+    Way("fp16, channels_last", torch.float16, True),
+]
+GRAPHED = [Way("bf16, channels_last, CUDA graph of forward and backward", torch.bfloat16, True, graphs=True)]
+COMPILED = [OURS] + [
+    Way(f"bf16, channels_last, torch.compile {mode}", torch.bfloat16, True, compile=mode)
+    for mode in ("default", "reduce-overhead")
+]
+
+
+def training_step(arch: Architecture, batch: int, way: Way, device: torch.device) -> Callable[[], None]:
+    """One training step on a batch that stays: forward, loss, backward, SGD. The graph leaves out the optimizer."""
+    torch.manual_seed(0)
+    model = arranged(build_model(arch, 10, 3, image_size=(32, 32)).to(device), way.channels_last).train()
+    layout = torch.channels_last if way.channels_last else torch.contiguous_format
+    x_BCHW = torch.randn(batch, 3, 32, 32, device=device).contiguous(memory_format=layout)
+    y_B = torch.randint(10, (batch,), device=device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, nesterov=True)
+    forward = torch.compile(model, mode=way.compile) if way.compile else model
+
+    def passes() -> None:
+        with torch.autocast(device.type, way.dtype) if way.dtype else nullcontext():
+            loss = cross_entropy(forward(x_BCHW), y_B)
+        loss.backward()
+
+    forget = partial(optimizer.zero_grad, set_to_none=True)
+
+    def eager() -> None:
+        passes()
+        optimizer.step()
+        forget()
+
+    if not way.graphs:
+        return eager
+    graph = attention.captured(passes, forget)
+
+    def replayed() -> None:
+        graph.replay()
+        optimizer.step()
+
+    return replayed
+
+
+def milliseconds(step: Callable[[], None], device: torch.device, seconds: float) -> list[float]:
+    """Milliseconds a step in five turns of as many steps; the device is waited for at the ends of a turn only."""
+
+    def turn(count: int) -> float:
+        started = time.perf_counter()
+        for _ in range(count):
+            step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return 1e3 * (time.perf_counter() - started) / count
+
+    turn(3)
+    count = max(1, round(1e3 * seconds / 5 / turn(1)))
+    return [turn(count) for _ in range(5)]
+
+
+def steps_part(setup: Setup, ways: Sequence[Way]) -> Found:
+    """Milliseconds of a training step of a candidate and of resnet18, in every way."""
+    device = pick_device()
+    networks = [(CANDIDATE, 32)] if setup.tiny else [(CANDIDATE, 32), (RESNET, 128), (RESNET, 512)]
+    lines = [
+        "| network | batch | way | ms a step (median) | spread | images/s | times Attune's way | seconds to the first |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    best: list[str] = []
+    for arch, batch in networks:
+        found: dict[str, float] = {}
+        for way in ways:
+            started = time.perf_counter()
+            step = training_step(arch, batch, way, device)
+            step()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            once = time.perf_counter() - started
+            times = milliseconds(step, device, 0.01 if setup.tiny else 1.0)
+            found[way.name] = middle = statistics.median(times)
+            lines.append(
+                f"| {arch.backbone} | {batch} | {way.name} | {middle:.2f} | {min(times):.2f}-{max(times):.2f} "
+                f"| {1e3 * batch / middle:,.0f} | {found[OURS.name] / middle:.2f} | {once:.1f} |"
+            )
+            print(lines[-1], flush=True)
+        quickest = min(found, key=lambda name: found[name])
+        best.append(f"{arch.backbone} with batch {batch}: {quickest} ({found[OURS.name] / found[quickest]:.2f}x)")
+    return Found(lines, f"The quickest: {'; '.join(best)}.")
+
+
+def supernet_part(setup: Setup) -> Found:
+    """One epoch of the supernet of Attune-Bench's space, scores out of it, and standalone trainings beside it."""
+    config = load_config("configs/attune_bench.yaml", setup.overrides)
+    task, space, device = create_task(config), config.space.build(), pick_device()
+    repeats, scores, paths = (1, 2, 2) if setup.tiny else (3, 12, max(space.sizes))
+    standalone = TrainingEvaluator(task, config.training, device=device)
+    standalone.evaluate(CANDIDATE, fidelity=1, seed=0)  # pays for imports and kernels
+    archs = [space.architecture([index % size for size in space.sizes]) for index in range(scores)]
+    whole = statistics.median(
+        standalone.evaluate(arch, fidelity=config.training.epochs, seed=0)["seconds"] for arch in archs[:repeats]
+    )
+    supernet = SupernetEvaluator(task, space, config.training, paths=paths, device=device)
+    started = time.perf_counter()
+    supernet.net(1, 0)
+    training = time.perf_counter() - started
+    supernet.evaluate(archs[0], fidelity=1, seed=0)
+    score = statistics.median(supernet.evaluate(arch, fidelity=1, seed=0)["seconds"] for arch in archs)
+    batch = config.training.batch_size
+    images = task.count("train") // batch * batch
+    lines = [
+        "| what | seconds | training images a second |",
+        "|---|---|---|",
+        f"| one standalone candidate, {config.training.epochs} epochs (median of {repeats}) | {whole:.2f} "
+        f"| {images * config.training.epochs / whole:,.0f} |",
+        f"| one epoch of the supernet, {paths} paths a step | {training:.2f} | {images * paths / training:,.0f} |",
+        f"| one score (median of {scores}) | {score:.3f} | - |",
+    ]
+    share, met = 3 * whole / score, 50 * score <= 3 * whole
+    return Found(
+        lines,
+        f"A score for 1/50 of a candidate's three trainings or less: 1/{share:.0f}: {'met' if met else 'not met'}.",
+        met,
+    )
+
+
+def segmentation_part(setup: Setup) -> Found:
+    """The embedded segmentation against the loop of torchvision's references."""
+    epochs, seeds, batch, device = 1 if setup.tiny else 2, 1 if setup.tiny else 3, 8, pick_device()
+    config = SegmentationConfig.model_validate({"head": "fpn", "scale": [0.5, 2.0]})
+    arch, recipe = Architecture.plain("attune_tiny"), segmentation.poly(0.01, batch)
+    task = config.build(setup.data(), seed=0)
+    warm = config.build({"name": "cluttered_digits", **LITTLE}, seed=0)
+    segmentation.usual_loop(warm, arch, batch, 1, 0, device)
+    segmentation.ours(warm, arch, recipe, 1, 0, device)
+    pairs = [
+        (
+            segmentation.usual_loop(task, arch, batch, epochs, seed, device).seconds,
+            segmentation.ours(task, arch, recipe, epochs, seed, device).seconds,
+        )
+        for seed in range(seeds)
+    ]
+    return beside_torchvision(task.count("train") // batch * batch * epochs, pairs, batch)
+
+
+def detection_part(setup: Setup) -> Found:
+    """SSDLite on the embedded scenes against the loop of torchvision's detection reference."""
+    options = {"image_size": 64, "train_size": 1280, "val_size": 16}
+    config, arch, device = DetectionConfig(head="ssdlite"), Architecture.plain("attune_tiny"), pick_device()
+    recipe = Recipe(preset="detection", batch_size=16, clip=None)
+    warm = config.build({"name": "cluttered_digits", "image_size": 64, **LITTLE}, seed=0)
+    detection_throughput.compare(warm, arch, recipe, 1, device)
+    task = warm if setup.tiny else config.build(setup.data(**options), seed=0)
+    found = detection_throughput.compare(task, arch, recipe, 1 if setup.tiny else 3, device)
+    pairs = [(usual[0], ours[0]) for usual, ours in zip(found["usual"], found["ours"], strict=True)]
+    return beside_torchvision(task.count("train") // 16 * 16, pairs, 16)
+
+
+def beside_torchvision(pictures: int, pairs: list[tuple[float, float]], batch: int) -> Found:
+    """The table of two loops, of (the reference's seconds, ours) in every repeat."""
+    usual, ours = (statistics.median(times) for times in zip(*pairs, strict=True))
+    lines = [
+        "| loop | batch | pictures a second (median) | seconds of each repeat |",
+        "|---|---|---|---|",
+        f"| torchvision's reference | {batch} | {pictures / usual:,.0f} | {listed(f'{u:.2f}' for u, _ in pairs)} |",
+        f"| Attune | {batch} | {pictures / ours:,.0f} | {listed(f'{o:.2f}' for _, o in pairs)} |",
+    ]
+    return Found(lines, *over_bar({"Attune": usual / ours}, 1.5))
+
+
+SLOWER = (
+    "Look for a speed of at least 1 for every type: how many times faster a training step is than its counterpart's, with the "
+    "milliseconds of ours."
+)
+PARTS = [
+    Part(
+        "throughput",
+        "Training throughput",
+        1.8,
+        "Look for at least 5 times the DataLoader loop with two workers, at an accuracy that is not worse beyond the spread of "
+        "the seeds; the loop with eight workers shows how much of that is the loader's.",
+        throughput_part,
+        cifar=True,
+    ),
+    Part(
+        "cifar10",
+        "Seconds to 90 % and 93 % on CIFAR-10",
+        1.2,
+        "Look for seconds to the first epoch at 90 % and at 93 % of 5,000 held-out images, building, augmentation and "
+        "validation included: resnet18 with the stem for small images, 16 epochs.",
+        cifar_part,
+        cifar=True,
+    ),
+    Part(
+        "packing",
+        "Candidates at once",
+        1.6,
+        "Look for the number of processes that gives the most candidates an hour: what `resources.gpus: 1/N` should say.",
+        packing_part,
+    ),
+    Part(
+        "steps-graphs",
+        "A training step as a CUDA graph",
+        0.3,
+        "Look for what replaying forward and backward as one CUDA graph would give; the evaluator does not do so.",
+        partial(steps_part, ways=[OURS, *GRAPHED]),
+        gpu_only=True,
+    ),
+    Part("attention-bf16", "Attention in bf16", 0.9, SLOWER, partial(attention_part, "bf16")),
+    Part("attention-fp16", "Attention in fp16", 0.9, SLOWER, partial(attention_part, "fp16")),
+    Part(
+        "attention-graphs",
+        "Attention in bf16, as CUDA graphs",
+        0.9,
+        f"{SLOWER} The step is recorded once and replayed, so that no time is spent on launching kernels.",
+        partial(attention_part, "bf16", graphs=True),
+        gpu_only=True,
+    ),
+    Part(
+        "steps",
+        "Layouts and precisions of a training step",
+        0.6,
+        "Look for how Attune's way (bf16 autocast, channels_last) compares with the others.",
+        partial(steps_part, ways=EAGER),
+    ),
+    Part(
+        "supernet",
+        "Supernet",
+        0.5,
+        "Look for a score for 1/50 of a candidate's three standalone trainings, and for training images a second, summed "
+        "over the paths of a step, that are not below a standalone training's.",
+        supernet_part,
+    ),
+    Part(
+        "segmentation",
+        "Segmentation throughput",
+        0.6,
+        "Look for at least 1.5 times the loop of torchvision's references.",
+        segmentation_part,
+    ),
+    Part(
+        "detection",
+        "Detection throughput",
+        0.6,
+        "Look for at least 1.5 times the loop of torchvision's references.",
+        detection_part,
+    ),
+    Part(
+        "attention-fp16-graphs",
+        "Attention in fp16, as CUDA graphs",
+        0.9,
+        f"{SLOWER} The step is recorded once and replayed.",
+        partial(attention_part, "fp16", graphs=True),
+        gpu_only=True,
+    ),
+    Part(
+        "steps-compiled",
+        "A compiled training step",
+        3,
+        "Look for what `training.compile` gives a step, and for the seconds until the first one is done.",
+        partial(steps_part, ways=COMPILED),
+        gpu_only=True,
+    ),
+    Part(
+        "attention-compiled",
+        "Attention in bf16, compiled",
+        3,
+        f"{SLOWER} Both are compiled; some types only, since compiling takes long.",
+        partial(attention_part, "bf16", compiled=True),
+        gpu_only=True,
+    ),
+]
+BY_NAME = {part.name: part for part in PARTS}
+
+
+# --- running them -------------------------------------------------------------------------------------------------------
+def one_line(error: BaseException) -> str:
+    """An exception as one line of bearable length."""
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0][:200]}"
+
+
+def serve(connection: Connection, setup: Setup) -> None:
+    """A process that runs the parts whose names come over the connection: their results go back, or why they failed."""
+    while (name := connection.recv()) is not None:
+        try:
+            answer: Found | str = BY_NAME[name].run(setup)
+        except Exception as error:  # whatever breaks a part: it is reported, and the others go on
+            traceback.print_exc()
+            answer = one_line(error)
+        connection.send(answer)
+
+
+class Worker:
+    """Runs parts in a process of its own, which a part may break: the next one then gets a fresh process."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._process: Any = None
+        self._connection: Any = None
+
+    def run(self, part: Part, limit: float) -> Found:
+        """What a part finds within ``limit`` seconds; raises PartFailed."""
+        if self._process is None:
+            context = multiprocessing.get_context("spawn")
+            self._connection, there = context.Pipe()
+            self._process = context.Process(target=serve, args=(there, self._setup))
+            self._process.start()
+            there.close()
+        self._connection.send(part.name)
+        try:
+            answer = self._connection.recv() if self._connection.poll(limit) else f"stopped after {limit:.0f} s"
+        except EOFError:
+            self._process.join()
+            answer = f"its process ended with exit code {self._process.exitcode}"
+        if isinstance(answer, Found):
+            return answer
+        self.stop()
+        raise PartFailed(answer)
+
+    def stop(self) -> None:
+        """End the process, in the middle of a part too."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process = None
+
+
+def load(keep: Path) -> list[Record]:
+    """The records that are kept in a file."""
+    rows = json.loads(keep.read_text()) if keep.is_file() else []
+    return [Record(**row | {"found": row["found"] and Found(**row["found"])}) for row in rows]
+
+
+def save(keep: Path, record: Record) -> None:
+    """Keep a record in place of an earlier one of its part, at once and whole."""
+    records = [*(old for old in load(keep) if (old.part, old.tiny) != (record.part, record.tiny)), record]
+    keep.parent.mkdir(parents=True, exist_ok=True)
+    partial_file = keep.with_name(keep.name + ".partial")
+    partial_file.write_text(json.dumps([asdict(one) for one in records], indent=1))
+    partial_file.replace(keep)
+
+
+def measure_all(
+    parts: Sequence[Part],
+    setup: Setup,
+    keep: Path,
+    minutes: float,
+    device: str,
+    run: Callable[[Part, float], Found],
+    clock: Callable[[], float] = time.monotonic,
+) -> list[str]:
+    """Run what is not kept of this device, in order, as far as it fits into the minutes; the names of what failed."""
+    started, failed = clock(), []
+    for part in parts:
+        kept = [old for old in load(keep) if (old.part, old.tiny, old.device) == (part.name, setup.tiny, device)]
+        left = 60 * minutes - (clock() - started)
+        reason = None
+        if any(old.found for old in kept):
+            reason = "kept from an earlier run"
+        elif part.cifar and setup.cifar is None:
+            reason = "left out, as it needs --cifar"
+        elif part.gpu_only and not torch.cuda.is_available():
+            reason = "left out, as it needs a GPU"
+        elif left < 60 * part.minutes:
+            reason = f"left out: it takes about {part.minutes:g} minutes, and {max(0.0, left) / 60:.1f} are left"
+        if reason:
+            print(f"{part.name}: {reason}", flush=True)
+            continue
+        print(f"{part.name}: about {part.minutes:g} minutes; {left / 60:.1f} are left", flush=True)
+        began = clock()
+        outcome: dict[str, Any]
+        try:
+            outcome = {"found": run(part, min(left, 60 * PATIENCE * part.minutes))}
+        except PartFailed as error:
+            outcome = {"failed": str(error)}
+            failed.append(part.name)
+        record = Record(
+            part=part.name,
+            device=device,
+            torch=torch.__version__,
+            date=date.today().isoformat(),
+            command=f"python -m benchmarks.gpu --parts {part.name}" + (" --cifar hf:FOLDER" if part.cifar else ""),
+            seconds=round(clock() - began, 1),
+            tiny=setup.tiny,
+            **outcome,
+        )
+        save(keep, record)
+        print(
+            f"{part.name}: {record.failed or (record.found and record.found.verdict)} ({record.seconds} s)", flush=True
+        )
+    return failed
+
+
+# --- the page -----------------------------------------------------------------------------------------------------------
+def page(records: Iterable[Record]) -> str:
+    """A section for every part, with what is kept of it."""
+    kept = {record.part: record for record in records}
+    return "\n".join(section(part, kept.get(part.name)) for part in PARTS)
+
+
+def section(part: Part, record: Record | None) -> str:
+    """The section of a part: how it was measured, what to look for, its table, and whether its bar was met."""
+    parts = [f"## {part.title}", part.look_for]
+    if record is None:
+        parts.append("Not measured yet.")
+    else:
+        parts.append(
+            f"`{record.command}`, {record.device}, torch {record.torch}, {record.date}, {record.seconds:.0f} seconds."
+        )
+    if record is not None and record.failed is not None:
+        parts.append(f"It failed: `{record.failed}`")
+    if record is not None and record.found is not None:
+        parts += ["\n".join(record.found.lines).rstrip("\n"), f"**{record.found.verdict}**"]
+    return "\n\n".join(parts) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cifar", help="CIFAR-10: hf:FOLDER or cifar10")
-    parser.add_argument("--each", type=int, default=4, help="candidates a process")
-    parser.add_argument("--warm-up", type=float, default=30, help="seconds until all processes are ready")
-    parser.add_argument("--at-once", type=int, nargs="+", help="numbers of processes to try")
-    parser.add_argument("--epochs", type=int, default=RECIPE.epochs, help="of the training on CIFAR-10")
-    parser.add_argument("--train-size", type=int, help="images of CIFAR-10; default all")
+    parser.add_argument("--parts", nargs="+", choices=list(BY_NAME), metavar="PART", help=f"of {', '.join(BY_NAME)}")
+    parser.add_argument("--minutes", type=float, default=25, help="what would not end by then is left out")
+    parser.add_argument("--keep", type=Path, default=Path("runs/bench-gpu.json"), help="where finished parts are kept")
+    parser.add_argument("--tiny", action="store_true", help="everything small, to see that it works; on a CPU too")
+    parser.add_argument("--no-run", action="store_true", help="measure nothing, show what is kept")
     add_option(parser, "gpu.md")
     options = parser.parse_args()
     gpu = torch.cuda.is_available()
-    name = torch.cuda.get_device_name() if gpu else f"a CPU with {os.cpu_count()} cores"
-    counts = options.at_once or ([1, 2, 4, 8, 16] if gpu else [1, 2, 4])
-    parts = [
-        f"On {name}.",
-        "## Candidates at once",
-        "\n".join(packing(counts, options.each, options.warm_up)),
-    ]
-    if options.cifar and (gpu or options.train_size):
-        parts += ["## CIFAR-10", "\n".join(to_accuracy(options.cifar, options.epochs, options.train_size))]
-    else:
-        parts.append(
-            "Seconds to 90 % and 93 % on CIFAR-10 were not measured: that needs `--cifar`, and a GPU or `--train-size`."
-        )
-    text = "\n\n".join(parts)
+    if not (gpu or options.tiny or options.no_run):
+        parser.error("there is no GPU here; --tiny runs everything small, to see that it works")
+    if options.tiny and options.markdown:
+        parser.error("--tiny measures nothing that belongs into a page; valid: one of --tiny and --markdown")
+    setup = Setup(options.cifar, options.tiny)
+    failed: list[str] = []
+    if not options.no_run:
+        parts = [part for part in PARTS if options.parts is None or part.name in options.parts]
+        device = torch.cuda.get_device_name() if gpu else f"a CPU with {os.cpu_count()} cores"
+        worker = Worker(setup)
+        try:
+            failed = measure_all(parts, setup, options.keep, options.minutes, device, worker.run)
+        finally:
+            worker.stop()
+    text = page(record for record in load(options.keep) if record.tiny == options.tiny)
     print(text)
     if options.markdown:
-        write(options.markdown, "measured", text + "\n")
+        write(options.markdown, "measured", text)
+    if failed:
+        print(f"failed: {', '.join(failed)}")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -341,7 +341,7 @@ class Fca(nn.Module):
         super().__init__()
         own = FrequencyChannel(c, h)
         rows, columns = own.basis(own.frequencies_2C[0], size), own.basis(own.frequencies_2C[1], size)
-        self.register_buffer("weight", rows[:, :, None] * columns[:, None])
+        self.register_buffer("weight", (rows[:, :, None] * columns[:, None]).float())
         self.fc = nn.Sequential(nn.Linear(c, h, False), nn.ReLU(inplace=True), nn.Linear(h, c, False), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:

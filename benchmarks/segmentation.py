@@ -89,7 +89,9 @@ def transforms(data: MaskData, *, train: bool) -> v2.Transform:
     return v2.Compose([*random, v2.ToDtype(fixed, scale=True), v2.Normalize(list(data.mean), list(data.std))])
 
 
-def usual_loop(task: Segmentation, arch: Architecture, batch: int, epochs: int, seed: int) -> Run:
+def usual_loop(
+    task: Segmentation, arch: Architecture, batch: int, epochs: int, seed: int, device: torch.device = CPU
+) -> Run:
     """The loop of torchvision's `references/segmentation/train.py`."""
     data = task.data
     assert isinstance(data.train, MaskSplit)
@@ -98,7 +100,7 @@ def usual_loop(task: Segmentation, arch: Architecture, batch: int, epochs: int, 
     train = DataLoader(
         Pictures(data.train, transforms(data, train=True)), batch, shuffle=True, drop_last=True, num_workers=WORKERS
     )
-    model = task.network.build(arch)
+    model = task.network.build(arch).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     steps = epochs * len(train)
     schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=steps, power=0.9)
@@ -106,7 +108,7 @@ def usual_loop(task: Segmentation, arch: Architecture, batch: int, epochs: int, 
     for _ in range(epochs):
         model.train()
         for x_BCHW, mask_BHW in train:
-            loss = cross_entropy(model(x_BCHW), mask_BHW, ignore_index=IGNORED)
+            loss = cross_entropy(model(x_BCHW.to(device)), mask_BHW.to(device), ignore_index=IGNORED)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -116,17 +118,19 @@ def usual_loop(task: Segmentation, arch: Architecture, batch: int, epochs: int, 
     scorer = SegmentationScorer(data.class_names)
     model.eval()
     with torch.inference_mode():
-        for x_BCHW, mask_BHW in task.batches("val", batch_size=task.validation_batch, device=CPU):
+        for x_BCHW, mask_BHW in task.batches("val", batch_size=task.validation_batch, device=device):
             scorer.update(model(x_BCHW), mask_BHW)
     return Run(ended - started, used - began, float(scorer.compute()["mIoU"]))
 
 
-def ours(task: Segmentation, arch: Architecture, recipe: Recipe, epochs: int, seed: int) -> Run:
+def ours(
+    task: Segmentation, arch: Architecture, recipe: Recipe, epochs: int, seed: int, device: torch.device = CPU
+) -> Run:
     """The training evaluator, its validation left out of the time."""
     times: list[tuple[float, float]] = []
     began = now()
     watched = cast(Task, Watched(task, lambda: times.append(now())))
-    metrics = TrainingEvaluator(watched, recipe, device=CPU).evaluate(arch, fidelity=epochs, seed=seed)
+    metrics = TrainingEvaluator(watched, recipe, device=device).evaluate(arch, fidelity=epochs, seed=seed)
     (ended, used) = times[0]
     return Run(ended - began[0], used - began[1], metrics["mIoU"])
 
@@ -143,6 +147,11 @@ class Watched:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
+
+
+def poly(lr: float, batch: int) -> Recipe:
+    """Attune's recipe of the comparison: AdamW, and torchvision's fall of the learning rate."""
+    return Recipe(optimizer="adamw", lr=lr, batch_size=batch, crop=0, warmup=0.3, label_smoothing=0, schedule="poly")
 
 
 def main() -> None:
@@ -165,15 +174,7 @@ def main() -> None:
     section = {"head": head} if isinstance(head, str) else {"head": head.pop("name"), **head}
     task = SegmentationConfig.model_validate({**section, "scale": [0.5, 2.0]}).build(given, seed=0)
     arch = Architecture.plain(options.backbone)
-    recipe = Recipe(
-        optimizer="adamw",
-        lr=options.lr,
-        batch_size=options.batch,
-        crop=0,
-        warmup=0.3,
-        label_smoothing=0,
-        schedule="poly",
-    )
+    recipe = poly(options.lr, options.batch)
     ours(task, arch, recipe, 1, 0)  # the first training of a process pays for imports and kernels
     pictures = task.count("train") // options.batch * options.batch * options.epochs
     found: dict[str, list[Run]] = {"torchvision's reference": [], "Attune": []}

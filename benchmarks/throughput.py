@@ -15,9 +15,11 @@ import math
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from PIL import Image
@@ -28,6 +30,7 @@ from torchvision import transforms
 
 from benchmarks.page import add_option, write
 from evaluators.data import ArraySplit, Data, load_data
+from evaluators.data.splits import Split
 from evaluators.tasks.classification import Classification
 from evaluators.training import Recipe, TrainingEvaluator, pick_device
 from spaces import Architecture, build_model
@@ -61,7 +64,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         return self.transform(self.images[index]), self.labels[index]
 
 
-def usual_loop(case: Case, seed: int, device: torch.device) -> tuple[float, float]:
+def usual_loop(case: Case, seed: int, device: torch.device, workers: int = 2) -> tuple[float, float]:
     """(accuracy, seconds) of the loop that people write, data sets already in memory."""
     data, recipe = case.data, case.recipe
     assert isinstance(data.train, ArraySplit)
@@ -73,8 +76,8 @@ def usual_loop(case: Case, seed: int, device: torch.device) -> tuple[float, floa
     val_set = Pictures(data.val, transforms.Compose(plain))
     started = time.perf_counter()
     torch.manual_seed(seed)
-    train = DataLoader(train_set, recipe.batch_size, shuffle=True, drop_last=True, num_workers=2)
-    val = DataLoader(val_set, 512, num_workers=2)
+    train = DataLoader(train_set, recipe.batch_size, shuffle=True, drop_last=True, num_workers=workers)
+    val = DataLoader(val_set, 512, num_workers=workers)
     model = build_model(case.arch, data.num_classes, data.in_chans, image_size=data.size).to(device)
     decayed = [weight for weight in model.parameters() if weight.ndim > 1]
     free = [weight for weight in model.parameters() if weight.ndim <= 1]
@@ -121,64 +124,103 @@ def ours(case: Case, seed: int, device: torch.device) -> tuple[float, float]:
     return metrics["accuracy"], time.perf_counter() - started
 
 
-def cases(cifar: str | None, seeds: int, quick: bool) -> list[Case]:
-    """The embedded default, and resnet18 on CIFAR-10 where it is at hand; a GPU gets all of its images."""
-    gpu = pick_device().type == "cuda"
-    embedded = Case(
+def embedded_case(seeds: int, **sizes: int) -> Case:
+    """The embedded default; on a CPU Attune gets one thread, as in a trial."""
+    return Case(
         "embedded default",
         Architecture.parse("attune_tiny:none,none,none"),
-        load_data("cluttered_digits"),
+        load_data("cluttered_digits", **sizes),
         Recipe(preset="embedded"),
-        seeds=max(3, 2 * seeds),
-        threads=None if gpu else 1,
+        seeds=seeds,
+        threads=None if pick_device().type == "cuda" else 1,
     )
+
+
+def resnet_case(data: Data, seeds: int, epochs: int = 1) -> Case:
+    """resnet18 on images of CIFAR's size."""
+    return Case(
+        f"resnet18, {len(data.train)} images of 32x32" + (f", {epochs} epochs" if epochs > 1 else ""),
+        Architecture.parse("resnet18:none,none,none,none"),
+        data,
+        Recipe(epochs=epochs),
+        seeds=seeds,
+    )
+
+
+def cases(cifar: str | None, seeds: int, quick: bool) -> list[Case]:
+    """The embedded default, and resnet18 on CIFAR-10 where it is at hand; a GPU gets all of its images."""
+    embedded = embedded_case(max(3, 2 * seeds))
     if cifar is None:
         return [embedded]
     size = {"train_size": 640, "val_size": 200} if quick else {"train_size": 1920, "val_size": 400}
-    data = load_data(cifar, **({} if gpu else size))
-    resnet = Case(
-        f"resnet18, {len(data.train)} images of 32x32",
-        Architecture.parse("resnet18:none,none,none,none"),
-        data,
-        Recipe(epochs=1),
-        seeds=seeds,
-    )
-    return [embedded, resnet]
+    data = load_data(cifar, **({} if pick_device().type == "cuda" else size))
+    return [embedded, resnet_case(data, seeds)]
 
 
+Loop = Callable[[Case, int, torch.device], tuple[float, float]]
+LOOPS: dict[str, Loop] = {"usual": usual_loop, "Attune": ours}
 Runs = dict[str, list[tuple[float, float]]]
 
 
-def measure(case: Case, device: torch.device, journal: Path) -> Runs:
-    """(accuracy, seconds) of both loops for every seed, alternating, so that both see the same load of the machine.
+def measure(
+    case: Case, device: torch.device, journal: Path | None = None, loops: Mapping[str, Loop] = MappingProxyType(LOOPS)
+) -> Runs:
+    """(accuracy, seconds) of the loops for every seed, alternating, so that all see the same load of the machine.
 
     What the journal holds is not measured again: an interrupted measurement goes on where it was.
     """
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    lines = journal.read_text().splitlines() if journal.is_file() else []
+    lines = journal.read_text().splitlines() if journal is not None and journal.is_file() else []
     kept = [row for row in map(json.loads, lines) if row["case"] == case.name and row["device"] == device.type]
     all_threads = torch.get_num_threads()
     for seed in range(len(kept), case.seeds):
-        usual = usual_loop(case, seed, device)
-        torch.set_num_threads(case.threads or all_threads)
-        kept.append({"case": case.name, "device": device.type, "usual": usual, "Attune": ours(case, seed, device)})
+        row: dict[str, Any] = {"case": case.name, "device": device.type}
+        for name, loop in loops.items():
+            torch.set_num_threads((case.threads if name == "Attune" else None) or all_threads)
+            row[name] = loop(case, seed, device)
         torch.set_num_threads(all_threads)
-        with journal.open("a") as out:
-            out.write(json.dumps(kept[-1]) + "\n")
-    return {name: [tuple(row[name]) for row in kept] for name in ("usual", "Attune")}
+        kept.append(row)
+        if journal is not None:
+            journal.parent.mkdir(parents=True, exist_ok=True)
+            with journal.open("a") as out:
+                out.write(json.dumps(row) + "\n")
+    return {name: [tuple(row[name]) for row in kept] for name in loops}
+
+
+def warm_up(case: Case, device: torch.device, loops: Mapping[str, Loop] = MappingProxyType(LOOPS)) -> None:
+    """Every loop once over a few images, since the first training of a process pays for imports and kernels."""
+    data = case.data
+    few = replace(data, train=first(data.train, 3 * case.recipe.batch_size), val=first(data.val, 512))
+    short = replace(case, data=few, recipe=case.recipe.model_copy(update={"epochs": 1}))
+    for loop in loops.values():
+        loop(short, 0, device)
+
+
+def first(split: Split, images: int) -> ArraySplit:
+    """The first images of a split in memory."""
+    assert isinstance(split, ArraySplit)
+    return ArraySplit(split.images_NCHW[:images], split.labels_N[:images])
+
+
+HEADER = ("| task | loop | threads | seconds (median) | accuracy (seeds) | ratio |", "|---|---|---|---|---|---|")
+
+
+def ratio(found: Runs, name: str = "Attune") -> float:
+    """How many times faster than the usual loop, by the medians."""
+    usual, own = (statistics.median(time for _, time in found[loop]) for loop in ("usual", name))
+    return usual / own
 
 
 def rows(case: Case, found: Runs) -> list[str]:
     """One line of the table for each loop."""
-    seconds = {name: statistics.median(time for _, time in runs) for name, runs in found.items()}
     lines = []
     for name, runs in found.items():
         accuracies = [value for value, _ in runs]
-        spread = f"{statistics.mean(accuracies):.3f} ± {statistics.stdev(accuracies):.3f}"
+        spread = f"{statistics.mean(accuracies):.3f}"
+        spread += f" ± {statistics.stdev(accuracies):.3f}" if len(runs) > 1 else ""
         threads = (case.threads if name == "Attune" else None) or torch.get_num_threads()
+        seconds = statistics.median(time for _, time in runs)
         lines.append(
-            f"| {case.name} | {name} | {threads} | {seconds[name]:.1f} | {spread} ({len(runs)}) | "
-            f"{seconds['usual'] / seconds[name]:.2f} |"
+            f"| {case.name} | {name} | {threads} | {seconds:.1f} | {spread} ({len(runs)}) | {ratio(found, name):.2f} |"
         )
     return lines
 
@@ -192,11 +234,10 @@ def main() -> None:
     add_option(parser, "throughput.md")
     options = parser.parse_args()
     device = pick_device()
-    lines = ["| task | loop | threads | seconds (median) | accuracy (seeds) | ratio |", "|---|---|---|---|---|---|"]
+    lines = list(HEADER)
     print("\n".join(lines))
-    for index, case in enumerate(cases(options.cifar, options.seeds, options.quick)):
-        if index == 0 or device.type == "cuda":  # the first training of a process pays for imports and kernels
-            ours(replace(case, recipe=case.recipe.model_copy(update={"epochs": 1})), 0, device)
+    for case in cases(options.cifar, options.seeds, options.quick):
+        warm_up(case, device)
         lines += rows(case, measure(case, device, options.results))
         print("\n".join(lines[-2:]), flush=True)
     machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU"
