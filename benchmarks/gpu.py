@@ -10,6 +10,7 @@ page. `--no-run --markdown` writes the page from what is kept.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import multiprocessing
 import os
@@ -211,7 +212,7 @@ def candidates(connection: Connection, setup: Setup) -> None:
 
 def packing_part(setup: Setup) -> Found:
     """Candidates an hour for every number of processes that share the device; all are started first, and wait."""
-    counts, seconds = ((1, 2), 0.1) if setup.tiny else ((1, 2, 4, 8, 16), 12.0)
+    counts, seconds = ((1, 2), 0.1) if setup.tiny else ((1, 2, 4, 8, 16), 10.0)
     context = multiprocessing.get_context("spawn")
     connections = []
     for _ in range(max(counts)):
@@ -242,6 +243,7 @@ def attention_part(dtype: str, setup: Setup, *, graphs: bool = False, compiled: 
     names = attention_names(compiled, setup.tiny)
     shapes = ((2, 8, 6, 6),) if setup.tiny else attention.SHAPES[1:2] if compiled else attention.SHAPES
     threads, rows, broken = torch.get_num_threads(), [], []
+    gc.freeze()  # a measurement of memory collects garbage first, which should not go through all of torch each time
     for shape, name in product(shapes, names):
         try:
             rows.append(attention.measure(name, shape, way, seconds=0.01 if setup.tiny else 0.1))
@@ -250,6 +252,7 @@ def attention_part(dtype: str, setup: Setup, *, graphs: bool = False, compiled: 
                 torch.cuda.synchronize()  # raises where the device is of no use any more
             broken.append(f"{name} at {attention.by(shape)}: {one_line(error)}")
             print(broken[-1], flush=True)
+    gc.unfreeze()
     torch.set_num_threads(threads)
     lines = attention.table(
         "setting | shape | mean: | least (quartiles) | slower | more memory", attention.summary(rows)
@@ -603,10 +606,10 @@ class Worker:
             self._process = context.Process(target=serve, args=(there, self._setup))
             self._process.start()
             there.close()
-        self._connection.send(part.name)
         try:
+            self._connection.send(part.name)
             answer = self._connection.recv() if self._connection.poll(limit) else f"stopped after {limit:.0f} s"
-        except EOFError:
+        except (EOFError, ConnectionError):  # nobody is at the other end
             self._process.join()
             answer = f"its process ended with exit code {self._process.exitcode}"
         if isinstance(answer, Found):
