@@ -170,17 +170,20 @@ def step(module: nn.Module, x: Tensor, gradient: Tensor, setting: Setting) -> Ca
 
     if not setting.graphs:
         return once
-    graph = captured(passes, forget)
+    replay = captured(passes, forget)
 
-    def replay() -> None:
-        graph.replay()
+    def replayed() -> None:
+        replay()
         torch.cuda.synchronize()
 
-    return replay
+    return replayed
 
 
-def captured(passes: Callable[[], None], forget: Callable[[], None]) -> torch.cuda.CUDAGraph:
-    """A CUDA graph of passes that leave gradients, which `forget` drops: warmed up beside, as torch asks for, and recorded."""
+def captured(passes: Callable[[], None], forget: Callable[[], None]) -> Callable[[], None]:
+    """What replays passes as a CUDA graph; they leave gradients, which `forget` drops. Warmed up beside, as torch asks for.
+
+    A graph knows addresses alone, so what is in them has to stay: the passes, and the tensors that they use, are held here.
+    """
     beside = torch.cuda.Stream()
     beside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(beside):
@@ -192,7 +195,11 @@ def captured(passes: Callable[[], None], forget: Callable[[], None]) -> torch.cu
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=beside):
         passes()
-    return graph
+
+    def replay(held: Callable[[], None] = passes) -> None:
+        graph.replay()
+
+    return replay
 
 
 def peak_and_products(once: Callable[[], None], setting: Setting) -> tuple[int, float | None]:

@@ -39,10 +39,10 @@ def autocast_dtype(device_type: str) -> torch.dtype | None:
     return torch.bfloat16 if has.get("amx_bf16") or has.get("bf16") else None
 
 
-def autocast(device: torch.device, amp: str) -> AbstractContextManager[None]:
-    """The precision of the forward pass."""
+def autocast(device: torch.device, amp: str, *, cache: bool = True) -> AbstractContextManager[None]:
+    """The precision of the forward pass; ``cache``: whether a weight that is used twice is cast once."""
     dtype = autocast_dtype(device.type) if amp == "auto" else None
-    return torch.autocast(device.type, dtype) if dtype else nullcontext()
+    return torch.autocast(device.type, dtype, cache_enabled=cache) if dtype else nullcontext()
 
 
 def arranged(model: nn.Module, channels_last: bool) -> nn.Module:

@@ -24,6 +24,7 @@ from evaluators.speed import keep_freed_memory, use_fast_convolutions
 from evaluators.tasks.base import Batches, Task
 from evaluators.training.checkpoint import Progress, essence
 from evaluators.training.device import arranged, autocast, seeded
+from evaluators.training.graphs import Replayed, replayed
 from evaluators.training.optimizer import FineTuning, make_optimizer, make_schedule
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,6 @@ def train_model(
         if device.type == "cpu" and not recipe.compile:
             keep_freed_memory()
             use_fast_convolutions(model)
-        forward = torch.compile(model) if recipe.compile else model
         average = deepcopy(model).requires_grad_(False) if recipe.ema else None
         judged = average if average is not None else model
 
@@ -77,6 +77,13 @@ def train_model(
             workers=recipe.workers,
         )
         val = task.batches("val", batch_size=task.validation_batch, device=device, workers=recipe.workers)
+        forward: Callable[[Tensor], Any] = model
+        if recipe.compile:
+            forward = torch.compile(model)
+        elif (
+            device.type == "cuda" and not recipe.freeze
+        ):  # what is frozen for some epochs has other gradients in others
+            forward = replayed(model, task, recipe, train.batch_size, device)
         optimizer = make_optimizer(model, recipe, tuning)
         schedule = make_schedule(optimizer, recipe, len(train), epochs)
         state = Progress(model, average, optimizer, generator, essence(recipe, epochs, seed, len(train)))
@@ -139,7 +146,7 @@ def backward(
                 raise EvaluationError("out of memory with one image at a time") from error
         micro_batch = (micro_batch + 1) // 2
         logger.warning("out of memory: going on with micro-batches of %d images, accumulated", micro_batch)
-        if isinstance(model, nn.Module):
+        if isinstance(model, nn.Module | Replayed):
             model.zero_grad(set_to_none=True)
         if x_BCHW.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -155,8 +162,7 @@ def update_average(average: nn.Module, model: nn.Module, decay: float, step: int
     """average += (1 - d) (model - average), d rising to `decay` so that the first steps do not weigh for ever."""
     decay = min(decay, (1 + step) / (10 + step))
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
-    for kept, current in zip(average.buffers(), model.buffers(), strict=True):
-        kept.copy_(current)
+    torch._foreach_copy_(list(average.buffers()), list(model.buffers()))
 
 
 def set_trainable(model: nn.Module, backbone: Callable[[str], bool], *, frozen: bool) -> None:
