@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from evaluators.recipe import Recipe
 from evaluators.tasks.base import Task
@@ -69,9 +69,14 @@ def replayed(model: nn.Module, task: Task, recipe: Recipe, batch: int, device: t
     (x_BCHW,) = (x.to(device) for x in task.network.example(batch, seed=0))
     if recipe.channels_last and x_BCHW.dim() == 4:
         x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
+    if hasattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"):
+        # gradients are added on the stream of the recording, which waits for the one of the replay, as it has to
+        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
     target = tree_map(lambda value: value.to(device) if isinstance(value, Tensor) else value, task.dummy_target(batch))
     model.train()
     try:
+        _refuse_waiting(_Pass(model, recipe.amp), x_BCHW)
+        restore()
         expected = _gradients(model, _Pass(model, recipe.amp), x_BCHW, task, target, recipe)
         restore()
         made = make_graphed(_Pass(model, recipe.amp), (x_BCHW,), allow_unused_input=True)
@@ -81,6 +86,7 @@ def replayed(model: nn.Module, task: Task, recipe: Recipe, batch: int, device: t
         restore()
         again = _difference(expected, _gradients(model, found, x_BCHW, task, target, recipe))
         if max(difference, again) <= ALIKE:
+            restore()
             return found
         reason = f"its gradients differ by {max(difference, again):.0%} when replayed"
     except (
@@ -89,10 +95,22 @@ def replayed(model: nn.Module, task: Task, recipe: Recipe, batch: int, device: t
         ValueError,
     ) as error:  # what torch raises for what it cannot record, memory included
         reason = " ".join(str(error).split())[:200]
-    finally:
-        restore()
+    # A recording that broke off leaves the random numbers inside of it: they go on from a state of their own.
+    torch.cuda.default_generators[device.index or 0].graphsafe_set_state(torch.Generator(device).graphsafe_get_state())
+    restore()
     logger.info("trained without CUDA graphs: %s", reason)
     return model
+
+
+def _refuse_waiting(forward: nn.Module, x_BCHW: Tensor) -> None:
+    """Raise RuntimeError where a pass waits for the device, which a recording cannot, and breaks off."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        leaves = [leaf for leaf in tree_leaves(forward(x_BCHW)) if isinstance(leaf, Tensor) and leaf.requires_grad]
+        torch.autograd.backward(leaves, [torch.zeros_like(leaf) for leaf in leaves])
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 def _gradients(

@@ -31,7 +31,7 @@ class LooksAtValues(nn.Module):
 
 
 class Counts(nn.Module):
-    """What a graph would lose without an error: the second pass is another one than the first."""
+    """What a graph would lose without an error: every pass is another one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Counts(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         self.passes += 1
-        logits_BK: Tensor = self.inside(x_BCHW) * (1 if self.passes < 2 else 3)
+        logits_BK: Tensor = self.inside(x_BCHW) * self.passes
         return logits_BK
 
 
