@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import ray
@@ -95,8 +95,11 @@ def confirm(folder: str | Path, seeds: int, *, baselines: Sequence[str] = ("unif
     evaluator = create_trainer(results.config)
     testing = has_test(evaluator)
     problem = create_problem(results.config, evaluator, results.folder)
-    with Store(folder, CONFIRM, metric=evaluator.metric.name) as store, ray_session(results.config):
-        crew = Crew(results, evaluator, problem, store)
+    with (
+        Store(folder, CONFIRM, metric=evaluator.metric.name) as store,
+        ray_session(results.config),
+        Crew(results, evaluator, problem, store) as crew,
+    ):
         if "random" in baselines:
             crew.random_search(len(results.searched))
         results = load(folder)  # with what random search has found
@@ -134,7 +137,10 @@ def reported(results: Results) -> list[str]:
 
 
 class Crew:
-    """The workers of one confirmation, and what they have found."""
+    """The workers of one confirmation, and what they have found.
+
+    As a context, since workers keep their cores for as long as anything refers to them: at its end they are gone.
+    """
 
     def __init__(self, results: Results, evaluator: Evaluator, problem: Problem, store: Store) -> None:
         self.config: Config = results.config
@@ -148,6 +154,13 @@ class Crew:
         self._hire = lambda: remote.remote(shared, max(1, int(resources["cpu"])), self.config.plugins)
         self._idle = [self._hire() for _ in range(size)]
         self._busy: dict[Any, tuple[Any, Job]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in [*self._idle, *(worker for worker, _ in self._busy.values())]:
+            ray.kill(worker)
 
     def random_search(self, number: int) -> None:
         """The baseline: as many architectures as the search evaluated, drawn uniformly from what fits the budget."""

@@ -3,12 +3,14 @@
 import json
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import ray
 import yaml
 from safetensors.torch import save_file
 
@@ -61,12 +63,20 @@ def test_a_broken_test_image_is_known_before_anything_is_trained(
     weights.parent.mkdir()
     save_file(evaluator.build(plain).state_dict(), weights)
     problem = create_problem(results.config, evaluator, folder)
-    with Store(folder, CONFIRM) as store, ray_session(results.config):
-        crew = Crew(results, evaluator, problem, store)
+    with (
+        Store(folder, CONFIRM) as store,
+        ray_session(results.config),
+        Crew(results, evaluator, problem, store) as crew,
+    ):
         job = Job(CONFIRM, str(plain), crew.fidelity, 1000, weights)
         store.add(crew._evaluation(job, TrialResult(COMPLETE, "", 0.5)))
         store.add(crew._evaluation(replace(job, purpose=TEST), TrialResult.failure(f"corrupt image {file}")))
         crew.test([str(plain)])
+    assert crew._idle, "and they are referred to"
+    until = time.monotonic() + 30
+    while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
+        assert time.monotonic() < until, "its workers keep their cores, and the next search would wait for ever"
+        time.sleep(0.1)
     tested = [one for one in read_journal(folder) if one.purpose == TEST]
     assert [one.state for one in tested] == [COMPLETE]
     assert tested[0].score == evaluator.test(plain, weights)["accuracy"]
