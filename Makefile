@@ -4,6 +4,9 @@ BIN    := .venv/bin
 # Ray's uv hook would rebuild the environment for every worker; the project always runs its own interpreter.
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
 
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --durations 15 \
+	--numprocesses $$($(BIN)/python -c 'import os; print(min(8, 1 + (os.cpu_count() or 1)))')
+
 .PHONY: $(shell grep -oE '^[a-z-]+:' $(MAKEFILE_LIST) | tr -d :)
 
 # Once before many processes do it at the same time: Python compiles what it imports, a quarter of what is installed.
@@ -28,9 +31,11 @@ search: setup  ## search the embedded default task and print its Pareto front
 
 # One process more than there are cores, with one thread each, since the tests with a real Ray wait for its processes to start;
 # the tests of a file stay together and share what they built; tests/conftest.py puts the slow files first.
-test: setup  ## run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --durations 15 \
-		--numprocesses $$($(BIN)/python -c 'import os; print(min(8, 1 + (os.cpu_count() or 1)))')
+test: setup  ## run the tests
+	$(PYTEST) -m "not matrix"
+
+test-matrix: setup  ## what `make test` runs samples of: every family, type and format, and more searches with real faults
+	$(PYTEST) -m matrix
 
 lint: setup  ## ruff, the type checker, and the direction of imports
 	$(BIN)/ruff check .

@@ -38,3 +38,17 @@ FAMILIES = {
     "hbonet": "hbonet_050",
     "proxylessnas": "proxylessnas_cpu",
 }
+
+# Those that differ most in how they are written; the tests that go through all families run the others in `make test-matrix`.
+UNLIKE = {
+    "resnet",
+    "resnest",
+    "regnety",
+    "res2net",
+    "mobilenetv3",
+    "ghostnet",
+    "repvgg",
+    "convnext",
+    "dla",
+    "shufflenet_v2",
+}

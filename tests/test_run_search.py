@@ -144,6 +144,7 @@ def test_a_search_leaves_a_front_that_can_be_read_analysed_and_exported(
 
 
 @pytest.mark.usefixtures("ray_here")
+@pytest.mark.matrix
 @pytest.mark.slow
 def test_a_search_for_low_latency(config: Path, tmp_path: Path, here: Here) -> None:
     folder = tmp_path / "run"

@@ -73,6 +73,7 @@ def read_log(log: Path) -> list[list[str]]:
     return [line.split(" ", 1) for line in log.read_text().splitlines()] if log.exists() else []
 
 
+@pytest.mark.matrix
 @pytest.mark.slow
 def test_a_run_goes_on_while_one_node_is_killed_and_another_joins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -94,6 +94,7 @@ def test_what_is_dominated_stops_keeps_its_epochs_and_is_on_no_front(
 
 
 @pytest.mark.usefixtures("ray_here")
+@pytest.mark.matrix
 @pytest.mark.slow
 def test_a_killed_driver_loses_nothing_and_repeats_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, CurveEvaluator(tmp_path / "log", pause=0.05))

@@ -44,6 +44,7 @@ def configuration(evaluator: str | dict[str, Any], **training: Any) -> Config:
 
 
 @pytest.mark.usefixtures("ray_here")
+@pytest.mark.matrix
 @pytest.mark.slow
 def test_a_table_answers_a_search_with_all_its_seeds(tmp_path: Path) -> None:
     space = configuration("training").space.build()

@@ -156,6 +156,7 @@ def test_a_finished_one_is_resumed_with_nothing_left_to_do(finished: Path, tmp_p
 
 
 @pytest.mark.usefixtures("ray_here")
+@pytest.mark.matrix
 @pytest.mark.slow
 def test_one_that_was_interrupted_goes_on_and_is_confirmed(tmp_path: Path) -> None:
     folder = write(tmp_path / "run", 3)

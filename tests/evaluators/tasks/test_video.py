@@ -54,6 +54,7 @@ def test_proxies_score_networks_of_clips(task) -> None:
     assert found[scored.metric.name] == found[scored.metric.name]
 
 
+@pytest.mark.matrix
 @pytest.mark.slow
 def test_every_format_gives_the_logits_of_clips_without_attune(task, tmp_path) -> None:
     subject = Subject(ARCH, make_spec(ARCH, **task.describe(), identity_start=True, native="keep"))

@@ -17,6 +17,7 @@ from spaces.errors import UsageError
 from spaces.heads.detection import SSDLiteHead
 from spaces.heads.segmentation import DeepLabV3Head
 from spaces.network import NetworkSpec
+from tests.matrix import one_in, sampled
 
 FORMATS = ["python", "safetensors", "spec", "onnx", "torch-export"]
 
@@ -27,33 +28,40 @@ def subject_of(text: str, network: NetworkSpec) -> Subject:
     return Subject(arch, make_spec(arch, **build))
 
 
-def test_dense_networks_are_loaded_without_attune(tmp_path: Path) -> None:
-    """A dilated backbone, a map from inside of a block, attention in backbone, decoder and extra layers."""
-    wide, boxes = (
-        NetworkSpec(3, (40, 56), DeepLabV3Head(3, 8, refine=False), identity_start=True),
-        NetworkSpec(3, (96, 64), SSDLiteHead(4)),
-    )
-    subjects = [
-        subject_of("resnet18:none,se,none,cbam@block,se-r4", wide),
-        subject_of("mobilenetv2_035:none,none,none,none,se,none,eca", boxes),
-    ]
-    exports = []
-    for number, subject in enumerate(subjects):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        exports.append(write_formats(subject, subject.model(), folder, FORMATS))
-    for checks in check(exports):
-        assert {one.format: one.difference <= one.allowed for one in checks} == dict.fromkeys(FORMATS, True)
-    folder, model = tmp_path / "1", exports[1].model
-    write_beside(subjects[1], model, folder)
-    anchors_A4 = np.load(folder / "anchors.npy")
-    setting = json.loads((folder / "postprocess.json").read_text())
+SEGMENTER = (  # a dilated backbone, attention in backbone and decoder
+    "resnet18:none,se,none,cbam@block,se-r4",
+    NetworkSpec(3, (40, 56), DeepLabV3Head(3, 8, refine=False), identity_start=True),
+)
+DETECTOR = (  # a map from inside of a block, attention in backbone and extra layers
+    "mobilenetv2_035:none,none,none,none,se,none,eca",
+    NetworkSpec(3, (96, 64), SSDLiteHead(4)),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("text", "network"), sampled([DETECTOR, SEGMENTER], one_in(2)), ids=["detector", "segmenter"])
+def test_dense_networks_are_loaded_without_attune(text: str, network: NetworkSpec, tmp_path: Path) -> None:
+    subject = subject_of(text, network)
+    written = write_formats(subject, subject.model(), tmp_path, FORMATS)
+    (checks,) = check([written])
+    assert {one.format: one.difference <= one.allowed for one in checks} == dict.fromkeys(FORMATS, True)
+
+
+def test_a_detector_brings_its_anchors_and_what_finds_its_boxes(tmp_path: Path) -> None:
+    subject = subject_of(*DETECTOR)
+    write_beside(subject, subject.model(), tmp_path)
+    anchors_A4 = np.load(tmp_path / "anchors.npy")
+    setting = json.loads((tmp_path / "postprocess.json").read_text())
     assert sum(setting["levels"]) == len(anchors_A4)
-    code = load_source("postprocess", str(folder / "postprocess.py"))
+    code = load_source("postprocess", str(tmp_path / "postprocess.py"))
     raw = {"boxes": np.zeros((1, len(anchors_A4), 4)), "scores": np.zeros((1, len(anchors_A4), 4))}
     (found,) = code.postprocess(raw, anchors_A4, setting["levels"], setting["size"], "softmax")
     assert len(found["boxes"])
-    assert "postprocess.py" in model_card(subjects[1])
-    assert "timm.create_model" not in model_card(subjects[0])
+    assert "postprocess.py" in model_card(subject)
+
+
+def test_timms_formats_are_for_classifiers(tmp_path: Path) -> None:
+    subject = subject_of(*SEGMENTER)
+    assert "timm.create_model" not in model_card(subject)
     with pytest.raises(UsageError, match="timm's formats are for classifiers"):
-        write_formats(subjects[0], exports[0].model, folder, ["timm"])
+        write_formats(subject, subject.model(), tmp_path, ["timm"])

@@ -23,6 +23,7 @@ from search.results import load
 from spaces import Architecture
 from spaces.attention import create_attention, list_attentions
 from spaces.errors import UsageError
+from tests.matrix import one_in, sampled
 
 MIX = "eca+cbam-k7-parallel"
 STAGES = 4
@@ -97,17 +98,24 @@ def write_gallery(names: Sequence[str], folder: Path) -> Written:
 
 
 @pytest.fixture(scope="module")
-def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Check]]:
-    """All architectures as code, one of them and all galleries as traced programs too, loaded by one fresh process."""
+def checked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Check]]:
+    """Architectures as code, one of them and galleries as traced programs too, loaded by one fresh process.
+
+    Of all those that a test is to run with.
+    """
     root = tmp_path_factory.mktemp("exports")
     code = [name for name in FORMATS if name not in TRACED]
-    written = {text: write(text, root / str(n), code if n else FORMATS) for n, text in enumerate(architectures())}
-    written |= {"+".join(names): write_gallery(names, root / f"gallery{n}") for n, names in enumerate(galleries())}
+    wanted = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    texts = [text for text in architectures() if {"text": text} in wanted]
+    rows = [names for names in galleries() if {"names": names} in wanted]
+    first = architectures()[0]
+    written = {text: write(text, root / str(n), FORMATS if text == first else code) for n, text in enumerate(texts)}
+    written |= {"+".join(names): write_gallery(names, root / f"gallery{n}") for n, names in enumerate(rows)}
     return dict(zip(written, check(list(written.values())), strict=True))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", architectures())
+@pytest.mark.parametrize("text", sampled(architectures(), one_in(4)))
 def test_every_format_gives_the_models_logits_without_attune(text: str, checked: dict[str, list[Check]]) -> None:
     differences = {one.format: one.difference for one in checked[text]}
     whole = text == architectures()[0]
@@ -117,7 +125,7 @@ def test_every_format_gives_the_models_logits_without_attune(text: str, checked:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("names", galleries(), ids=lambda names: f"{names[0]} to {names[-1]}")
+@pytest.mark.parametrize("names", sampled(galleries(), one_in(2)), ids=lambda names: f"{names[0]} to {names[-1]}")
 def test_every_type_is_the_same_when_traced(names: list[str], checked: dict[str, list[Check]]) -> None:
     differences = {one.format: one.difference for one in checked["+".join(names)]}
     assert differences.pop("onnx") <= 1e-5
@@ -174,6 +182,7 @@ def test_an_architecture_is_exported_with_its_card_and_read_back(tmp_path: Path)
     assert load_exported(tmp_path / "out").state_dict().keys() == load_file(tmp_path / "out" / WEIGHTS).keys()
 
 
+@pytest.mark.matrix
 @pytest.mark.slow
 def test_retrained_weights_are_new_and_trained_once(known_run: Path, tmp_path: Path) -> None:
     chosen = load(known_run).front.iloc[0]["architecture"]
