@@ -6,23 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import (
-    BY_NAME,
-    EAGER,
-    PARTS,
-    Found,
-    Part,
-    PartFailed,
-    Record,
-    Setup,
-    beside_torchvision,
-    load,
-    measure_all,
-    over_bar,
-    page,
-    save,
-    steps_part,
-)
+from benchmarks.gpu import PartFailed, Record, load, measure_all, page, save
+from benchmarks.gpu_parts import BY_NAME, EAGER, PARTS, Found, Part, Setup, beside_torchvision, over_bar, steps_part
 from benchmarks.page import PAGES, read
 
 FOUND = Found(["| a |", "|---|", "| 1 |"], "At least 5x: 6x: met.", True)

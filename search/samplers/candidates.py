@@ -6,6 +6,7 @@ G genes, T trials, M costs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -220,12 +221,23 @@ def matches(indices_NG: Indices, seen_TG: Indices) -> NDArray[np.bool_]:
     same evaluation again.
     """
     whole_T = (seen_TG != ABSENT).all(axis=1)
-    known = {seen_G.tobytes() for seen_G in seen_TG[whole_T].astype(np.int64)}
-    mask_N = np.fromiter((row.tobytes() in known for row in indices_NG.astype(np.int64)), bool, len(indices_NG))
+    mask_N = _among(indices_NG.astype(np.int64), seen_TG[whole_T].astype(np.int64))
     for seen_G in seen_TG[~whole_T]:
         asked = seen_G != ABSENT
         mask_N |= (indices_NG[:, asked] == seen_G[asked]).all(axis=1)
     return mask_N
+
+
+def _among(indices_NG: Indices, seen_TG: Indices) -> NDArray[np.bool_]:
+    """Mask (N,): rows that are rows of the other, too; whole rows of choices, from 0 on."""
+    if not len(indices_NG) or not len(seen_TG):
+        return np.zeros(len(indices_NG), dtype=bool)
+    sizes_G = np.maximum(indices_NG.max(axis=0), seen_TG.max(axis=0)) + 1
+    if prod(sizes_G.tolist()) < 2**63:  # one number for a row
+        stride_G = np.cumprod([1, *sizes_G[:-1].tolist()], dtype=np.int64)
+        return np.isin(indices_NG @ stride_G, seen_TG @ stride_G)
+    known = {seen_G.tobytes() for seen_G in seen_TG}
+    return np.fromiter((row.tobytes() in known for row in indices_NG), bool, len(indices_NG))
 
 
 def indices_of(space: Space, trial: FrozenTrial) -> Indices | None:

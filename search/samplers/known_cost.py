@@ -40,6 +40,8 @@ STOPPED_AT = "fidelity"
 POOL = 3000  # candidates scored where the space is too large to list
 LEARN_ON = 200  # trials that the kernel's factors are learned from at most; the posterior takes all
 LOGS_FROM = 5.0  # a cost that spans more than this factor is compared by its logarithm
+ROUGH_FROM = 2_000_000  # numbers of a kernel that is first computed in single precision, then exactly for the best
+SHORT = 5000  # candidates that are scored while the model stays as it was learned; of many more, all when it is learned
 WORK = 0.8e9  # multiplications that one suggestion may spend on variances
 
 
@@ -95,6 +97,7 @@ class KnownCostSampler(SpaceSampler):
         self._model: Surrogate | None = None
         self._outlook: Outlook | None = None
         self._learned_at = 0
+        self._short_NG: Indices | None = None  # the best candidates when all were scored last
 
     def propose(self, study: Study, trial: FrozenTrial, trials: list[FrozenTrial], seen_TG: Indices) -> Indices | None:
         sign_M = np.array([-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in study.directions])
@@ -224,10 +227,14 @@ class KnownCostSampler(SpaceSampler):
         waiting_PG: Indices,
         waiting_c: Array,
     ) -> int:
+        middle, spread = pool_c.mean(axis=0), pool_c.std(axis=0)
+        reference_M = np.vstack([done_c, waiting_c, pool_c]).max(axis=0)
+        considered = self._considered(pool_NG, len(accuracy_T))
+        every = len(considered) == len(pool_NG)
+        pool_NG, pool_c = pool_NG[considered], pool_c[considered]
         rows = np.cumsum([0, len(indices_TG), len(waiting_PG), len(pool_NG)])
         genes_NG = self._genes(np.vstack([indices_TG, waiting_PG, pool_NG]), indices_TG)
         costs_NM = np.vstack([done_c, waiting_c, pool_c])
-        middle, spread = pool_c.mean(axis=0), pool_c.std(axis=0)
         unit_NM = (costs_NM - middle) / np.where(spread > 0, spread, 1.0)
         if isinstance(self.space, MappingSpace):  # what else is smooth
             unit_NM = np.hstack([unit_NM, self.space.numbers(np.vstack([indices_TG, waiting_PG, pool_NG]))])
@@ -244,16 +251,41 @@ class KnownCostSampler(SpaceSampler):
         if len(wait_G):
             believed_P = model.warp.accuracy(model.believe(wait_G, wait_u))
             known_T, done_c = np.concatenate([known_T, believed_P]), np.vstack([done_c, waiting_c])
-        reference_M, worst = costs_NM.max(axis=0), float(accuracy_T.min())
+        worst = float(accuracy_T.min())
         stairs = Staircase.build(done_c, known_T, reference_M, worst)
         kept = self._promising(model, stairs, pool_G, pool_u, pool_c, len(known_T))
-        mean_K, sd_K = model.predict(pool_G[kept], pool_u[kept])
-        gain_K = stairs.improvement(pool_c[kept], model.warp.excess(mean_K, sd_K, stairs.level_J))
+        rough = len(kept) * len(known_T) > ROUGH_FROM
+        mean_K, gain_K = self._gains(model, stairs, pool_G[kept], pool_u[kept], pool_c[kept], rough=rough)
+        if every:
+            self._short_NG = pool_NG[kept[np.argsort(-gain_K, kind="stable")[:SHORT]]]
+        if rough:
+            kept = kept[np.argsort(-gain_K, kind="stable")[: 2 * MOST]]
+            mean_K, gain_K = self._gains(model, stairs, pool_G[kept], pool_u[kept], pool_c[kept])
         first = kept[np.argsort(-gain_K, kind="stable")[:MOST]]
         self._outlook = Outlook(model, pool_G[first], pool_u[first], pool_c[first], known_T, done_c, reference_M, worst)
         if gain_K.max() <= 0:  # nothing can improve in double precision: the best chance by the mean
-            return int(kept[mean_K.argmax()])
-        return int(kept[self._rng.choice(np.flatnonzero(gain_K >= gain_K.max() * (1 - 1e-9)))])
+            return int(considered[kept[mean_K.argmax()]])
+        return int(considered[kept[self._rng.choice(np.flatnonzero(gain_K >= gain_K.max() * (1 - 1e-9)))]])
+
+    def _considered(self, pool_NG: Indices, trials: int) -> NDArray[np.int64]:
+        """Which candidates are scored: all when the model is learned anew, else the best of then and some others."""
+        if len(pool_NG) <= 2 * SHORT or self._short_NG is None or self._due(trials):
+            return np.arange(len(pool_NG))
+        short_N = matches(pool_NG, self._short_NG)
+        others = self._rng.choice(np.flatnonzero(~short_N), SHORT // 5, replace=False)
+        return np.concatenate([np.flatnonzero(short_N), others])
+
+    def _due(self, trials: int) -> bool:
+        """Whether the model's factors are to be learned anew: later trials change them ever less."""
+        return trials < 60 or trials >= 1.05 * self._learned_at or trials < self._learned_at
+
+    @staticmethod
+    def _gains(
+        model: Surrogate, stairs: Staircase, pool_G: Indices, pool_u: Array, pool_c: Array, *, rough: bool = False
+    ) -> tuple[Array, Array]:
+        """The mean of z, and the expected improvement, of candidates: (K,), (K,)."""
+        mean_K, sd_K = model.predict(pool_G, pool_u, rough=rough)
+        return mean_K, stairs.improvement(pool_c, model.warp.excess(mean_K, sd_K, stairs.level_J))
 
     def _learned(
         self,
@@ -264,12 +296,12 @@ class KnownCostSampler(SpaceSampler):
         level_N: Indices,
         below_N: NDArray[np.bool_],
     ) -> Surrogate:
-        """The model with factors from now, or from a while ago: later trials change them ever less."""
+        """The model with factors from now, or from a while ago."""
         n, shape = len(accuracy_N), (genes_NG.shape[1], unit_NM.shape[1], int(level_N.max()))
         if self._model is None or (self._model.g, self._model.m, self._model.levels) != shape:
             genes, costs, levels = shape
             self._model, self._learned_at = Surrogate(genes, costs, levels=levels, noisy=self._noisy), 0
-        if n < 60 or n >= 1.05 * self._learned_at or n < self._learned_at:
+        if self._due(n):
             use = np.arange(n)
             if n > LEARN_ON:  # the front, which matters most, and a random part of the others
                 front = non_dominated(np.column_stack([-accuracy_N, costs_NM]))
@@ -285,7 +317,8 @@ class KnownCostSampler(SpaceSampler):
         most = max(2000, int(WORK / trials**2))
         if len(pool_G) <= most:
             return np.arange(len(pool_G))
-        margin_N = model.warp.accuracy(model.mean(pool_G, pool_u)) - stairs.reached(pool_c)
+        rough = len(pool_G) * trials > ROUGH_FROM
+        margin_N = model.warp.accuracy(model.mean(pool_G, pool_u, rough=rough)) - stairs.reached(pool_c)
         order = np.argsort(-margin_N)
         return np.concatenate([order[: most // 2], self._rng.permutation(order[most // 2 :])[: most - most // 2]])
 

@@ -62,6 +62,11 @@ def test_a_damaged_study_is_moved_aside(tmp_path: Path, caplog: pytest.LogCaptur
     assert (tmp_path / "study.db.broken").stat().st_size == int(kept * len(content))
 
 
+def test_a_study_waits_for_no_disk(tmp_path: Path) -> None:
+    with open_study(tmp_path / "study.db").engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 0
+
+
 @pytest.mark.parametrize("name", ["a%20b", "a?b=c", "a#b", "{a}", "a b%s"])
 def test_a_study_lies_in_its_run_whatever_the_run_is_called(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name

@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution
 from scipy.optimize import check_grad
 
 from search.pareto import hypervolume
-from search.samplers import KnownCostSampler
+from search.samplers import KnownCostSampler, known_cost
 from search.samplers.candidates import ABSENT
 from search.samplers.known_cost import switched_off
 from search.samplers.surrogate import WARPS, Surrogate, Warp
@@ -297,3 +297,36 @@ def test_what_is_promised_is_about_what_comes() -> None:
         study.optimize(objective, n_trials=30)
         came.append(mean_best(study) - before)
     assert 0.25 * np.mean(came) < np.mean(promised) < 4 * np.mean(came), (promised, came)
+
+
+# --- what makes it quick -------------------------------------------------------------------------------------------------
+
+
+def searched(seed: int, trials: int) -> optuna.Study:
+    study = optuna.create_study(
+        directions=["maximize", "minimize"], sampler=KnownCostSampler(SPACE, costs_of, seed=seed)
+    )
+    study.optimize(objective, n_trials=trials)
+    return study
+
+
+def test_many_candidates_are_ordered_in_single_precision_and_chosen_in_double(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = searched(0, 40)
+    monkeypatch.setattr(known_cost, "ROUGH_FROM", 1)
+    assert [trial.params for trial in searched(0, 40).trials] == [trial.params for trial in exact.trials]
+
+
+def test_between_two_learnings_the_best_of_then_are_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = np.mean([share(searched(seed, 110)) for seed in range(3)])
+    monkeypatch.setattr(known_cost, "SHORT", 200)
+    looked_at: list[int] = []
+    predict = Surrogate.predict
+    monkeypatch.setattr(
+        Surrogate,
+        "predict",
+        lambda self, genes, *rest, **how: looked_at.append(len(genes)) or predict(self, genes, *rest, **how),
+    )
+    few = np.mean([share(searched(seed, 110)) for seed in range(3)])
+    assert few > everything - 0.01
+    assert 220 < min(looked_at) <= 240  # 200 and a fifth of it, less what was tried since
+    assert max(looked_at) > 3900
