@@ -49,6 +49,14 @@ def overlap(confusion_KK: Tensor) -> Overlap:
     return Overlap(iou_K, float(iou_K.nanmean()), float(both_K.sum()) / total)
 
 
+def explained_classes(target_BHW: Tensor, classes: int) -> Tensor:
+    """(B,): the class with the second most pixels of each mask, or the one class of a mask that has one; 0 without labels."""
+    counts_BK = torch.stack([torch.bincount(one[one != IGNORED].long(), minlength=classes) for one in target_BHW])
+    most_B2 = counts_BK.topk(2, dim=1).indices
+    second_B = counts_BK.gather(1, most_B2[:, 1:])[:, 0] > 0
+    return torch.where(second_B, most_B2[:, 1], most_B2[:, 0])
+
+
 class SegmentationScorer:
     """Adds up the confusion matrix of a split and its cross-entropy, without waiting for the device."""
 

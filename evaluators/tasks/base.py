@@ -155,6 +155,28 @@ class Watching(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """What a map of attention explains: a score of each picture (B,), and for each what that is, in words."""
+
+    score_B: Tensor
+    words: tuple[str, ...]
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A task of pictures that can say what is to be explained of its networks' outputs."""
+
+    @property
+    def cam(self) -> Literal["Grad-CAM", "LayerCAM"]:
+        """By which maps: see ``evaluators.cam``."""
+        ...
+
+    def explain(self, output: Any, target: Any) -> Explained:
+        """The score whose gradient is followed, of what a network in eval mode puts out for one batch."""
+        ...
+
+
 class TaskConfig(Named):
     """The section of a task; each task has its own, registered under its name in ``TASKS``."""
 

@@ -22,7 +22,7 @@ from evaluators.data.splits import part
 from evaluators.fine_grained import channel_correlation, mutual_channel, watch
 from evaluators.outcomes import EvaluationError, Metrics
 from evaluators.recipe import Recipe
-from evaluators.tasks.base import TASKS, Batches, Metric, Split, TaskConfig
+from evaluators.tasks.base import TASKS, Batches, Explained, Metric, Split, TaskConfig
 from evaluators.tasks.shared import OnData
 from spaces.errors import UsageError
 from spaces.network import NetworkSpec
@@ -54,6 +54,7 @@ class Classification(OnData[Images, Summary]):
     data: Data
     beside: Beside = Beside()
     metric: ClassVar[Metric] = Metric("accuracy", "share", higher_is_better=True)
+    cam: ClassVar[Literal["Grad-CAM"]] = "Grad-CAM"
     validation_batch: ClassVar[int] = 512
 
     @cached_property
@@ -115,6 +116,13 @@ class Classification(OnData[Images, Summary]):
 
     def scorer(self) -> Accuracy:
         return Accuracy()
+
+    def explain(self, output: Tensor, target: Tensor) -> Explained:
+        """The logit of each picture's own class, so that the maps of several networks can be compared."""
+        names = self.data.class_names
+        found = zip(target.tolist(), output.argmax(1).tolist(), strict=True)
+        words = tuple(f"class {names[own]}, predicted as {names[most]}" for own, most in found)
+        return Explained(output.gather(1, target[:, None])[:, 0], words)
 
     def dummy_target(self, batch: int) -> Tensor:
         return torch.zeros(batch, dtype=torch.long)

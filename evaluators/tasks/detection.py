@@ -23,8 +23,9 @@ from evaluators.data.boxes.summary import BoxSummary
 from evaluators.detection.losses import fcos_loss, retinanet_loss, ssd_loss
 from evaluators.detection.postprocess import SETTINGS
 from evaluators.detection.scorer import BoxScorer, without_crowds
+from evaluators.detection.strongest import strongest
 from evaluators.recipe import Recipe
-from evaluators.tasks.base import TASKS, Batches, Metric, Split
+from evaluators.tasks.base import TASKS, Batches, Explained, Metric, Split
 from evaluators.tasks.shared import HeadConfig, OnData, refuse_mixing
 from spaces.errors import UsageError, unknown
 from spaces.heads.base import HEADS, head_from_dict
@@ -43,6 +44,7 @@ AUGMENTS = {
     "ssd": BoxAugment(flip=True, iou_crop=True, zoom_out=4.0, photometric=True),
 }
 DEFAULT_AUGMENT = {"ssdlite": "ssdlite", "ssd": "ssd", "retinanet": "hflip", "fcos": "hflip"}
+EXPLAINED = 10  # boxes whose score is followed back into a picture
 JUDGED, MOST = 2**19, 64  # pixels, and pictures, of a batch where nothing is trained
 
 
@@ -57,6 +59,7 @@ class Detection(OnData[BoxSplit, BoxSummary]):
     head: DetectionHead
     augment: BoxAugment = AUGMENTS["hflip"]
     metric: ClassVar[Metric] = Metric("mAP", "share", higher_is_better=True)
+    cam: ClassVar[Literal["LayerCAM"]] = "LayerCAM"
 
     @cached_property
     def network(self) -> NetworkSpec:
@@ -121,6 +124,16 @@ class Detection(OnData[BoxSplit, BoxSummary]):
 
     def scorer(self) -> BoxScorer:
         return BoxScorer(self.loss, self.kind, self.data.num_classes, self.data.size)
+
+    def explain(self, output: Mapping[str, Tensor], target: Target) -> Explained:
+        """The sum of the class logits of the strongest boxes, whatever is marked in the picture."""
+        score_B, best_B, label_B = strongest(output, self.kind, EXPLAINED)
+        named = zip(label_B.tolist(), best_B.tolist(), strict=True)
+        words = (
+            f"the {EXPLAINED} strongest boxes, the first of class {self.data.class_names[label]} with {best:.2f}"
+            for label, best in named
+        )
+        return Explained(score_B, tuple(words))
 
     def dummy_target(self, batch: int) -> Target:
         objects = max(1, max(len(one) for one in self.data.train.objects))

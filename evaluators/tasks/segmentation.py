@@ -14,15 +14,16 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from evaluators.confusion import SegmentationScorer
+from evaluators.confusion import SegmentationScorer, explained_classes
 from evaluators.data.masks.batches import MaskBatches
+from evaluators.data.masks.codes import IGNORED
 from evaluators.data.masks.joint import Joint
 from evaluators.data.masks.load import list_mask_datasets, load_masks
 from evaluators.data.masks.splits import MaskData, Masks, part
 from evaluators.data.masks.summary import MaskSummary
 from evaluators.pixel_loss import Weighing, class_weights, dice_loss, pixel_cross_entropy
 from evaluators.recipe import Recipe
-from evaluators.tasks.base import TASKS, Batches, Metric, Split
+from evaluators.tasks.base import TASKS, Batches, Explained, Metric, Split
 from evaluators.tasks.shared import HeadConfig, OnData, refuse_mixing
 from spaces.errors import UsageError, unknown
 from spaces.heads.base import DenseHead, Head, head_from_dict
@@ -59,6 +60,7 @@ class Segmentation(OnData[Masks, MaskSummary]):
     criterion: PixelLoss = field(default_factory=PixelLoss)
     scale: tuple[float, float] | None = None
     metric: ClassVar[Metric] = Metric("mIoU", "share", higher_is_better=True)
+    cam: ClassVar[Literal["Grad-CAM"]] = "Grad-CAM"
 
     @cached_property
     def network(self) -> NetworkSpec:
@@ -106,6 +108,24 @@ class Segmentation(OnData[Masks, MaskSummary]):
 
     def scorer(self) -> SegmentationScorer:
         return SegmentationScorer(self.data.class_names)
+
+    def explain(self, output: Tensor, target: Tensor) -> Explained:
+        """The sum of a class's logits over the pixels that are predicted as it (Vinogradova et al., arXiv:2002.11434).
+
+        The class is the second largest one of each mask: in most pictures the largest is what is around the things.
+        """
+        class_B = explained_classes(target, output.shape[1])
+        predicted_BHW = output.argmax(1) == class_B[:, None, None]
+        labelled_BHW, own_BHW = target != IGNORED, target == class_B[:, None, None]
+        both_B = (predicted_BHW & own_BHW).sum((1, 2))
+        either_B = ((predicted_BHW & labelled_BHW) | own_BHW).sum((1, 2))
+        logits_BHW = output[torch.arange(len(output), device=output.device), class_B]
+        iou = (both_B / either_B.clamp(min=1)).tolist()
+        words = (
+            f"class {self.data.class_names[index]}, IoU {value:.2f} in this picture"
+            for index, value in zip(class_B.tolist(), iou, strict=True)
+        )
+        return Explained((logits_BHW * predicted_BHW).sum((1, 2)), tuple(words))
 
     def dummy_target(self, batch: int) -> Tensor:
         return torch.zeros(batch, *self.data.size, dtype=torch.uint8)

@@ -18,12 +18,10 @@ from search.export.format import Format, check_options, find_format, known_forma
 from search.export.formats import list_formats
 from search.export.placing import place, staging
 from search.export.reading import load_exported
-from search.export.subject import Subject, Weights, make_spec
+from search.export.subject import Subject, make_spec
 from search.files import is_file, read_json, unreadable
-from search.front import ranked
 from search.results import Results, load
-from search.store import COMPLETE, SEARCH, TEST
-from search.trainable import weights_path
+from search.weights import Weights, kept_weights
 from spaces import Architecture, NetworkSpec
 from spaces.errors import UsageError, shortened
 
@@ -124,8 +122,8 @@ def find_subject(source: str, limits: Mapping[str, Any], pick: str | None, retra
         return Subject(arch, make_spec(arch, **NetworkSpec.classifier(224, 1000).to_dict()))
     results = load(source)
     row, note = results.pick(limits, pick), ""
-    if pick is None and not retrain and _kept(results, row["architecture"]) is None:
-        kept = [text for text in results.evidence.rows["architecture"] if _kept(results, text) is not None]
+    if pick is None and not retrain and kept_weights(results, row["architecture"]) is None:
+        kept = [text for text in results.evidence.rows["architecture"] if kept_weights(results, text) is not None]
         if len(results.within(limits, results.evidence.rows[results.evidence.rows["architecture"].isin(kept)])):
             note = (
                 f"; {row['architecture']} is expected to be better, but its weights were not kept: --retrain trains it"
@@ -138,23 +136,12 @@ def find_subject(source: str, limits: Mapping[str, Any], pick: str | None, retra
 
 def _best_weights(results: Results, arch: Architecture) -> Weights:
     """The kept weights of the best validation score among all seeds at the highest fidelity; raises UsageError without any."""
-    if found := _kept(results, str(arch)):
+    if found := kept_weights(results, str(arch)):
         return found
     raise UsageError(
         f"the weights of {arch} were not kept (search.keep_weights: {results.config.search.keep_weights}); choose one of the"
         " front, train it again with --retrain, or search with keep_weights: all"
     )
-
-
-def _kept(results: Results, text: str) -> Weights | None:
-    arch, rows = Architecture.parse(text), results.evaluations
-    rows = rows[(rows["architecture"] == text) & (rows["state"] == COMPLETE) & (rows["purpose"] != TEST)]
-    rows = rows[rows["fidelity"] == rows["fidelity"].max()]
-    for row in ranked(rows, results.metric).to_dict("records"):
-        path = weights_path(results.folder / "weights", arch, None if row["purpose"] == SEARCH else row["seed"])
-        if path is not None and path.exists():
-            return Weights(path, row["seed"], row["fidelity"], row[results.metric.name])
-    return None
 
 
 def _retrained(subject: Subject, epochs: int | None) -> Subject:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,22 +14,13 @@ from torch import Tensor, nn
 
 from evaluators.training.checkpoint import load_weights
 from search.results import Results
+from search.weights import Weights
 from spaces import Architecture, NetworkSpec
 from spaces.backbones.weights import classifier_prefixes
 from spaces.errors import UsageError, shortened
 from spaces.heads.base import DenseHead
 
 EIGHT_BITS = (0, 255)
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Where trained weights come from: a file, the seed and epochs behind it, and the score they reached."""
-
-    path: Path
-    seed: int
-    fidelity: int
-    score: float
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,34 @@
+"""The trained weights that a run has kept of an architecture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from search.front import ranked
+from search.results import Results
+from search.store import COMPLETE, SEARCH, TEST
+from search.trainable import weights_path
+from spaces import Architecture
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where trained weights come from: a file, the seed and epochs behind it, and the score they reached."""
+
+    path: Path
+    seed: int
+    fidelity: int
+    score: float
+
+
+def kept_weights(results: Results, text: str) -> Weights | None:
+    """Of an architecture, those of the best validation score among all seeds at the highest fidelity; None without any."""
+    arch, rows = Architecture.parse(text), results.evaluations
+    rows = rows[(rows["architecture"] == text) & (rows["state"] == COMPLETE) & (rows["purpose"] != TEST)]
+    rows = rows[rows["fidelity"] == rows["fidelity"].max()]
+    for row in ranked(rows, results.metric).to_dict("records"):
+        path = weights_path(results.folder / "weights", arch, None if row["purpose"] == SEARCH else row["seed"])
+        if path is not None and path.exists():
+            return Weights(path, row["seed"], row["fidelity"], row[results.metric.name])
+    return None
