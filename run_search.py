@@ -200,6 +200,10 @@ def analyze(
         str, typer.Option(help="What --confirm compares with besides the plain backbone: uniform, random, none.")
     ] = "uniform",
     latency: Annotated[bool, typer.Option("--latency", help="First measure the latency of what is reported.")] = False,
+    pictures: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="First draw where the networks look, on N validation pictures (1 to 16)."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write RUN/report.html and print its path; with several runs RUN/comparison.html."""
@@ -216,6 +220,11 @@ def analyze(
 
         for run in runs:
             measure_latencies(run)
+    if pictures is not None:
+        from search.analysis.pictures import draw_pictures
+
+        for run in runs:
+            draw_pictures(run, pictures)
     report = write_report(runs)
     if as_json:
         print(json.dumps(report.to_dict()))

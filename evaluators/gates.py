@@ -25,8 +25,8 @@ class Weighing:
 
     ``kind`` factor: it multiplies. ``factor_BCHW`` is what each element was multiplied by, NaN where that is not known,
     ``channels_BC`` its mean over the positions, and ``space_BHW`` its mean over the channels.
-    ``kind`` added: it has no factor, since it adds to its input or moves it. ``channels_BC`` and ``space_BHW`` are then the root
-    mean square of output - input over the positions and over the channels, relative to that of the whole input map.
+    ``kind`` added: it has no factor, since it adds to its input or moves it. ``channels_BC`` and ``space_BHW`` are then the
+    root mean square of output - input over the positions and over the channels, relative to that of the whole input map.
     """
 
     site: str

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -163,7 +163,6 @@ class Explained:
     words: tuple[str, ...]
 
 
-@runtime_checkable
 class Explaining(Protocol):
     """A task of pictures that can say what is to be explained of its networks' outputs."""
 
@@ -175,6 +174,11 @@ class Explaining(Protocol):
     def explain(self, output: Any, target: Any) -> Explained:
         """The score whose gradient is followed, of what a network in eval mode puts out for one batch."""
         ...
+
+
+def explaining(task: object) -> Explaining | None:
+    """The task where it is one of pictures that can say what is to be explained, also behind a ``KeptStem``."""
+    return cast(Explaining, task) if hasattr(task, "explain") and hasattr(task, "cam") else None
 
 
 class TaskConfig(Named):

@@ -13,6 +13,7 @@ from search.analysis.findings import findings
 from search.analysis.page import HERE, render_page
 from search.analysis.papers import write_papers
 from search.analysis.payload import payload, progress
+from search.analysis.pictures import read_pictures
 from search.analysis.verdicts import failures, verdicts
 from search.analysis.versions import versions
 from search.config import masked_config
@@ -80,6 +81,7 @@ def render(results: Results, sentences: Sequence[str], attribution: Attribution)
         genes=attribution.genes.to_dict("records"),
         failures=masked(broken.head(SHOWN_FAILURES).to_dict("records")),
         more_failures=max(0, len(broken) - SHOWN_FAILURES),
+        drawn=read_pictures(results),
         config=masked_config(results.config),
         versions=versions(),
         script=(HERE / "report.js").read_text(),

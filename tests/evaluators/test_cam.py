@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from evaluators.cam import grad_cam, last_layers, layer_cam
 from evaluators.detection.strongest import strongest
-from evaluators.tasks.base import Explaining
+from evaluators.tasks.base import KeptStem, explaining
 from evaluators.tasks.classification import ClassificationConfig
 from evaluators.tasks.detection import DetectionConfig
 from evaluators.tasks.segmentation import SegmentationConfig
@@ -107,7 +107,8 @@ TASKS: dict[str, Any] = {
 @pytest.mark.parametrize("name", TASKS)
 def test_the_tasks_say_what_is_explained(name: str) -> None:
     task = TASKS[name]()
-    assert isinstance(task, Explaining)
+    assert explaining(KeptStem(task)) is not None
+    assert explaining(object()) is None
     torch.manual_seed(0)
     model = task.network.build(ARCH).eval()
     x_BCHW, target = next(iter(task.batches("val", batch_size=4, device=CPU)))
