@@ -78,12 +78,13 @@ class Network(_Kept):
 
 
 class Pictures(_Kept):
-    """What the report shows; ``notes`` say what is left out, why, and how to get it."""
+    """What the report shows; ``notes`` say what is left out and why, and ``command`` gets it."""
 
     cam: str = ""
     networks: tuple[Network, ...] = ()
     pictures: tuple[Picture, ...] = ()
     notes: tuple[str, ...] = ()
+    command: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,11 +159,6 @@ def choose(results: Results) -> tuple[list[Chosen], list[str]]:
             notes.append(f"{better} is expected to be better, but its weights were not kept.")
     if lacking:
         notes.append(f"No weights are kept of: {', '.join(lacking)}.")
-    if notes:
-        command = (
-            f"python run_search.py analyze {quote(str(results.folder))} --confirm 3 --baselines uniform --pictures 4"
-        )
-        notes.append(f"This trains what lacks, keeps its weights and draws again: {command}")
     return chosen, notes
 
 
@@ -176,6 +172,8 @@ def _best(results: Results, role: str, texts: Collection[str]) -> str:
 
 def _drawn(results: Results, evaluator: Evaluator, count: int) -> Pictures:
     chosen, notes = choose(results)
+    again = f"--confirm 3 --baselines uniform --pictures {count}"
+    command = f"python run_search.py analyze {quote(str(results.folder))} {again}" if notes else ""
     task: Any = getattr(evaluator, "task", None)
     device = pick_device()
     batches = task.batches("val", batch_size=count, device=device, workers=results.config.training.workers, limit=count)
@@ -215,7 +213,8 @@ def _drawn(results: Results, evaluator: Evaluator, count: int) -> Pictures:
             )
             for index, picture_HW3 in enumerate(shown[:most])
         ]
-        return Pictures(cam=task.cam, networks=tuple(networks), pictures=tuple(pictures), notes=tuple(notes))
+        told = {"cam": task.cam, "notes": tuple(notes), "command": command}
+        return Pictures(networks=tuple(networks), pictures=tuple(pictures), **told)
 
     return fitting(at, len(shown))
 

@@ -122,8 +122,8 @@ def test_what_has_no_weights_is_left_out_and_the_report_says_how_to_get_it(known
     assert all(len(picture.maps) == 1 and not picture.sites for picture in found.pictures)
     assert found.notes[0] == "No weights are kept of: searched, uniform."
     page = analyze([run]).path.read_text()
-    command = f"python run_search.py analyze &#39;{run}&#39; --confirm 3 --baselines uniform --pictures 4"
-    assert command in page
+    command = f"python run_search.py analyze &#39;{run}&#39; --confirm 3 --baselines uniform --pictures 2"
+    assert f"<code>{command}</code>" in page
 
 
 class Silent:
