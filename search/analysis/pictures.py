@@ -26,13 +26,14 @@ from search.files import unreadable, write_whole
 from search.results import Results, load
 from search.weights import Weights, kept_weights
 from spaces import Architecture
-from spaces.errors import UsageError
+from spaces.errors import UsageError, unknown
 
 FILE = "pictures.json"
 MOST = 16  # pictures
 LIMIT = 1_000_000  # bytes that all of them may take in the report
 SIZES = ((192, 85), (160, 75), (128, 65), (96, 50))  # the longer side in pixels and JPEG's quality: the first that fits
 GRID, STRIP = 24, 256  # most rows and columns of a heat map of positions, and most of one of channels
+METHODS = {"Grad-CAM": grad_cam, "LayerCAM": layer_cam}
 SAME = 1e-4  # a spread below it is none
 
 Uri = Annotated[str, Field(pattern=r"^data:image/(jpeg|png);base64,[A-Za-z0-9+/=]+$")]
@@ -237,11 +238,15 @@ def explained_maps(
     """The maps (B, H, W) of what a task explains of a network in eval mode, and what that is of each picture, in words.
 
     A map is that of the first of the ``layers`` that speaks for the score at all: small boxes are found on finer maps than the
-    last one. It is zero where none does.
+    last one. It is zero where none does. Raises UsageError for a task that does not explain what it should.
     """
-    method = {"Grad-CAM": grad_cam, "LayerCAM": layer_cam}[task.cam]
+    if task.cam not in METHODS:
+        raise unknown("cam of a task", task.cam, METHODS)
+    method = METHODS[task.cam]
     with torch.no_grad():
         words = task.explain(model(x_BCHW), target).words
+    if len(words) != len(x_BCHW):
+        raise UsageError(f"the task explains {len(words)} of {len(x_BCHW)} pictures in words; valid: each")
     found_BHW = torch.zeros(len(x_BCHW), *x_BCHW.shape[2:], device=x_BCHW.device)
     for layer in layers:
         empty_B = ~found_BHW.flatten(1).any(1)

@@ -6,7 +6,7 @@ import json
 import shutil
 from base64 import b64decode
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from PIL import Image
 
 import run_search
 from evaluators.brought import FunctionEvaluator
+from evaluators.tasks.base import Explained
 from evaluators.tasks.detection import DetectionConfig
 from evaluators.tasks.video import VideoConfig
 from evaluators.training import save_weights
@@ -39,7 +40,7 @@ from search.build import create_trainer
 from search.config import dump_config, validate
 from search.store import SEARCH
 from search.trainable import weights_path
-from spaces import Architecture
+from spaces import Architecture, build_model
 from spaces.errors import UsageError
 
 CHROMIUM = next(
@@ -230,6 +231,30 @@ def test_boxes_are_explained_on_the_last_map_that_they_were_found_on() -> None:
     assert maps_BHW.shape == (2, 48, 48)
     assert (maps_BHW.amax((1, 2)) == 1).all()
     assert all(one.startswith("the 10 strongest boxes, the first of class ") for one in words)
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A user's task that explains what it should not."""
+
+    cam: Any = "Grad-CAM"
+    words: tuple[str, ...] = ("one",)
+
+    def explain(self, output: torch.Tensor, target: Any) -> Explained:
+        return Explained(output[:, 0], self.words)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (Odd(), "explains 1 of 2 pictures in words; valid: each"),
+        (Odd(cam="GradCAM"), "cam of a task 'GradCAM'.*valid: Grad-CAM, LayerCAM"),
+    ],
+)
+def test_a_task_that_explains_wrongly_is_told(task: Odd, message: str) -> None:
+    model = build_model(Architecture.plain("attune_tiny"), num_classes=3, in_chans=1).eval()
+    with pytest.raises(UsageError, match=message):
+        explained_maps(model, torch.randn(2, 1, 16, 16), None, task, ["stages.0"])
 
 
 # --- small pictures ---------------------------------------------------------------------------------------------------
