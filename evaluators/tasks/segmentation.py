@@ -121,9 +121,11 @@ class Segmentation(OnData[Masks, MaskSummary]):
         either_B = ((predicted_BHW & labelled_BHW) | own_BHW).sum((1, 2))
         logits_BHW = output[torch.arange(len(output), device=output.device), class_B]
         iou = (both_B / either_B.clamp(min=1)).tolist()
+        found = zip(class_B.tolist(), iou, predicted_BHW.flatten(1).any(1).tolist(), strict=True)
         words = (
-            f"class {self.data.class_names[index]}, IoU {value:.2f} in this picture"
-            for index, value in zip(class_B.tolist(), iou, strict=True)
+            f"class {self.data.class_names[index]}, "
+            + (f"IoU {value:.2f} in this picture" if anywhere else "which is predicted nowhere")
+            for index, value, anywhere in found
         )
         return Explained((logits_BHW * predicted_BHW).sum((1, 2)), tuple(words))
 

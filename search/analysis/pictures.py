@@ -150,6 +150,8 @@ def choose(results: Results) -> tuple[list[Chosen], list[str]]:
     wanted = {"plain": {plain}, "searched": searched, "uniform": uniform}
     chosen, lacking, notes = [], [], []
     for role, texts in wanted.items():
+        if not texts:  # no published default fits every stage, or the search tried nothing else
+            continue
         kept = {text: weights for text in trained if text in texts and (weights := kept_weights(results, text))}
         if not kept:
             lacking.append(role)
@@ -258,6 +260,7 @@ def explained_maps(
 
 
 def _map(one: Chosen, map_HW: Array, words: str, picture_HW3: Array, cam: str, side: int, quality: int) -> Map:
+    words += "" if map_HW.any() else "; nothing here speaks for it"
     alt = f"{cam} of the {one.role} network for {words}: strongest {strongest_place(map_HW)}"
     return Map(role=one.role, words=words, alt=alt, image=photograph(picture_HW3, side, quality, map_HW))
 

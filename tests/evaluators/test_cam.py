@@ -133,6 +133,9 @@ def test_a_segmentation_is_explained_by_its_logits_where_the_class_is_predicted(
     for index, digit in enumerate(digit_B):
         assert explained.words[index] == f"class {digit - 1}, IoU 1.00 in this picture"
         assert explained.score_B[index] == 3 * (target_BHW[index] == digit).sum()
+    elsewhere = task.explain(torch.eye(11)[0][:, None, None].expand(2, 11, *target_BHW.shape[1:]), target_BHW)
+    assert elsewhere.words[0] == f"class {digit_B[0] - 1}, which is predicted nowhere"
+    assert (elsewhere.score_B == 0).all()
 
 
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid", "centerness"])
