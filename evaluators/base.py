@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from pydantic import Field
 
@@ -56,7 +56,6 @@ class Evaluator(Protocol):
         ...
 
 
-@runtime_checkable
 class Preparing(Protocol):
     """An evaluator with work to do once for a whole run, before the first evaluation."""
 
@@ -65,7 +64,6 @@ class Preparing(Protocol):
         ...
 
 
-@runtime_checkable
 class Movable(Protocol):
     """An evaluator that computes on a device, and may come to a machine with another one."""
 
@@ -74,7 +72,6 @@ class Movable(Protocol):
         ...
 
 
-@runtime_checkable
 class Testing(Protocol):
     """An evaluator that can judge trained weights on images that no search has seen."""
 
@@ -91,7 +88,6 @@ class Estimate:
     memory: int | None = None
 
 
-@runtime_checkable
 class Estimating(Protocol):
     """An evaluator that can tell what an evaluation will take, by trying a small part of it."""
 

@@ -26,6 +26,7 @@ from spaces.attention.pairwise import attended
 from spaces.errors import UsageError
 from spaces.network import NetworkSpec
 from spaces.placement import Architecture
+from spaces.protocols import offers
 
 # What comes on top of the tensors: workspaces and reordered copies of the convolution library, rounding, fragments.
 # On the CPU also the code that the library generates per shape. docs/memory.md measures what these leave.
@@ -97,7 +98,7 @@ def training_memory(
     """
     with torch.device("meta"):
         model = network.build(arch).train()
-        if isinstance(task, Watching):
+        if offers(task, Watching):
             task.watch(model, arch)
         weights = _bytes(model.parameters())
         held = _bytes(model.buffers()) + weights * (1 + optimizer_states + average)

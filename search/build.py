@@ -22,6 +22,7 @@ from spaces import Architecture, SearchSpace
 from spaces.backbones.weights import load_weights
 from spaces.errors import UsageError
 from spaces.network import ClassifierHead, Native, NetworkSpec, describe_input, pixels
+from spaces.protocols import offers
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ def table_path(folder: Path, objective: str) -> Path:
 def describe_data(evaluator: Evaluator) -> dict[str, Any]:
     """What an exported model has to know of its data, as JSON."""
     task = getattr(evaluator, "task", None)
-    return task.describe() if isinstance(task, Task) else describe_input(evaluator.network)
+    return task.describe() if offers(task, Task) else describe_input(evaluator.network)
 
 
 def data_summary(evaluator: Evaluator) -> Summary | None:

@@ -33,6 +33,7 @@ from search.samplers.exact import ExactCandidates
 from search.steering import canonical
 from spaces import Architecture
 from spaces.errors import UsageError, shortened
+from spaces.protocols import offers
 
 SAMPLE = 3  # architectures whose training is tried
 PIXELS_ABOVE = 0.01  # of mIoU
@@ -177,7 +178,7 @@ def spell(seconds: float) -> str:
 
 def _estimate(config: Config, problem: Problem, evaluator: Evaluator) -> Estimate | None:
     """What an average evaluation takes; raises UsageError where even the plain network cannot be evaluated."""
-    if not isinstance(evaluator, Estimating):
+    if not offers(evaluator, Estimating):
         return None
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(config.resources.cpus)))

@@ -22,6 +22,7 @@ from search.files import read_json, unreadable
 from search.problem import Problem
 from spaces.errors import UsageError, shortened
 from spaces.plugins import source_of
+from spaces.protocols import offers
 
 ROOT = Path(__file__).parents[1]
 # The code whose change gives an architecture another network or another training.
@@ -48,7 +49,7 @@ def describe_meaning(config: Config, problem: Problem, evaluator: Evaluator) -> 
     costs = [problem.base[columns].tolist(), *(stage[:, columns].tolist() for stage in problem.stage_costs)]
     space = [problem.space.backbone, *([str(one) for one in placements] for placements in problem.space.choices)]
     return {
-        "data": task.identity if isinstance(task, Task) else None,
+        "data": task.identity if offers(task, Task) else None,
         "recipe": [config.training.digest, config.fidelity, list(config.seeds)],
         "evaluator": [evaluator.identity, evaluator.metric.name],
         "space": _digest(space),

@@ -14,6 +14,7 @@ from search.tables import Costing, Kept, Table
 from spaces import Architecture, SearchSpace
 from spaces.budget import Feasible
 from spaces.network import NetworkSpec
+from spaces.protocols import offers
 
 
 @dataclass(frozen=True)
@@ -132,4 +133,4 @@ class Problem:
     @property
     def kept(self) -> dict[str, dict[str, Any]]:
         """What a run has to keep to see the same costs when it goes on: the tables that were measured, by objective."""
-        return {table.metrics[0]: table.to_dict() for table in self.tables if isinstance(table, Kept)}
+        return {table.metrics[0]: table.to_dict() for table in self.tables if offers(table, Kept)}

@@ -64,6 +64,7 @@ from search.steering import Clock, Enqueued, canonical
 from search.store import COMPLETE, FAILED, STOPPED, Store, StoreError
 from search.trainable import EvaluationTrial, TrialPlan, TrialResult, full_disk
 from spaces.errors import UsageError
+from spaces.protocols import offers
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ def run_search(config: Config, folder: str | Path, *, resume: bool = False) -> O
             log.warning("%d evaluations of other data or recipes in %s are left out of it", store.others, folder)
         with store.refusing():
             _describe(config, problem, evaluator, folder)
-        if isinstance(evaluator, Preparing):
+        if offers(evaluator, Preparing):
             evaluator.prepare(folder, fidelity=config.fidelity, seeds=config.seeds)
         return _search(config, problem, evaluator, store)
 

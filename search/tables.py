@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -38,7 +38,6 @@ class Table(Protocol):
         ...
 
 
-@runtime_checkable
 class Kept(Protocol):
     """A table that was measured: a run keeps it, so that it sees the same costs when it goes on."""
 

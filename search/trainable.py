@@ -30,6 +30,7 @@ from search.actors import Notes
 from search.store import COMPLETE, FAILED, STOPPED
 from spaces import Architecture
 from spaces.plugins import load_plugins
+from spaces.protocols import offers
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class EvaluationTrial(Trainable):
 
     def setup(self, config: dict[str, Any], evaluator: Evaluator, plan: TrialPlan) -> None:
         load_plugins(plan.plugins)
-        self._evaluator = evaluator.at_home() if isinstance(evaluator, Movable) else evaluator
+        self._evaluator = evaluator.at_home() if offers(evaluator, Movable) else evaluator
         self._metric = evaluator.metric.name
         self._plan = plan
         self._running: Pausing | None = None

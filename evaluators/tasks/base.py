@@ -146,7 +146,6 @@ class Task(Protocol):
         ...
 
 
-@runtime_checkable
 class Watching(Protocol):
     """A task whose loss may need more of a network in training than what its head puts out."""
 

@@ -24,6 +24,7 @@ from evaluators.training.loop import Trained, train_model, validate
 from evaluators.training.optimizer import fine_tuning
 from spaces.network import Native
 from spaces.placement import Architecture
+from spaces.protocols import offers
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +85,7 @@ class TrainingEvaluator(OnDevice, OnTask):
         def build() -> nn.Module:
             model = self.build(arch)
             model.load_state_dict(dict(given), strict=False)
-            if isinstance(self.task, Watching):
+            if offers(self.task, Watching):
                 self.task.watch(model, arch)
             return model
 

@@ -32,6 +32,7 @@ from search.trainable import TrialResult, weights_path
 from spaces import Architecture
 from spaces.errors import UsageError, unknown
 from spaces.plugins import load_plugins
+from spaces.protocols import offers
 
 BASELINES = ("uniform", "random")
 FRESH_SEEDS = 1000  # the first fresh seed, counted from the run's own
@@ -56,7 +57,7 @@ class Worker:
 
     def __init__(self, evaluator: Evaluator, threads: int, plugins: Sequence[str]) -> None:
         load_plugins(plugins)
-        self.evaluator = evaluator.at_home() if isinstance(evaluator, Movable) else evaluator
+        self.evaluator = evaluator.at_home() if offers(evaluator, Movable) else evaluator
         torch.set_num_threads(threads)
 
     def run(self, job: Job) -> TrialResult:
@@ -65,7 +66,7 @@ class Worker:
         arch, evaluator = Architecture.parse(job.architecture), self.evaluator
         try:
             if job.purpose == TEST:
-                assert isinstance(evaluator, Testing)
+                assert offers(evaluator, Testing)
                 assert job.weights is not None
                 metrics = evaluator.test(arch, job.weights)
             else:
@@ -119,7 +120,7 @@ def has_test(evaluator: Evaluator) -> bool:
 
     Raises UsageError that names it.
     """
-    if not isinstance(evaluator, Testing):
+    if not offers(evaluator, Testing):
         return False
     try:
         return not isinstance(evaluator, OnTask) or evaluator.task.count("test") > 0
