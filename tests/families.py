@@ -49,6 +49,4 @@ UNLIKE = {
     "ghostnet",
     "repvgg",
     "convnext",
-    "dla",
-    "shufflenet_v2",
 }

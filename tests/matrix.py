@@ -21,3 +21,8 @@ def _listed(value: Any) -> tuple[Any, ...]:
 def one_in(count: int) -> Callable[[int, Any], bool]:
     """A sample of every so many."""
     return lambda number, value: number % count == 0
+
+
+def no_one(number: int, value: Any) -> bool:
+    """No sample: another test has one."""
+    return False

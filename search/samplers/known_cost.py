@@ -38,7 +38,8 @@ Array = NDArray[np.float64]
 EXPECTED = "expected_accuracy"  # user attributes of a trial that was stopped early and told as failed
 STOPPED_AT = "fidelity"
 POOL = 3000  # candidates scored where the space is too large to list
-LEARN_ON = 200  # trials that the kernel's factors are learned from at most; the posterior takes all
+LEARN_ON = 200  # trials that the kernel's factors are learned from at most
+MODEL_ON = 500  # and that the posterior takes in: its time grows with their cube
 LOGS_FROM = 5.0  # a cost that spans more than this factor is compared by its logarithm
 ROUGH_FROM = 2_000_000  # numbers of a kernel that is first computed in single precision, then exactly for the best
 SHORT = 5000  # candidates that are scored while the model stays as it was learned; of many more, all when it is learned
@@ -134,6 +135,9 @@ class KnownCostSampler(SpaceSampler):
             accuracy_T = np.concatenate([accuracy_T, [-sign_M[0] * hint.expected for hint in hints]])
             _, level_H = np.unique([hint.fidelity for hint in hints], return_inverse=True)
             level_T = np.concatenate([level_T, 1 + level_H])
+        if len(accuracy_T) > MODEL_ON:
+            use = _telling(accuracy_T, done_c)
+            indices_TG, done_c, accuracy_T, level_T = indices_TG[use], done_c[use], accuracy_T[use], level_T[use]
         with _blas().limit(
             limits=1
         ):  # these matrices are small: threads cost more than they bring, above all shared ones
@@ -333,6 +337,18 @@ class KnownCostSampler(SpaceSampler):
 
 
 SAMPLERS.register("known_cost", KnownCostSampler)
+
+
+def _telling(accuracy_N: Array, costs_NM: Array) -> NDArray[np.int64]:
+    """The trials that tell a model most, ``MODEL_ON`` of them: the front, those behind it, and a sample of all times."""
+    points_NM = np.column_stack([-accuracy_N, costs_NM])
+    chosen, rest = np.zeros(0, dtype=np.int64), np.arange(len(points_NM))
+    while len(chosen) < MODEL_ON // 2:
+        front = non_dominated(points_NM[rest])
+        chosen, rest = np.concatenate([chosen, rest[front]]), rest[~front]
+    chosen = chosen[:MODEL_ON]
+    others = rest[np.linspace(0, len(rest) - 1, MODEL_ON - len(chosen)).astype(np.int64)]
+    return np.sort(np.concatenate([chosen, others]))
 
 
 @cache

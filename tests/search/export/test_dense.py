@@ -32,6 +32,7 @@ SEGMENTER = (  # a dilated backbone, attention in backbone and decoder
     "resnet18:none,se,none,cbam@block,se-r4",
     NetworkSpec(3, (40, 56), DeepLabV3Head(3, 8, refine=False), identity_start=True),
 )
+SMALL = ("attune_tiny:none,none,se,none,cbam-r4,none,eca", NetworkSpec(3, (48, 64), SSDLiteHead(3)))
 DETECTOR = (  # a map from inside of a block, attention in backbone and extra layers
     "mobilenetv2_035:none,none,none,none,se,none,eca",
     NetworkSpec(3, (96, 64), SSDLiteHead(4)),
@@ -39,7 +40,9 @@ DETECTOR = (  # a map from inside of a block, attention in backbone and extra la
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("text", "network"), sampled([DETECTOR, SEGMENTER], one_in(2)), ids=["detector", "segmenter"])
+@pytest.mark.parametrize(
+    ("text", "network"), sampled([SMALL, DETECTOR, SEGMENTER], one_in(3)), ids=["small", "detector", "segmenter"]
+)
 def test_dense_networks_are_loaded_without_attune(text: str, network: NetworkSpec, tmp_path: Path) -> None:
     subject = subject_of(text, network)
     written = write_formats(subject, subject.model(), tmp_path, FORMATS)

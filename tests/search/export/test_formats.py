@@ -23,7 +23,7 @@ from search.results import load
 from spaces import Architecture
 from spaces.attention import create_attention, list_attentions
 from spaces.errors import UsageError
-from tests.matrix import one_in, sampled
+from tests.matrix import no_one, one_in, sampled
 
 MIX = "eca+cbam-k7-parallel"
 STAGES = 4
@@ -125,7 +125,7 @@ def test_every_format_gives_the_models_logits_without_attune(text: str, checked:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("names", sampled(galleries(), one_in(2)), ids=lambda names: f"{names[0]} to {names[-1]}")
+@pytest.mark.parametrize("names", sampled(galleries(), no_one), ids=lambda names: f"{names[0]} to {names[-1]}")
 def test_every_type_is_the_same_when_traced(names: list[str], checked: dict[str, list[Check]]) -> None:
     differences = {one.format: one.difference for one in checked["+".join(names)]}
     assert differences.pop("onnx") <= 1e-5

@@ -131,6 +131,9 @@ print(json.dumps(found))
 """
 
 
+pytestmark = pytest.mark.matrix  # what is outside of the tree comes into a search in tests/test_extending.py
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the script tells, in a tree whose table of genes has one entry more."""

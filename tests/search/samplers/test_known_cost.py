@@ -8,7 +8,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from scipy.optimize import check_grad
 
-from search.pareto import hypervolume
+from search.pareto import hypervolume, non_dominated
 from search.samplers import KnownCostSampler, known_cost
 from search.samplers.candidates import ABSENT
 from search.samplers.known_cost import switched_off
@@ -330,3 +330,32 @@ def test_between_two_learnings_the_best_of_then_are_scored(monkeypatch: pytest.M
     assert few > everything - 0.01
     assert 220 < min(looked_at) <= 240  # 200 and a fifth of it, less what was tried since
     assert max(looked_at) > 3900
+
+
+def test_of_very_many_trials_the_telling_ones_are_modelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = KnownCostSampler(SPACE, costs_of, seed=0)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    rng = np.random.default_rng(0)
+    for row in rng.permutation(EVERY)[:1500]:
+        params = {f"g{g}": int(value) for g, value in enumerate(row)}
+        values = accuracy_of(params), float(costs_of([params])[0, 0])
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=SPACE, values=values))
+    sizes: list[int] = []
+    condition = Surrogate.condition
+    monkeypatch.setattr(
+        Surrogate, "condition", lambda self, genes, *rest: sizes.append(len(genes)) or condition(self, genes, *rest)
+    )
+    before = share(study)
+    study.optimize(objective, n_trials=10)
+    assert sizes == [500] * 10
+    assert share(study) > before + 0.5 * (1 - before)
+
+
+def test_the_front_is_among_the_telling_ones() -> None:
+    rng = np.random.default_rng(0)
+    accuracy_N, costs_NM = rng.random(3000), rng.random((3000, 2))
+    use = known_cost._telling(accuracy_N, costs_NM)
+    assert len(set(use.tolist())) == len(use) == known_cost.MODEL_ON
+    front = np.flatnonzero(non_dominated(np.column_stack([-accuracy_N, costs_NM])))
+    assert set(front) <= set(use)
+    assert use.max() - use.min() > 2900

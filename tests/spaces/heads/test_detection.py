@@ -43,12 +43,18 @@ def test_costs_are_the_published_ones(backbone, head, size, params, macs):
 
 
 @pytest.mark.parametrize(
-    ("attention", "params"), [("se-r24", 3_809_324), ("cbam-r24", 3_810_924), ("coordinate-r32", 3_871_764)]
+    ("attention", "on_voc", "on_coco"),
+    [
+        ("se-r24", 3_809_324, 4_687_474),
+        ("cbam-r24", 3_810_924, 4_689_074),
+        ("coordinate-r32", 3_871_764, 4_749_914),
+    ],
 )
-def test_coordinate_attentions_authors_detectors(attention, params):
-    """Attention in every inverted residual that expands, as in their table on VOC."""
+def test_coordinate_attentions_authors_detectors(attention, on_voc, on_coco):
+    """Attention in every inverted residual that expands, as in their tables on VOC and on COCO."""
     arch = Architecture.parse(f"mobilenetv2_100:none,{','.join([attention] * 4)}")
-    assert CostTable("mobilenetv2_100", NetworkSpec(3, (320, 320), AUTHORS)).cost(arch).params == params
+    for head, params in ((AUTHORS, on_voc), (SSDLiteHead(81, "coordinate-coco"), on_coco)):
+        assert CostTable("mobilenetv2_100", NetworkSpec(3, (320, 320), head)).cost(arch).params == params
 
 
 @pytest.mark.parametrize(
@@ -107,6 +113,7 @@ def test_default_boxes_are_torchvisions():
         ("attune_tiny", SSDLiteHead(3, "coordinate-voc")),
         ("attune_tiny", RetinaNetHead(3, 16)),
         ("attune_tiny", FCOSHead(3, 64)),
+        ("attune_tiny", SSDHead(3)),
     ],
 )
 def test_additive_costs_are_those_of_the_whole_network(backbone, head):

@@ -65,7 +65,7 @@ def test_attention_goes_into_the_backbone_and_beyond():
     assert NetworkSpec.from_dict(network.to_dict()) == network
 
 
-@pytest.mark.parametrize("head", [UNetHead(3), FPNHead(3, 16, 32), FCNHead(3, 8)])
+@pytest.mark.parametrize("head", [UNetHead(3), FPNHead(3, 16, 32), FCNHead(3, 8), LRASPPHead(3, 8, 32, tap="block")])
 def test_additive_costs_are_those_of_the_whole_network(head):
     network = NetworkSpec(1, (40, 56), head)
     stages = network.stages("attune_tiny")
