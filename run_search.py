@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import typer
 
 from search.arguments import read_architecture, read_limits, read_size
+from search.command import command
 from spaces.errors import MOST, UsageError, bounded, cut
 
 # The heavy packages (torch, ray, timm) are imported inside the verbs, so that --help and mistakes answer at once.
@@ -124,13 +125,13 @@ def search(
         counted = f"{outcome.failed} failed" + (f", {outcome.stopped} stopped early" if outcome.stopped else "")
         print_front(front, metric, f"Front of {outcome.finished} evaluations ({counted})")
         say(f"run directory  {folder}")
-        say(f"report         python run_search.py analyze {folder}")
-        say(f"export         python run_search.py export {folder} --max flops=1.02x --to best")
+        say(f"report         {command('analyze', folder)}")
+        say(f"export         {command('export', folder, '--max', 'flops=1.02x', '--to', 'best')}")
     if outcome.finished < outcome.planned and not outcome.interrupted:
-        say(f"its time is over; go on with python run_search.py search --resume {folder} --set search.hours=...")
+        say(f"its time is over; go on with {command('search', '--resume', folder)} --set search.hours=...")
     if outcome.interrupted:
         say(f"{outcome.finished} of {outcome.planned} trials are finished and kept; go on with")
-        say(f"  python run_search.py search --resume {folder}")
+        say(f"  {command('search', '--resume', folder)}")
         raise typer.Exit(130)
     if outcome.finished == outcome.failed:
         raise RuntimeError(
@@ -378,7 +379,7 @@ def list_(what: Listed, plugins: Plugins = None, as_json: Json = False) -> None:
 def way_on(folder: Path | None) -> str:
     """How a run goes on, where there is one in the folder."""
     there = folder is not None and (folder / "config.yaml").exists()
-    return f"; go on with python run_search.py search --resume {folder}" if there else ""
+    return f"; go on with {command('search', '--resume', folder)}" if there else ""
 
 
 @contextmanager

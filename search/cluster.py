@@ -24,6 +24,7 @@ from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 from ray._raylet import Config as RayConfig  # type: ignore[attr-defined]
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from search.command import command
 from search.config import Config
 from search.machine import address_of, usable_cpus
 from spaces.errors import UsageError
@@ -221,7 +222,7 @@ def _watching(folder: Path | None) -> Iterator[None]:
         while not over.wait(0.1):
             dead = next((name for name, process in processes.items() if process.poll() is not None), None)
             if dead and not over.is_set():
-                way = f"; go on with python run_search.py search --resume {folder}" if folder else ""
+                way = f"; go on with {command('search', '--resume', folder)}" if folder else ""
                 os.write(2, f"failed: Ray's {dead} died; everything that was finished is kept{way}\n".encode())
                 os._exit(1)
 

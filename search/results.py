@@ -7,13 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import pandas as pd
 
 from evaluators.cost import METRICS, CostTable
 from evaluators.tasks.base import Metric
+from search.command import command
 from search.config import Config, load_run_config
 from search.confirmed import confirmed, uniform_architectures
 from search.evidence import EXPECTED, Evidence, gather
@@ -174,7 +174,7 @@ class Results:
                     f"{shortened(named)} does not keep the limits"
                     if known
                     else f"{shortened(named)} was not trained in {self.folder}; have it trained: "
-                    f"python run_search.py enqueue {quote(str(self.folder))} {quote(shortened(named))}"
+                    f"{command('enqueue', self.folder, shortened(named))}"
                 )
             return found.iloc[0]
         if rows.empty:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from evaluators.training.checkpoint import load_weights
 from evaluators.training.device import pick_device
 from search.analysis.drawing import Array, heat_map, photograph, picture_of, reduced, strongest_place
 from search.build import create_trainer
+from search.command import command
 from search.confirmed import uniform_architectures
 from search.files import unreadable, write_whole
 from search.results import Results, load
@@ -175,8 +175,8 @@ def _best(results: Results, role: str, texts: Collection[str]) -> str:
 
 def _drawn(results: Results, evaluator: Evaluator, count: int) -> Pictures:
     chosen, notes = choose(results)
-    again = f"--confirm 3 --baselines uniform --pictures {count}"
-    command = f"python run_search.py analyze {quote(str(results.folder))} {again}" if notes else ""
+    way = command("analyze", results.folder, "--confirm", 3, "--baselines", "uniform", "--pictures", count)
+    again = way if notes else ""
     task: Any = getattr(evaluator, "task", None)
     device = pick_device()
     batches = task.batches("val", batch_size=count, device=device, workers=results.config.training.workers, limit=count)
@@ -216,7 +216,7 @@ def _drawn(results: Results, evaluator: Evaluator, count: int) -> Pictures:
             )
             for index, picture_HW3 in enumerate(shown[:most])
         ]
-        told = {"cam": task.cam, "notes": tuple(notes), "command": command}
+        told = {"cam": task.cam, "notes": tuple(notes), "command": again}
         return Pictures(networks=tuple(networks), pictures=tuple(pictures), **told)
 
     return fitting(at, len(shown))

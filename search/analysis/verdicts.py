@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from evaluators.tasks.base import Metric
+from search.command import command
 from search.confirmed import fresh_scores
 from search.front import ranked
 from search.results import Results
@@ -71,7 +72,8 @@ def headline(results: Results, found: Sequence[Verdict]) -> str:
     uniform = set(results.confirmed.loc[results.confirmed["role"] == "uniform", "architecture"])
     compared = [one for one in found if one.baseline in uniform and np.isfinite(one.gain)]
     if not compared:
-        return "No uniform placement was compared; run `analyze RUN --confirm 3 --baselines uniform`."
+        way = command("analyze", results.folder, "--confirm", 3, "--baselines", "uniform")
+        return f"No uniform placement was compared; {way} does so."
     won = [one for one in compared if one.probability > SURE]
     lost = [one for one in compared if one.probability < 1 - SURE]
     words = f"At equal or lower cost the search beats {len(won)} of {len(compared)} uniform placements (probability > {SURE})"
