@@ -15,7 +15,7 @@ function layout(x, y, more) {
   return Object.assign({ margin: { l: 60, r: 15, t: 30, b: 55 }, font: { color: INK, family: "system-ui, sans-serif" }, hovermode: "closest",
     xaxis: { title: { text: x }, automargin: true, gridcolor: "#eef1f4", zeroline: false },
     yaxis: { title: { text: y }, automargin: true, gridcolor: "#eef1f4", zeroline: false },
-    legend: { orientation: "h", y: 1.12 }, paper_bgcolor: "#fff", plot_bgcolor: "#fff" }, more || {});
+    legend: { orientation: "h", y: 1.02, yanchor: "bottom" }, paper_bgcolor: "#fff", plot_bgcolor: "#fff" }, more || {});
 }
 
 let fading;

@@ -73,7 +73,7 @@ def headline(results: Results, found: Sequence[Verdict]) -> str:
     compared = [one for one in found if one.baseline in uniform and np.isfinite(one.gain)]
     if not compared:
         way = command("analyze", results.folder, "--confirm", 3, "--baselines", "uniform")
-        return f"No uniform placement was compared; {way} does so."
+        return f"No uniform placement was compared; `{way}` does so."
     won = [one for one in compared if one.probability > SURE]
     lost = [one for one in compared if one.probability < 1 - SURE]
     words = f"At equal or lower cost the search beats {len(won)} of {len(compared)} uniform placements (probability > {SURE})"

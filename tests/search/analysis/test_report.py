@@ -153,6 +153,8 @@ def test_the_table_sorts_copies_and_downloads(page: Any, known_run: Path, tmp_pa
 def test_it_can_be_read_on_a_phone(page: Any) -> None:
     page.set_viewport_size({"width": 375, "height": 800})
     page.wait_for_function("document.documentElement.scrollWidth <= 375")  # plotly follows the width a moment later
+    legend, drawn = (page.locator(f"#front-chart {part}").bounding_box() for part in (".legend", ".gridlayer"))
+    assert legend["y"] + legend["height"] <= drawn["y"] + 2, "the legend lies over the points"
 
 
 @needs_chromium
