@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 from evaluators.outcomes import EvaluationError
 from evaluators.tasks.base import Task, Watching
 from spaces.attention.pairwise import attended
-from spaces.errors import UsageError
+from spaces.errors import UsageError, shortened
 from spaces.network import NetworkSpec
 from spaces.placement import Architecture
 from spaces.protocols import offers
@@ -33,6 +33,7 @@ from spaces.protocols import offers
 MARGIN, FIXED = 1.5, 96 * 2**20
 
 _BYTES = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?)(?:i?B)?", re.IGNORECASE)
+MOST_BYTES = 2**60  # more is no memory of anything
 _FACTORS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -131,10 +132,11 @@ def check_memory(arch: Architecture, limit: int, **setting: Any) -> None:
 
 def parse_memory(text: str | int) -> int:
     """Bytes of ``512M``, ``1.5G`` or ``800 MiB`` (powers of 1024) or a number; raises UsageError for anything else."""
-    read = _BYTES.fullmatch(str(text).strip())
-    if isinstance(text, bool) or not read or float(read[1]) == 0:
-        raise UsageError(f"cannot read {text!r} as memory; valid: 512M, 1.5G or a number of bytes")
-    return int(float(read[1]) * _FACTORS[read[2].upper()])
+    read = _BYTES.fullmatch(text.strip() if isinstance(text, str) else f"{text:d}" if 0 < text < MOST_BYTES else "")
+    size = 0.0 if isinstance(text, bool) or not read else float(read[1]) * _FACTORS[read[2].upper()]
+    if not 1 <= size < MOST_BYTES:
+        raise UsageError(f"cannot read {shortened(text)} as memory; valid: 512M, 1.5G or a number of bytes")
+    return int(size)
 
 
 def free_memory(device: torch.device) -> int:

@@ -49,7 +49,7 @@ def _seconds(file: Path) -> float:
         return 0.0
     advice = "remove it to count from 0"
     found = read_json(file, dict, advice).get("seconds")
-    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < float("inf"):
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < 2**53:
         raise unreadable(file, "it lacks the seconds that were searched", advice)
     return float(found)
 

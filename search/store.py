@@ -111,6 +111,11 @@ class Evaluation:
             raise TypeError("a column of another type")
         if not all(isinstance(one, int | float) for one in (made.seconds, made.finished, *costs.values())):
             raise TypeError("a number is missing")
+        if any(
+            isinstance(one, int) and abs(one) >= 2**63
+            for one in (*numbers, *costs.values(), made.seconds, made.finished)
+        ):
+            raise ValueError("a number that no run has")
         return made
 
 
@@ -298,7 +303,7 @@ def _read(folder: str | Path) -> _Journal:
         stripped = line.strip(b"\0 \t\r")  # a machine that lost its power leaves zeros where a write had not arrived
         try:
             evaluation = Evaluation.from_dict(json.loads(stripped))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
             if line:
                 bad.append(line)
             continue

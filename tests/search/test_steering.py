@@ -77,7 +77,17 @@ def test_the_clock_counts_all_parts_of_a_run(tmp_path: Path, monkeypatch: pytest
     now[0] += 50
     assert second.left == 0
     assert Clock(tmp_path, None).left == float("inf")
-    for broken in ("", "[]", "{}", '{"seconds": -1}', '{"seconds": true}', '{"seconds": "1"}'):
+    huge = f'{{"seconds": 1{"0" * 400}}}'
+    for broken in (
+        "",
+        "[]",
+        "{}",
+        '{"seconds": -1}',
+        '{"seconds": true}',
+        '{"seconds": "1"}',
+        '{"seconds": 1e999}',
+        huge,
+    ):
         (tmp_path / SEARCHED).write_text(broken)
         with pytest.raises(UsageError, match="remove it to count from 0"):
             Clock(tmp_path, 60)

@@ -321,6 +321,7 @@ def test_a_value_of_another_type_is_no_evaluation(run: Path, name: str, value: o
         *[("accuracy", "good", 0), ("accuracy", [1], 0), ("accuracy", "0.5", 1), ("accuracy", None, 1)],
         *[("seconds", None, 1), ("seconds", 2, 1), ("finished", 2, 1), ("macs", 2, 1), ("macs", 2.0, 1)],
         *[("macs", value, 0) for value in (None, 2.5, math.nan, math.inf)],
+        *[(name, 10**400, 0) for name in ("accuracy", "macs", "flops", "seconds", "finished", "seed", "fidelity")],
     ],
 )
 def test_a_number_that_is_none_is_no_evaluation(run: Path, name: str, value: object, read: int) -> None:

@@ -204,7 +204,7 @@ def _rows(table: pa.Table, name: str, column: str, box: str, label: str) -> Iter
             boxes,
             [thing[label] for thing in things],
             [CROWD if thing.get("iscrowd") or thing.get("is_crowd") else ORDINARY for thing in things],
-            [float(thing.get("area") or 0) for thing in things],
+            [number(thing.get("area") or 0, "area", where) for thing in things],
             declared,
             where,
         )

@@ -107,5 +107,5 @@ def number(text: object, what: str, where: str) -> float:
     """A coordinate from a file; raises UsageError that names it."""
     try:
         return float(text)  # type: ignore[arg-type]  # that is what is tried
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UsageError(f"{where}: {what} = {shortened(text)} is no number") from None

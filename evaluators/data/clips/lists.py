@@ -128,7 +128,7 @@ def _kinetics_name(row: Mapping[str, str], path: Path) -> str:
     """ID_000010_000020, as the download scripts call the file."""
     try:
         start, end = (int(float(row[name])) for name in ("time_start", "time_end"))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise UsageError(f"{path}: {row.get('youtube_id')!r} has no time_start and time_end") from None
     return f"{row['youtube_id'].strip()}_{start:06d}_{end:06d}"
 

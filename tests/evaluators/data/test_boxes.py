@@ -16,7 +16,7 @@ from PIL import Image
 from evaluators.data.boxes.augment import BoxAugment, iou_window, move_boxes, move_pictures, windows
 from evaluators.data.boxes.batches import BoxBatches
 from evaluators.data.boxes.load import load_boxes
-from evaluators.data.boxes.objects import CLIPPED, CROWD, DIFFICULT, FLAT, KINDS, OUTSIDE, TURNED
+from evaluators.data.boxes.objects import CLIPPED, CROWD, DIFFICULT, FLAT, KINDS, OUTSIDE, TURNED, number
 from spaces.errors import UsageError
 
 WIDTH, HEIGHT = 40, 30
@@ -359,3 +359,10 @@ def test_blood_cells() -> None:
     data = load_boxes({"name": f"voc:{root}/bccd", "image_size": [60, 80], "train_size": 20, "val_size": 10})
     assert data.class_names == ("Platelets", "RBC", "WBC")
     assert (len(data.train), len(data.val)) == (20, 10)
+
+
+def test_a_coordinate_beyond_all_numbers_is_named() -> None:
+    """JSON knows integers of any length."""
+    for text in (10**400, "x", None):
+        with pytest.raises(UsageError, match=r"^a\.json: bbox = .* is no number$"):
+            number(text, "bbox", "a.json")
