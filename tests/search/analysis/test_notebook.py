@@ -14,7 +14,7 @@ def test_the_notebook_runs(known_run: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("ATTUNE_RUN", str(known_run))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = nbformat.read(ROOT / "docs" / "analysis.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     outputs = [cell["outputs"] for cell in notebook.cells if cell["cell_type"] == "code"]
     assert len(outputs) == 6
     assert all(outputs)
