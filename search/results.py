@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 
@@ -128,6 +128,15 @@ class Results:
         """What search, fresh seeds and baselines tell together of everything that was trained, see ``search.evidence``."""
         return gather(self.evaluations, self.metric)
 
+    def with_evaluations(self) -> Self:
+        """The same; raises UsageError where no evaluation is complete."""
+        if self.summary.empty:
+            raise self._nothing_yet()
+        return self
+
+    def _nothing_yet(self) -> UsageError:
+        return UsageError(f"{self.folder} has no complete evaluation yet")
+
     @property
     def front(self) -> pd.DataFrame:
         """The non-dominated architectures of the search by its own scores, by rising cost."""
@@ -178,7 +187,7 @@ class Results:
                 )
             return found.iloc[0]
         if rows.empty:
-            raise UsageError(f"{self.folder} has no complete evaluation yet")
+            raise self._nothing_yet()
         if limits:
             return self.evidence.best(rows)
         sign, costs = self.metric.sign, list(self.config.search.costs)

@@ -90,9 +90,7 @@ def confirm(folder: str | Path, seeds: int, *, baselines: Sequence[str] = ("unif
             raise unknown("baseline", name, BASELINES)
     if seeds < 2:
         raise UsageError(f"--confirm {seeds}: one seed says nothing about the spread between seeds; valid: 2 or more")
-    results = load(folder)
-    if results.summary.empty:
-        raise UsageError(f"{folder} has no complete evaluation yet")
+    results = load(folder).with_evaluations()
     evaluator = create_trainer(results.config)
     testing = has_test(evaluator)
     problem = create_problem(results.config, evaluator, results.folder)

@@ -117,9 +117,7 @@ def draw_pictures(folder: str | Path, count: int) -> None:
     """
     if not 1 <= count <= MOST:
         raise UsageError(f"--pictures {count}; valid: 1 to {MOST}")
-    results = load(folder)
-    if results.summary.empty:
-        raise UsageError(f"{folder} has no complete evaluation yet")
+    results = load(folder).with_evaluations()
     evaluator = create_trainer(results.config)
     reason = why_not(evaluator)
     found = Pictures(notes=(reason,)) if reason else _drawn(results, evaluator, count)

@@ -20,7 +20,6 @@ from search.config import masked_config
 from search.public import masked
 from search.results import Results, load
 from search.store import CONFIRM, RANDOM, SEARCH, TEST
-from spaces.errors import UsageError
 
 SHOWN_FAILURES = 200
 EXTRA = {CONFIRM: "fresh seeds", RANDOM: "random search", TEST: "the test split"}  # evaluations beside the search's
@@ -42,10 +41,7 @@ def analyze(runs: Sequence[str | Path]) -> Report:
 
     Raises UsageError where a folder holds no run or nothing complete, or where runs cannot be compared.
     """
-    found = [load(run) for run in runs]
-    for results in found:
-        if results.summary.empty:
-            raise UsageError(f"{results.folder} has no complete evaluation yet")
+    found = [load(run).with_evaluations() for run in runs]
     if len(found) > 1:
         comparison = compare(found)
         path = found[0].folder / "comparison.html"
