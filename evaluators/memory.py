@@ -24,6 +24,7 @@ from evaluators.outcomes import EvaluationError
 from evaluators.tasks.base import Task, Watching
 from spaces.attention.pairwise import attended
 from spaces.errors import UsageError, shortened
+from spaces.meta import shapes_of
 from spaces.network import NetworkSpec
 from spaces.placement import Architecture
 from spaces.protocols import offers
@@ -62,7 +63,9 @@ class _Live(TorchDispatchMode):
         self._sizes: dict[int, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+        out = shapes_of(func, args, kwargs or {})
+        if out is NotImplemented:
+            out = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor):
                 self._add(leaf.untyped_storage())
