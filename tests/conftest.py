@@ -32,9 +32,9 @@ def data_folder() -> Path:
     return Path(folder)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
-    """One Ray for the searches that the tests of a file make in this process: each start of it takes eight seconds of a CPU."""
+    """One Ray for all searches that tests make in this process: each start of it takes eight seconds of a CPU."""
     from search.cluster import ray_session  # seconds to import
     from search.config import validate
 
@@ -42,7 +42,16 @@ def ray_here() -> Iterator[None]:
         yield
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files of most slow tests first: a worker takes a file at a time, and the last to be taken should be a short one."""
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    """One process runs what shares a Ray, and one each file of the rest, which shares what it built.
+
+    A process takes a group at a time, and the last to be taken should be a short one: those of most slow tests are first.
+    """
+    shared = {
+        item: "ray" if "ray_here" in getattr(item, "fixturenames", ()) else item.path.as_posix() for item in items
+    }
+    for item, group in shared.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+    slow = Counter(shared[item] for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (-slow[shared[item]], shared[item]))

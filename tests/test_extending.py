@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -315,11 +316,12 @@ def test_everything_of_a_plugin_in_one_search(outside: Path, monkeypatch: pytest
     assert {check.format: check.difference for check in exported.checks} == {"toy_pt": 0.0, "python": 0.0}
 
 
-@pytest.mark.slow
-def test_a_task_of_ones_own_is_searched_stopped_early_and_confirmed(
-    outside: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`task: module:` with a metric of which less is better, on pictures that are not square; a `module:` backbone."""
+@pytest.fixture
+def with_its_task(outside: Path) -> list[dict[str, Any]]:
+    """The front of a search in the folder ``task``, with a task and a backbone of one's own.
+
+    `task: module:` with a metric of which less is better, on pictures that are not square; a `module:` backbone.
+    """
     config = {
         "task": {"name": "module:toys.task:make", "options": {"train_size": 48}},
         "data": "made up by the task",
@@ -328,16 +330,34 @@ def test_a_task_of_ones_own_is_searched_stopped_early_and_confirmed(
         "search": {"sampler": "random", "trials": 4, "scheduler": "domination_asha", "keep_weights": "all"},
     }
     (outside / "task.yaml").write_text(yaml.safe_dump(config))
-    front = done(attune(outside, "search", "task.yaml", "--run", "task", *ONE, "--json"))["front"]
-    errors = [row["error"] for row in front]
+    shutil.rmtree(outside / "task", ignore_errors=True)
+    front: list[dict[str, Any]] = done(attune(outside, "search", "task.yaml", "--run", "task", *ONE, "--json"))["front"]
+    return front
+
+
+@pytest.mark.slow
+def test_a_task_of_ones_own_is_searched_and_stopped_early(
+    outside: Path, with_its_task: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = [row["error"] for row in with_its_task]
     assert errors == sorted(errors, reverse=True)  # dearer ones err less
+    monkeypatch.chdir(outside)
+    assert "error" in " ".join(analyze(["task"]).sentences)
+    exported = export("task", formats=["python"], to="task_best", force=True)
+    assert exported.checks[0].difference == 0.0
+
+
+@pytest.mark.matrix
+@pytest.mark.slow
+def test_a_task_of_ones_own_is_confirmed(
+    outside: Path, with_its_task: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(outside)
     confirm("task", 2, baselines=())
     table = load("task").confirmed
     assert {"error", "test_error", "gap"} <= set(table.columns)
     assert table["test_error"].notna().any()
     assert "error" in " ".join(analyze(["task"]).sentences)
-    assert export("task", formats=["python"], to="task_best").checks[0].difference == 0.0
 
 
 def test_a_plugin_of_an_installed_package_is_found(outside: Path, tmp_path: Path) -> None:

@@ -166,6 +166,7 @@ def test_a_search_for_low_latency(config: Path, tmp_path: Path, here: Here) -> N
 
 
 @pytest.mark.usefixtures("ray_here")
+@pytest.mark.matrix
 @pytest.mark.slow
 def test_a_trial_that_cannot_fit_is_refused_and_recorded(config: Path, tmp_path: Path, here: Here) -> None:
     folder = tmp_path / "run"

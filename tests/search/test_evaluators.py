@@ -68,6 +68,7 @@ def test_a_table_answers_a_search_with_all_its_seeds(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("ray_here")
+@pytest.mark.matrix
 @pytest.mark.slow
 def test_a_supernet_is_trained_once_and_scores_a_search(tmp_path: Path) -> None:
     config = configuration({"name": "supernet", "calibration": 64, "supernet_epochs": 1})

@@ -77,7 +77,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("ray_here")
 @pytest.mark.slow
-def test_every_fault_is_a_result_with_its_reason_and_a_second_search_repeats_nothing(log: Path, tmp_path: Path) -> None:
+def test_every_fault_is_a_result_with_its_reason(log: Path, tmp_path: Path) -> None:
     outcome = runner.run_search(configuration(), tmp_path / "first")
     assert (outcome.finished, outcome.failed, outcome.interrupted) == (6, 4, False)
     found = {(type_of(one.architecture), one.seed): one for one in read_journal(outcome.folder)}
@@ -93,6 +93,13 @@ def test_every_fault_is_a_result_with_its_reason_and_a_second_search_repeats_not
     assert lines(log) == Counter([*once, ("se", 0), ("cbam", 1)])
     assert not list((outcome.folder / "checkpoints").glob("*.seed"))
 
+
+@pytest.mark.usefixtures("ray_here")
+@pytest.mark.matrix
+@pytest.mark.slow
+def test_a_second_search_repeats_nothing_of_what_was_complete(log: Path, tmp_path: Path) -> None:
+    runner.run_search(configuration(), tmp_path / "first")
+    complete = {(name, seed) for name in ("none", "cbam") for seed in (0, 1)}
     log.unlink()
     again = configuration(
         reuse=[str(tmp_path / "first")], search={"sampler": "random", "trials": 1, "keep_weights": "none"}

@@ -72,6 +72,7 @@ def test_every_format_is_listed_with_what_it_is() -> None:
     assert {name: row["tolerance"] for name, row in rows.items() if row["tolerance"]} == {"onnx": 1e-5}
 
 
+@pytest.mark.matrix  # tests/test_extending.py exports in one from outside, test_formats.py finds out a wrong file
 def test_a_format_from_outside_is_written_and_found_out_when_it_is_wrong(toy: ModuleType, tmp_path: Path) -> None:
     text = "attune_tiny:se,none,none"
     result = export(text, to=tmp_path / "out", formats=["npz"])

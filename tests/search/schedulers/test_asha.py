@@ -79,6 +79,7 @@ class Growing(tune.Trainable):
         """Nothing was kept."""
 
 
+@pytest.mark.matrix
 @pytest.mark.slow
 def test_in_ray_tune_the_bad_end_early_and_the_rungs_are_kept(tmp_path: Path) -> None:
     qualities = [0.9, 0.1, 0.2, 0.3, 0.95]
