@@ -11,7 +11,7 @@ from torch import Tensor
 
 from evaluators.tasks.base import Batches, Split, Task
 
-PASS = 0.3  # seconds of a split that are timed in each of two epochs, where it has as many
+PASS = 0.2  # seconds of a split that are timed in each of two epochs, where it has as many
 
 
 @dataclass
