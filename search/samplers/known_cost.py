@@ -42,7 +42,8 @@ LEARN_ON = 200  # trials that the kernel's factors are learned from at most
 MODEL_ON = 500  # and that the posterior takes in: its time grows with their cube
 LOGS_FROM = 5.0  # a cost that spans more than this factor is compared by its logarithm
 ROUGH_FROM = 2_000_000  # numbers of a kernel that is first computed in single precision, then exactly for the best
-SHORT = 5000  # candidates that are scored while the model stays as it was learned; of many more, all when it is learned
+MANY = 10_000  # of more candidates, the best SHORT are scored while the model stays as it was learned; all when it is learned
+SHORT = 2500  # with a fifth of others no more than have their variances computed at MODEL_ON trials
 WORK = 0.8e9  # multiplications that one suggestion may spend on variances
 
 
@@ -273,7 +274,7 @@ class KnownCostSampler(SpaceSampler):
 
     def _considered(self, pool_NG: Indices, trials: int) -> NDArray[np.int64]:
         """Which candidates are scored: all when the model is learned anew, else the best of then and some others."""
-        if len(pool_NG) <= 2 * SHORT or self._short_NG is None or self._due(trials):
+        if len(pool_NG) <= MANY or self._short_NG is None or self._due(trials):
             return np.arange(len(pool_NG))
         short_N = matches(pool_NG, self._short_NG)
         others = self._rng.choice(np.flatnonzero(~short_N), SHORT // 5, replace=False)
