@@ -319,6 +319,7 @@ def test_compiles_into_one_graph(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.matrix  # its graphs are those of test_compiles_into_one_graph; test_network.py runs one network compiled
 def test_compiles_with_the_default_backend() -> None:
     torch._dynamo.reset()
     module = stir(build("cbam", {}))
