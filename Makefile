@@ -4,7 +4,7 @@ BIN    := .venv/bin
 # Ray's uv hook would rebuild the environment for every worker; the project always runs its own interpreter.
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
 
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder --durations 15 \
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --durations 15 \
 	--numprocesses $$($(BIN)/python -c 'import os; print(min(8, 1 + (os.cpu_count() or 1)))')
 
 .PHONY: $(shell grep -oE '^[a-z-]+:' $(MAKEFILE_LIST) | tr -d :)
@@ -30,7 +30,7 @@ search: setup  ## search the embedded default task and print its Pareto front
 	$(BIN)/python run_search.py
 
 # One process more than there are cores, with one thread each, since the tests with a real Ray wait for its processes to start;
-# tests/conftest.py says which stay together, to share what they built or a Ray, and puts the slow ones first.
+# the tests of a file stay together and share what they built, those with a Ray share that; tests/conftest.py puts slow ones first.
 test: setup  ## run the tests
 	$(PYTEST) -m "not matrix"
 

@@ -3,13 +3,16 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")  # 15 otherwise: beside other tests, workers would wait for minutes
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 hypothesis.settings.register_profile("attune", deadline=None, derandomize=bool(os.environ.get("CI")), max_examples=50)
 # A change of the code is either noticed or not, whatever the smallest example: `make mutation` looks for none.
@@ -42,16 +45,27 @@ def ray_here() -> Iterator[None]:
         yield
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One process runs what shares a Ray, and one each file of the rest, which shares what it built.
+class Together(LoadFileScheduling):  # type: ignore[misc]
+    """One process runs the files of which a test shares the Ray of ``ray_here``, and one each other file.
 
-    A process takes a group at a time, and the last to be taken should be a short one: those of most slow tests are first.
+    Not by xdist's groups: pytest 9 ignores the names that xdist 3.8 writes them into.
     """
-    shared = {
-        item: "ray" if "ray_here" in getattr(item, "fixturenames", ()) else item.path.as_posix() for item in items
-    }
-    for item, group in shared.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-    slow = Counter(shared[item] for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: (-slow[shared[item]], shared[item]))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(self.config.rootpath / nodeid.partition("::")[0])
+
+
+@cache
+def group_of(file: Path) -> str:
+    """What one process runs, of which a file is a part."""
+    return "ray" if "ray_here" in file.read_text() else str(file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    return Together(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those of most slow tests first: a process takes a group at a time, and the last to be taken should be a short one."""
+    slow = Counter(group_of(item.path) for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[group_of(item.path)])
