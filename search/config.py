@@ -33,6 +33,7 @@ from search.kept import refuse_cut, without_former
 from search.objectives import OBJECTIVES, parse_limits
 from search.public import masked
 from search.schedulers.base import SCHEDULERS, BroughtScheduler, NoStopping, SchedulerConfig
+from search.shipped import config_names, find_config
 from search.strict_yaml import load_yaml
 from spaces import SearchSpace
 from spaces.attention.genes import GENES
@@ -277,11 +278,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), *, former: bool
 
     ``former``: it may be that of a run of an earlier version.
     """
-    path = Path(path)
+    path = find_config(Path(path))
     if not is_file(path):
-        here = sorted(str(found) for found in Path("configs").glob("*.yaml"))
         raise UsageError(
-            f"no configuration file {shortened(str(path), 200)}; configs here: {', '.join(here) or 'none'}"
+            f"no configuration file {shortened(str(path), 200)}; those of Attune: {', '.join(config_names())}"
         )
     raw = load_yaml(path.read_bytes(), str(path))
     if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import run_search
+from attune.cli.networks import Listed
 from search import load
 
 ROOT = Path(__file__).parents[1]
@@ -240,7 +241,7 @@ def test_the_space_is_counted_before_anything_is_trained(config: Path, here: Her
     assert space["costs"]["flops"]["least"] == space["costs"]["flops"]["plain"] < space["costs"]["flops"]["most"]
 
 
-@pytest.mark.parametrize("what", [one.value for one in run_search.Listed if one.value != "backbones"])
+@pytest.mark.parametrize("what", [one.value for one in Listed if one.value != "backbones"])
 def test_lists_are_json(what: str, here: Here) -> None:
     out, _ = here("list", what, "--json")
     rows = json.loads(out)

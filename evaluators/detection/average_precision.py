@@ -17,6 +17,7 @@ import numpy as np
 
 from evaluators.data.boxes.objects import CROWD, DIFFICULT, Objects
 from evaluators.outcomes import EvaluationError
+from spaces.extras import need
 
 NAMES = ("mAP", "mAP50", "mAP75", "mAP_small", "mAP_medium", "mAP_large")
 BEYOND = 2e10  # square pixels, more than the largest of COCO's ranges: an object of this area is passed over
@@ -56,6 +57,12 @@ def average_precision(
         judge.summarize()
     values = [float(value) for value in judge.stats[: len(NAMES)]]
     return {name: value for name, value in zip(NAMES, values, strict=True) if value >= 0}
+
+
+def check_installed() -> None:
+    """Raise MissingExtra where neither COCO's own program nor the faster one is installed."""
+    if not find_spec("faster_coco_eval"):
+        need("detection", "COCO's mAP")
 
 
 def _program(backend: Backend) -> tuple[Any, Any]:

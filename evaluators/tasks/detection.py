@@ -20,6 +20,7 @@ from evaluators.data.boxes.batches import BoxBatches, Target
 from evaluators.data.boxes.load import LAYOUTS, load_boxes
 from evaluators.data.boxes.splits import BoxData, BoxSplit
 from evaluators.data.boxes.summary import BoxSummary
+from evaluators.detection.average_precision import check_installed
 from evaluators.detection.losses import fcos_loss, retinanet_loss, ssd_loss
 from evaluators.detection.postprocess import SETTINGS
 from evaluators.detection.scorer import BoxScorer, without_crowds
@@ -175,6 +176,7 @@ class DetectionConfig(HeadConfig):
         return cast("DetectionHead", made)
 
     def build(self, data: Any, *, seed: int) -> Detection:
+        check_installed()  # before a candidate is trained that could not be judged
         found = load_boxes(data, seed=seed)
         augment = AUGMENTS[self.augment or DEFAULT_AUGMENT[self.head]]
         return Detection(found, self.make_head(found.num_classes), BoxAugment(**{**vars(augment), "scale": self.scale}))

@@ -15,11 +15,11 @@ from search.analysis.papers import write_papers
 from search.analysis.payload import payload, progress
 from search.analysis.pictures import read_pictures
 from search.analysis.verdicts import failures, verdicts
-from search.analysis.versions import versions
 from search.config import masked_config
 from search.public import masked
 from search.results import Results, load
 from search.store import CONFIRM, RANDOM, SEARCH, TEST
+from search.versions import versions
 
 SHOWN_FAILURES = 200
 EXTRA = {CONFIRM: "fresh seeds", RANDOM: "random search", TEST: "the test split"}  # evaluations beside the search's

@@ -13,6 +13,7 @@ from torch import nn
 from search.export.loader import Run
 from search.export.subject import Subject
 from spaces.errors import UsageError, unknown
+from spaces.extras import need
 
 Write = Callable[..., list[Path]]
 
@@ -31,6 +32,7 @@ class Format:
     - ``default``: written where no format is named.
     - ``options``: names of choices that ``write`` also takes by keyword, each with a default of its own there.
     - ``needs_attune``: only Attune can read it, so the fresh process may import Attune for it.
+    - ``extra``: the extra of Attune's distribution that it needs, see ``spaces.extras``.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Format:
     tolerance: float = 0.0
     default: bool = False
     needs_attune: bool = False
+    extra: str = ""
     options: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,10 +70,13 @@ def register_format(form: Format) -> Format:
 
 
 def find_format(name: str) -> Format:
-    """The format of this name; raises UsageError for an unknown one."""
+    """The format of this name; raises UsageError for an unknown one, and where the packages that it needs are not installed."""
     if name not in _FORMATS:
         raise unknown("format", name, _FORMATS)
-    return _FORMATS[name]
+    form = _FORMATS[name]
+    if form.extra:
+        need(form.extra, f"--format {name}")
+    return form
 
 
 def known_formats() -> list[Format]:
