@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from attune.cli.app import Json, Native, Overrides, Plugins, app, say
+from attune.cli.rows import tell_export
 from search.arguments import read_architecture, read_size
 from spaces.errors import UsageError
 
@@ -74,6 +75,56 @@ def cost(
         print(json.dumps(costs.to_dict()))
         return
     print_cost(costs, [stage.name for stage in network.stages(arch.backbone)])
+
+
+@app.command()
+def insert(
+    architecture: Annotated[str, typer.Argument(help="BACKBONE:P1,P2,... with one placement per stage.")],
+    to: Annotated[Path, typer.Option("--to", help="The folder to write.")],
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|pretrained", help="A checkpoint of the plain network, or the library's weights."),
+    ] = None,
+    image_size: Annotated[
+        str | None,
+        typer.Option(metavar="SIDE|HxW|TxHxW", help="Pixels of the input; of clips with frames.", show_default="224"),
+    ] = None,
+    classes: Annotated[int, typer.Option(min=1)] = 1000,
+    channels: Annotated[int, typer.Option(min=1)] = 3,
+    native: Annotated[Native, typer.Option(help="What becomes of built-in attention.")] = Native.keep,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="What to write, as in `list formats`; may be repeated.", metavar="FORMAT"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files in --to that no export wrote.")] = False,
+    plugins: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Put attention into a network whose weights are kept, and write it: it computes what it did until it is trained on."""
+    from search.export import export_inserted
+    from spaces.network import NetworkSpec
+    from spaces.plugins import load_plugins
+
+    load_plugins(plugins or ())
+    size = 224 if image_size is None else read_size(image_size)
+    network = NetworkSpec.classifier(size, classes, channels, native.value, identity_start=True, stem="keep")
+    given = True if weights == "pretrained" else weights or False
+    arch = read_architecture(architecture)
+    tell_export(export_inserted(arch, network, to=to, weights=given, formats=formats, force=force), as_json)
+
+
+@app.command()
+def show(
+    placement: Annotated[str, typer.Argument(help="An attention type, with genes or without, as cbam-r16-k7.")],
+    channels: Annotated[int, typer.Option(min=1, help="Of the maps that it will see.")] = 64,
+    plugins: Plugins = None,
+) -> None:
+    """Print an attention type as one Python file to copy from: its code, its paper, its test."""
+    from search.export.alone import attention_source
+    from spaces.plugins import load_plugins
+
+    load_plugins(plugins or ())
+    print(attention_source(placement, channels), end="")
 
 
 @app.command(name="list")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from attune.cli.app import Json, Limits, Run, app, say
-from attune.cli.rows import read_front
+from attune.cli.rows import read_front, tell_export
 from search.arguments import read_limits
 
 
@@ -117,15 +117,4 @@ def export(
         epochs=epochs,
         force=force,
     )
-    if as_json:
-        print(json.dumps(result.to_dict()))
-        return
-    scored = f"  {result.metric} {result.score:.4f} with these weights" if result.score is not None else ""
-    say(f"{result.architecture}{scored}")
-    if result.reason:
-        say(result.reason)
-    for one in result.checks:
-        same = "equal to the bit" if one.difference == 0 else f"largest difference {one.difference:.2g}"
-        say(f"{one.format:<14}loaded in a fresh process, logits {same}")
-    for path in result.files:
-        print(path)
+    tell_export(result, as_json)

@@ -31,6 +31,7 @@ __all__ = [
     "Exported",
     "Format",
     "export",
+    "export_inserted",
     "list_formats",
     "load_exported",
     "register_format",
@@ -98,6 +99,33 @@ def export(
         subject = _retrained(subject, epochs)
     elif subject.results is not None:
         subject = replace(subject, weights=_best_weights(subject.results, subject.arch))
+    return _write(subject, folder, wanted, options, force=force)
+
+
+def export_inserted(
+    arch: Architecture,
+    network: NetworkSpec,
+    *,
+    to: str | Path,
+    weights: bool | str | Path = False,
+    formats: Sequence[str] | None = None,
+    force: bool = False,
+) -> Exported:
+    """Write a network of no run: attention in a plain network, whose weights are kept, and load each file again.
+
+    ``weights``: True fetches the library's, a path loads a checkpoint of the plain network, False starts it anew.
+    Raises as ``export`` does, and UsageError for a checkpoint that does not fit.
+    """
+    check_folder("--to", Path(to))
+    wanted = list(dict.fromkeys(formats or (one.name for one in known_formats() if one.default)))
+    check_options(wanted, {})
+    return _write(Subject(arch, make_spec(arch, **network.to_dict()), plain=weights), Path(to), wanted, {}, force=force)
+
+
+def _write(
+    subject: Subject, folder: Path, wanted: Sequence[str], options: Mapping[str, Any] | None, *, force: bool
+) -> Exported:
+    """Write a subject in these formats, prove them, and put the files into their folder."""
     with staging(folder) as inside:
         model = subject.model()
         written = write_formats(subject, model, inside, wanted, options)

@@ -9,7 +9,7 @@ import inspect
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from functools import wraps
@@ -98,7 +98,7 @@ def _change_lines(subject: Subject, sources: Sources) -> list[str]:
         lines.append(f"# Stage {number}: {placement}")
         sites = stage.at(placement.site)
         made = {
-            channels: _attention(placement, channels, sites[0].dims, subject.network.identity_start, sources)
+            channels: attention_call(placement, channels, sites[0].dims, subject.network.identity_start, sources)
             for channels in dict.fromkeys(site.channels for site in sites)
         }
         written = [(site.path, _site(site), made[site.channels]) for site in sites]
@@ -109,7 +109,12 @@ def _change_lines(subject: Subject, sources: Sources) -> list[str]:
 
 def homes(arch: Architecture) -> tuple[str, ...]:
     """The top-level packages whose definitions are copied: ours, and those that bring the attention of `arch`."""
-    types = [attention_type(placement.type) for placement in arch.placements if not placement.is_none]
+    return homes_of(arch.placements)
+
+
+def homes_of(placements: Sequence[Placement]) -> tuple[str, ...]:
+    """The same for the attention of these placements."""
+    types = [attention_type(placement.type) for placement in placements if not placement.is_none]
     packages = [module.partition(".")[0] for entry in types for module in entry.modules]
     return tuple(dict.fromkeys([HOME, *(package for package in packages if package not in LIBRARIES)]))
 
@@ -195,7 +200,7 @@ class Call:
     arguments: Mapping[str, Any]
 
 
-def _attention(placement: Placement, channels: int, dims: int, identity_start: bool, sources: Sources) -> str:
+def attention_call(placement: Placement, channels: int, dims: int, identity_start: bool, sources: Sources) -> str:
     """The constructor call that makes the attention of a placement at so many channels."""
 
     def make() -> nn.Module:

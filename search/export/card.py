@@ -42,6 +42,7 @@ def model_card(subject: Subject) -> str:
         cost=cost,
         facts=_facts(subject),
         trained=_trained(subject),
+        inserted=subject.plain is not False,
         recipe=recipe,
         outputs=subject.outputs,
     )
