@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attune.results import Run, load
+    from attune.searching import search
     from evaluators.objects import count_any as count_cost
     from spaces import Architecture, Placement, SearchSpace, build_model
     from spaces.attention import create_attention, list_attentions
@@ -31,6 +32,7 @@ _HOMES = {
     "insert": "spaces.objects:insert",
     "list_attentions": "spaces.attention:list_attentions",
     "load": "attune.results:load",
+    "search": "attune.searching:search",
 }
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "insert",
     "list_attentions",
     "load",
+    "search",
 ]
 
 

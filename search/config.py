@@ -40,7 +40,7 @@ from spaces.attention.genes import GENES
 from spaces.errors import UsageError, shortened, unknown
 from spaces.heads.base import DenseHead, Head, own_stages
 from spaces.placement import check_site
-from spaces.plugins import is_brought, load_plugins
+from spaces.plugins import OBJECTS, importable, is_brought, load_plugins
 
 Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(distinct)]
 
@@ -336,6 +336,7 @@ def load_run_config(folder: str | Path) -> Config:
             f"{shortened(str(folder), 200)} is not a run directory; runs here: {', '.join(runs) or 'none'}"
         )
     refuse_cut(path)
+    importable(path.parent / OBJECTS)  # what was given to the run as objects lies in it
     return load_config(path, former=True)
 
 
@@ -365,15 +366,20 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise UsageError(f"--set {shortened(override)} is not of the form key=value, as in --set search.trials=8")
+    set_key(raw, key, load_yaml(text, f"--set {shortened(override)}: the value"), f"--set {shortened(override)}")
+
+
+def set_key(raw: dict[str, Any], key: str, value: Any, asked: str) -> None:
+    """Set one ``a.b`` in place; ``asked`` is what an error quotes."""
     *parents, last = key.split(".")
     if not all((*parents, last)):
-        raise UsageError(f"--set {shortened(override)}: a part of the key is empty")
+        raise UsageError(f"{asked}: a part of the key is empty")
     node = raw
     for parent in parents:
         node = node.setdefault(_key(node, parent), {})
         if not isinstance(node, dict):
-            raise UsageError(f"--set {shortened(override)}: {shortened(parent)} is a value, not a section")
-    node[_key(node, last)] = load_yaml(text, f"--set {shortened(override)}: the value")
+            raise UsageError(f"{asked}: {shortened(parent)} is a value, not a section")
+    node[_key(node, last)] = value
 
 
 def _key(node: dict[Any, Any], text: str) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from spaces.backbone import Backbone, Stage, describe_trace
 from spaces.backbones.insertion import on_meta
@@ -94,7 +94,7 @@ def describe_and_shape(
     """As ``describe_network``, and the (C, H, W) of an input that the network takes."""
     if not isinstance(model, nn.Module):
         raise UsageError(f"a {type(model).__name__} is no network; valid: a torch.nn.Module")
-    if any(isinstance(tensor, UninitializedTensorMixin) for tensor in (*model.parameters(), *model.buffers())):
+    if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
         raise UsageError(
             f"this {type(model).__name__} has lazy layers without a shape; valid: once it has seen an input"
         )
