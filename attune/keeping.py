@@ -6,12 +6,11 @@ wherever a configuration or an architecture does, and another object never passe
 
 from __future__ import annotations
 
+import copy
 import hashlib
-import inspect
 import re
 import shutil
 import sys
-import sysconfig
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,13 +23,12 @@ import torch
 from torch import nn
 
 from attune import kept
+from attune.digests import digest_of, is_users
 from search.files import write_whole
 from spaces.backbones.insertion import on_meta
 from spaces.errors import UsageError, shortened
 from spaces.objects import describe_and_shape
 from spaces.plugins import OBJECTS, importable
-
-OURS = ("attune", "spaces", "evaluators", "search")
 
 
 def keep_network(
@@ -41,22 +39,16 @@ def keep_network(
     Raises UsageError for a network without stages, or one that cannot be pickled.
     """
     _, shape = describe_and_shape(model, input_size)
-    model = model.cpu() if any(one.device.type != "cpu" for one in model.parameters()) else model
+    if any(one.device.type != "cpu" for one in model.parameters()):
+        model = copy.deepcopy(model).cpu()
     content = {
         "network": model,
         "outputs": (outputs := _outputs(model, shape)),
         "channels": shape[0],
         "input_size": shape if input_size is not None else None,
     }
-    digest = hashlib.blake2b(digest_size=4)
-    digest.update(f"{model!r} {outputs} {shape}".encode())
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data if tensor.numel() else b"")
-    classes = {type(module) for module in model.modules()}
-    for text in sorted(map(_source, {one for cls in classes for one in cls.__mro__ if _is_users(one.__module__)})):
-        digest.update(text)
-    return _write(folder, type(model).__name__, digest.hexdigest(), content, classes) + ":network", shape, outputs
+    digest, classes = digest_of([model, outputs, shape]), {type(module) for module in model.modules()}
+    return _write(folder, type(model).__name__, digest, content, classes) + ":network", shape, outputs
 
 
 def keep_function(function: Callable[..., Any], folder: Path) -> tuple[str, str]:
@@ -65,8 +57,7 @@ def keep_function(function: Callable[..., Any], folder: Path) -> tuple[str, str]
     Raises UsageError for one that cannot be pickled.
     """
     declared = getattr(function, "identity", None)
-    content = str(declared).encode() if declared else _pickled(function, [function], "the training function")
-    digest = hashlib.blake2b(content, digest_size=4).hexdigest()
+    digest = digest_of(function if declared is None else str(declared))
     name = getattr(function, "__name__", type(function).__name__)
     return _write(folder, name, digest, function, [function]) + ":function", str(declared or digest)
 
@@ -96,7 +87,7 @@ def _pickled(content: Any, made_by: Iterable[Any], what: str) -> bytes:
     modules = {getattr(one, "__module__", None) or type(one).__module__ for one in made_by}
     with ExitStack() as stack:
         for name in modules:
-            if _is_users(name) and name != "__main__":
+            if is_users(name) and name != "__main__":
                 stack.enter_context(_by_value(sys.modules[name]))
         try:
             return bytes(cloudpickle.dumps(content))
@@ -116,35 +107,19 @@ def _by_value(module: ModuleType) -> Iterator[None]:
         cloudpickle.unregister_pickle_by_value(module)
 
 
-def _is_users(module: str) -> bool:
-    """Whether a module is the user's own: neither Python's, nor an installed package, nor Attune."""
-    if module == "__main__":
-        return True
-    file = getattr(sys.modules.get(module), "__file__", None)
-    if file is None or module.partition(".")[0] in OURS:
-        return False
-    places = {Path(place).resolve() for place in sysconfig.get_paths().values()}
-    return not places & set(Path(file).resolve().parents)
-
-
-def _source(cls: type) -> bytes:
-    try:
-        return inspect.getsource(cls).encode()
-    except (OSError, TypeError):  # typed at a prompt
-        return bytes(cloudpickle.dumps(cls))
-
-
 # --- data ---------------------------------------------------------------------------------------------------------------
 
 
-def keep_data(data: Any, folder: Path) -> tuple[str, tuple[int, ...]]:
-    """Write a data set of the user's own as one .npz file; returns its name for a configuration, and (C, H, W) of a picture.
+def keep_data(data: Any, folder: Path) -> tuple[dict[str, Any], tuple[int, ...]]:
+    """Write a data set of the user's own as one .npz file; returns the section `data`, and (C, H, W) of a picture.
 
-    ``data``: a Dataset or a DataLoader of (picture, class), arrays (pictures, classes), or a pair of such for training and
-    validation. It is read once. Raises UsageError for what is none, and for pictures of different sizes.
+    ``data``: a Dataset or a DataLoader of (picture, class), arrays (pictures, classes), a pair of such for training and test,
+    or three with validation between. It is read once. A network sees numbers with a fraction as the data give them; whole ones
+    are normalised.
+    Raises UsageError for what is none, and for pictures of different sizes.
     """
-    pair = isinstance(data, tuple | list) and len(data) == 2 and not any(hasattr(one, "dtype") for one in data)
-    splits = dict(zip(("train", "val"), data if pair else (data,), strict=False))
+    several = isinstance(data, tuple | list) and len(data) in SPLITS and not any(map(_is_cell, data))
+    splits = dict(zip(SPLITS[len(data)], data, strict=True)) if several else {"train": data}
     arrays: dict[str, np.ndarray] = {}
     for split, given in splits.items():
         arrays[f"x_{split}"], arrays[f"y_{split}"] = _arrays(given)
@@ -162,8 +137,28 @@ def keep_data(data: Any, folder: Path) -> tuple[str, tuple[int, ...]]:
         with open(partial, "wb") as out:
             np.savez(out, **cast("dict[str, Any]", arrays))
         partial.replace(file)
-    height, width, channels = arrays["x_train"].shape[1:]
-    return f"npz:{file.resolve()}", (channels, height, width)
+    pictures = [array for name, array in arrays.items() if name.startswith("x_")]
+    height, width, channels = pictures[0].shape[1:]
+    section: dict[str, Any] = {"name": f"npz:{file.resolve()}"}
+    if pictures[0].dtype.kind == "f":
+        section |= _as_given(
+            min(float(one.min()) for one in pictures), max(float(one.max()) for one in pictures), channels
+        )
+    return section, (channels, height, width)
+
+
+SPLITS = {2: ("train", "test"), 3: ("train", "val", "test")}  # as everywhere: one that is held out is for the test
+
+
+def _is_cell(one: Any) -> bool:
+    """Whether this is an array or a row of the data, and not a whole split."""
+    return hasattr(one, "dtype") or (isinstance(one, tuple | list) and len(one) == 2 and not hasattr(one[1], "__len__"))
+
+
+def _as_given(low: float, high: float, channels: int) -> dict[str, Any]:
+    """Options by which a network sees numbers between these as they are: stored on [0, 1], and scaled back."""
+    low, high = min(low, 0.0), max(high, 1.0)
+    return {"max": [low, high], "mean": [-low / (high - low)] * channels, "std": [1 / (high - low)] * channels}
 
 
 def _arrays(given: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -175,7 +170,7 @@ def _arrays(given: Any) -> tuple[np.ndarray, np.ndarray]:
     if not (hasattr(rows, "__getitem__") and hasattr(rows, "__len__")) or isinstance(rows, str | dict):
         raise UsageError(
             f"data {shortened(given)} is a {type(given).__name__}; valid: a name, a folder, a Dataset of (picture, class), "
-            "arrays (pictures, classes), or a pair of these for training and validation"
+            "arrays (pictures, classes), a pair of these for training and test, or three with validation between"
         )
     pictures: list[np.ndarray] = []
     classes: list[int] = []

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from search.config import load_run_config
 from search.export import find_subject
@@ -63,6 +64,16 @@ class Found:
     def model(self) -> nn.Module:
         """The network with its trained weights, in eval mode, on the CPU."""
         return replace(self.subject, weights=self.weights).model()
+
+    def prepare(self, pictures_BCHW: Tensor) -> Tensor:
+        """Pictures with the values that they have in the data, normalised as in the training: what ``model`` wants to see."""
+        data = self.run.data
+        if "mean" not in data:  # of a training function of one's own, which sees to that itself
+            return pictures_BCHW
+        low, high = data.get("pixel_span", (0, 255))
+        mean_C, std_C = (torch.tensor(data[name], device=pictures_BCHW.device) for name in ("mean", "std"))
+        scaled_BCHW = (pictures_BCHW.float() - low) / (high - low)
+        return (scaled_BCHW - mean_C[:, None, None]) / std_C[:, None, None]
 
     def _repr_html_(self) -> str:
         facts = {

@@ -37,8 +37,9 @@ def search(
     Args:
         model: the name of a backbone, or a network of your own with its weights, which every candidate starts from.
         data: the name of a data set, a folder of pictures, a mapping as in a configuration, a Dataset or DataLoader of
-            (picture, class), arrays (pictures, classes), or a pair of such for training and validation. It is read once:
-            changes at random belong into the training. None where ``train`` brings its own.
+            (picture, class), arrays (pictures, classes), a pair of such for training and test, or three with validation
+            between; without one, validation is cut from training. It is read once: changes at random belong into the training.
+            None where ``train`` brings its own.
         budget: what a candidate may cost: FLOPs as ``"1.05x"`` of the plain network or ``"310M"``, or limits by name; None:
             any.
         trials: how many candidates are tried.

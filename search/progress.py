@@ -107,6 +107,22 @@ class Progress:
         return self._hour[1]
 
 
+def no_reporter() -> Any:
+    """A reporter of Ray Tune that says nothing: in a notebook Ray's own would clear the cell."""
+    from ray import tune  # seconds to import
+
+    class Silent(tune.ProgressReporter):
+        """Never reports."""
+
+        def should_report(self, trials: Any, done: bool = False) -> bool:
+            return False
+
+        def report(self, trials: Any, done: bool, *sys_info: Any) -> None:
+            """Nothing."""
+
+    return Silent()
+
+
 class Cell:
     """The output of a notebook's cell: one bar and the last lines, drawn anew in place instead of a line for every trial."""
 

@@ -29,7 +29,7 @@ from evaluators.outcomes import EvaluationError, Report
 from search.actors import Notes
 from search.store import COMPLETE, FAILED, STOPPED
 from spaces import Architecture
-from spaces.plugins import load_plugins
+from spaces.plugins import importable, load_plugins
 from spaces.protocols import offers
 
 
@@ -40,8 +40,9 @@ class TrialPlan:
     ``rungs``: epochs to report at (none: the evaluation is one step). ``threads``: of the CPU. ``weights``: the folder for
     trained weights (None: they are not kept), ``send_weights``: whether they go to the driver instead. ``checkpoints``: the
     folder for those (None: an evaluation starts anew). ``time_limit``: seconds (None: any), which ``overdue`` watches over.
-    ``plugins``: modules that workers import first. ``seed_notes``: the folder on the driver's machine in which each seed is
-    kept as it finishes, through the actor ``notes`` where workers may be elsewhere.
+    ``plugins``: modules that workers import first. ``objects``: the folder of what was given to the run as objects.
+    ``seed_notes``: the folder on the driver's machine in which each seed is kept as it finishes, through the actor ``notes``
+    where workers may be elsewhere.
     """
 
     fidelity: int
@@ -54,6 +55,7 @@ class TrialPlan:
     time_limit: float | None = None
     overdue: Any = None
     plugins: tuple[str, ...] = ()
+    objects: Path | None = None
     seed_notes: Path | None = None
     notes: Any = None
 
@@ -142,6 +144,8 @@ class EvaluationTrial(Trainable):
     """Evaluates ``config["architecture"]`` and is reused for the next trial, so that an empty trial costs about 0.1 s."""
 
     def setup(self, config: dict[str, Any], evaluator: Evaluator, plan: TrialPlan) -> None:
+        if plan.objects is not None:
+            importable(plan.objects)
         load_plugins(plan.plugins)
         self._evaluator = evaluator.at_home() if offers(evaluator, Movable) else evaluator
         self._metric = evaluator.metric.name

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from torch import Tensor
 
 from evaluators.data.cluttered import Scene
 from evaluators.data.embedded import TRAIN_SIZE, Clutter
 from evaluators.data.pixels import MAX_PIXELS
+from evaluators.data.splits import moments
 from spaces.errors import UsageError, unknown
 from spaces.network import pixels
 
@@ -34,6 +36,16 @@ def _range(value: object) -> object:
     if len(ends) != 2 or not numbers or not ends[0] < ends[1]:
         raise UsageError(f"{value!r}; valid: the value of full brightness above 0, or [lowest, highest]")
     return float(ends[0]), float(ends[1])
+
+
+def _each(value: object) -> object:
+    """One number a channel."""
+    if value is None:
+        return None
+    given = list(value) if isinstance(value, (list, tuple)) else [value]
+    if not given or not all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in given):
+        raise UsageError(f"{value!r}; valid: a number for each channel, as in [0.485, 0.456, 0.406]")
+    return tuple(given)
 
 
 def _pixels(value: Any) -> tuple[int, int]:
@@ -121,7 +133,8 @@ class RealOptions(Options):
     """What every set of real images can be told.
 
     image_size: (H, W). train_size, val_size: images, or a share of them. channels: of the input; None: those of the images.
-    max: the pixel values of black and of full brightness; None: read from the data. skip_corrupt: leave out, and count,
+    max: the pixel values of black and of full brightness; None: read from the data. mean, std: of each channel of [0, 1],
+    which a network sees as 0 and as a distance of 1; None: those of the training images. skip_corrupt: leave out, and count,
     what cannot be decoded. stream: read from disk while training; None: above 2 GiB.
     """
 
@@ -132,7 +145,28 @@ class RealOptions(Options):
     stream: bool | None = None
     channels: Count | None = None
     max: Annotated[tuple[float, float] | None, BeforeValidator(_range)] = None
+    mean: Annotated[tuple[float, ...] | None, BeforeValidator(_each)] = None
+    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...] | None, BeforeValidator(_each)] = None
     skip_corrupt: bool = False
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.mean is None) != (self.std is None):
+            raise UsageError("mean and std belong together; valid: both, or neither")
+        return self
+
+    def moments(self, images_NCHW: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation per channel: those that were chosen, else of the training images.
+
+        Raises UsageError for as many as there are no channels.
+        """
+        if self.mean is None or self.std is None:
+            return moments(images_NCHW)
+        if not len(self.mean) == len(self.std) == images_NCHW.shape[1]:
+            raise UsageError(
+                f"mean {list(self.mean)} and std {list(self.std)}; valid: {images_NCHW.shape[1]} numbers each, one a channel"
+            )
+        return self.mean, self.std
 
 
 class FolderOptions(RealOptions):
