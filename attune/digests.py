@@ -23,7 +23,7 @@ from search.meaning import code_digest
 
 OURS = ("attune", "spaces", "evaluators", "search")
 PLAIN = (type(None), bool, int, float, complex, str, bytes, range)
-CONTENT = (*PLAIN, list, tuple, dict, torch.Tensor, np.ndarray)
+CONTENT = (*PLAIN, list, tuple, dict, set, frozenset, torch.Tensor, np.ndarray)
 
 
 def digest_of(thing: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from attune.cli import networks, reading, running  # noqa: F401  (they register their verbs)
+from attune.cli import about, networks, reading, running  # noqa: F401  (they register their verbs)
 from attune.cli.app import DEFAULT_CONFIG, app, complain, say, version_line
 from attune.cli.running import search
 from search.command import program
