@@ -46,8 +46,11 @@ Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(distinct)
 
 
 class _Types(Section):
-    backbone: str
-    attentions: Names = ("none", "se", "eca", "cbam", "coordinate")
+    backbone: str = Field(description="a name of `list backbones`, or module:package.file:function")
+    attentions: Names = Field(
+        default=("none", "se", "eca", "cbam", "coordinate"),
+        description="for every stage: none, types, mixes A+B, placements",
+    )
 
 
 if TYPE_CHECKING:
@@ -64,7 +67,7 @@ else:  # a list of values for each gene of the table, None being the published d
                     AfterValidator(distinct),
                 ]
                 | None,
-                None,
+                Field(default=None, description=f"values of {gene.name} that are tried; None: each type's own"),
             )  # a number or a word
             for gene in GENES
         },
@@ -74,10 +77,17 @@ else:  # a list of values for each gene of the table, None being the published d
 class SpaceConfig(_TypesAndGenes):
     """What can be built; see ``SearchSpace.build``."""
 
-    sites: tuple[str, ...] = Field(default=("slot",), min_length=1)
-    stages: dict[int, Names] = Field(default_factory=dict)
-    identity_start: bool = True
-    native: Literal["keep", "replace", "remove"] = "keep"
+    sites: tuple[str, ...] = Field(
+        default=("slot",), min_length=1, description="where attention may go: slot, block, stage, and decoder in a head"
+    )
+    stages: dict[int, Names] = Field(
+        default_factory=dict,
+        description="attentions of single stages, by their number from 1",
+    )
+    identity_start: bool = Field(default=True, description="attention begins as the exact identity")
+    native: Literal["keep", "replace", "remove"] = Field(
+        default="keep", description="what becomes of attention that the backbone has built in"
+    )
     stem: Literal["auto", "keep"] = Field(default="auto", description="keep: as it is, also at 64 pixels and less")
 
     @field_validator("sites")
@@ -113,10 +123,10 @@ MOST_TRIALS = 10**9
 class SearchConfig(Section):
     """Which candidates, how many, under which budget."""
 
-    sampler: str = "known_cost"
+    sampler: str = Field(default="known_cost", description="which candidate is tried next")
     scheduler: SerializeAsAny[
         Annotated[SchedulerConfig, BeforeValidator(one_of(SCHEDULERS, "search.scheduler", "none", BroughtScheduler))]
-    ] = Field(default_factory=NoStopping)
+    ] = Field(default_factory=NoStopping, description="which trainings end early")
     trials: int = Field(
         default=32,
         ge=1,
@@ -130,11 +140,11 @@ class SearchConfig(Section):
     enqueue: tuple[str, ...] = Field(default=(), description="architectures that are evaluated first")
     costs: tuple[str, ...] = Field(default=("flops",), min_length=1, description="objectives besides the task's metric")
     budget: dict[str, int | float | str] = Field(default_factory=dict, description="upper limits on objectives")
-    latency: LatencySection = Field(default_factory=LatencySection)
+    latency: LatencySection = Field(default_factory=LatencySection, description="how latency is measured")
     deterministic: bool = Field(
         default=False, description="results are used in the order of their proposals; workers may wait for each other"
     )
-    keep_weights: Literal["front", "all", "none"] = "front"
+    keep_weights: Literal["front", "all", "none"] = Field(default="front", description="whose weights a run keeps")
 
     @model_validator(mode="before")
     @classmethod
@@ -168,7 +178,7 @@ class SearchConfig(Section):
 class ResourceConfig(Section):
     """What one trial occupies, and what becomes of those that go wrong."""
 
-    cpus: float = Field(default=1, gt=0, le=10**5)
+    cpus: float = Field(default=1, gt=0, le=10**5, description="cores of one trial")
     gpus: float | None = Field(
         default=None, ge=0, le=1000, description="share of a GPU per trial; None: chosen from the machine"
     )
@@ -209,26 +219,35 @@ class RayConfig(Section):
 class Config(Section):
     """One run."""
 
-    name: str = Field(default="search", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    name: str = Field(
+        default="search",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=100,
+        description="what the run directory is called after; else after the file",
+    )
     plugins: tuple[str, ...] = Field(
         default=(), description="modules that bring types, backbones, samplers ... of your own"
     )
     task: SerializeAsAny[
         Annotated[TaskConfig, BeforeValidator(one_of(TASKS, "task", "classification", BroughtTask))]
-    ] = Field(default_factory=ClassificationConfig)
+    ] = Field(default_factory=ClassificationConfig, description="what networks are trained for")
     data: str | dict[str, Any] | None = Field(
         default=None, description="a data set, or {name: ..., and its options}; see docs/data.md"
     )
-    seed: int = Field(default=0, ge=0, lt=2**31)
-    space: SpaceConfig
-    training: Recipe = Field(default_factory=Recipe)
+    seed: int = Field(
+        default=0, ge=0, lt=2**31, description="of all that is drawn: splits, weights, batches, proposals"
+    )
+    space: SpaceConfig = Field(description="what can be built")
+    training: Recipe = Field(default_factory=Recipe, description="how a candidate is trained")
     evaluator: SerializeAsAny[
         Annotated[EvaluatorConfig, BeforeValidator(one_of(EVALUATORS, "evaluator", "training", BroughtEvaluator))]
-    ] = Field(default_factory=TrainingConfig)
-    search: SearchConfig = Field(default_factory=SearchConfig)
-    resources: ResourceConfig = Field(default_factory=ResourceConfig)
-    ray: RayConfig = Field(default_factory=RayConfig)
-    loggers: Annotated[tuple[Literal["tensorboard", "mlflow", "wandb"], ...], AfterValidator(distinct)] = ()
+    ] = Field(default_factory=TrainingConfig, description="what scores a candidate")
+    search: SearchConfig = Field(default_factory=SearchConfig, description="which candidates, how many, what budget")
+    resources: ResourceConfig = Field(default_factory=ResourceConfig, description="what one trial occupies")
+    ray: RayConfig = Field(default_factory=RayConfig, description="where the trials run")
+    loggers: Annotated[tuple[Literal["tensorboard", "mlflow", "wandb"], ...], AfterValidator(distinct)] = Field(
+        default=(), description="experiment trackers that the trials report to"
+    )
     reuse: tuple[str, ...] = Field(default=(), description="run directories whose evaluations this search starts with")
 
     @property
