@@ -52,6 +52,10 @@ format: setup  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: setup  ## the documentation as a site, in build/docs; warnings and broken links fail it (extra `docs`)
+	$(BIN)/python -m sphinx -q -W --keep-going -n -b html docs build/docs
+	@echo build/docs/index.html
+
 lock: setup  ## pin and hash the requirements anew
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --extra dev --no-emit-index-url \
