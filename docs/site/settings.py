@@ -89,7 +89,10 @@ def _sections(model: type[BaseModel], start: str) -> Iterator[tuple[str, str, li
         path = f"{start}{name}"
         if path in CHOSEN:
             registry, brought = CHOSEN[path]
-            for word, section in [*registry.items(), (BROUGHT, brought)]:
+            ours = {
+                word: one for word, one in registry.items() if one.__module__.startswith(("evaluators.", "search."))
+            }
+            for word, section in {**ours, BROUGHT: brought}.items():
                 yield f"{path}: {word}", _what(section), keys(section, f"{path}.", word)
                 yield from _sections(section, f"{path}.")
             continue
