@@ -47,10 +47,7 @@ Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(distinct)
 
 class _Types(Section):
     backbone: str = Field(description="a name of `list backbones`, or module:package.file:function")
-    attentions: Names = Field(
-        default=("none", "se", "eca", "cbam", "coordinate"),
-        description="for every stage: none, types, mixes A+B, placements",
-    )
+    attentions: Names = Field(default=("none", "se", "eca", "cbam", "coordinate"), description="types, mixes A+B, none")
 
 
 if TYPE_CHECKING:
@@ -80,13 +77,10 @@ class SpaceConfig(_TypesAndGenes):
     sites: tuple[str, ...] = Field(
         default=("slot",), min_length=1, description="where attention may go: slot, block, stage, and decoder in a head"
     )
-    stages: dict[int, Names] = Field(
-        default_factory=dict,
-        description="attentions of single stages, by their number from 1",
-    )
+    stages: dict[int, Names] = Field(default_factory=dict, description="attentions of single stages, by number from 1")
     identity_start: bool = Field(default=True, description="attention begins as the exact identity")
     native: Literal["keep", "replace", "remove"] = Field(
-        default="keep", description="what becomes of attention that the backbone has built in"
+        default="keep", description="what becomes of built-in attention"
     )
     stem: Literal["auto", "keep"] = Field(default="auto", description="keep: as it is, also at 64 pixels and less")
 
