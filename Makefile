@@ -58,7 +58,7 @@ docs: setup  ## the documentation as a site, in build/docs; warnings and broken 
 
 lock: setup  ## pin and hash the requirements anew
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --extra dev --no-emit-index-url \
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --extra dev --extra docs --no-emit-index-url \
 		--no-emit-find-links --custom-compile-command "make lock" pyproject.toml -o requirements.txt
 
 bench-default-task: setup  ## do placements matter on the embedded task? architectures against seeds

@@ -16,7 +16,7 @@ from docs.site import api, commands, settings
 
 DOCS = Path(__file__).parent.parent
 ROOT = DOCS.parent
-OUTSIDE = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+OUTSIDE = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "README.md": "overview.md"}
 LISTED = re.compile(r"^- \[[^\]]*\]\(([^)#]+\.md)\)", re.MULTILINE)
 FOLDERS = {"attention": "attention", "benchmarks/README": ""}  # the folder, from the page that lists it
 
@@ -31,7 +31,9 @@ def version() -> str:
 def prepared(name: str, text: str) -> str:
     """The source of a page as it is rendered. ``name``: that of its file, from docs/, without the ending."""
     text = re.sub(r"<!-- generated: (\w+) -->\n", lambda found: GENERATED[found[1]]() + "\n", text)
-    text = re.sub(r"\]\((?:\.\./)+(CHANGELOG|CONTRIBUTING)\.md", lambda found: f"](/{OUTSIDE[found[1] + '.md']}", text)
+    up = "../" * (1 + name.count("/"))  # to the repository's root
+    for file, page in OUTSIDE.items():
+        text = text.replace(f"]({up}{file}", f"](/{page}")
     if name == "README":
         return contents(text)
     if name in FOLDERS:
@@ -48,11 +50,8 @@ def contents(text: str) -> str:
     out = [head]
     for section in sections:
         title = section.partition("\n")[0].removeprefix("## ")
-        names = [
-            OUTSIDE.get(link.rpartition("/")[2], link) if link.startswith("/") else link
-            for link in LISTED.findall(section)
-        ]
-        out.append(section + ("\n" + _tree([name.removesuffix(".md") for name in names], title) if names else ""))
+        names = [link.removesuffix(".md") for link in LISTED.findall(section)]
+        out.append(section + ("\n" + _tree(names, title) if names else ""))
     return "".join(out)
 
 
@@ -85,4 +84,5 @@ GENERATED: dict[str, Callable[[], str]] = {
     "api": api.markdown,
     "changelog": _of_root("CHANGELOG.md"),
     "contributing": _of_root("CONTRIBUTING.md"),
+    "overview": _of_root("README.md"),
 }
