@@ -53,7 +53,7 @@ format: setup  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 docs: setup  ## the documentation as a site, in build/docs; warnings and broken links fail it (extra `docs`)
-	$(BIN)/python -m sphinx -q -W --keep-going -n -b html docs build/docs
+	$(BIN)/python -m sphinx -q -E -W --keep-going -n -b html docs build/docs
 	@echo build/docs/index.html
 
 lock: setup  ## pin and hash the requirements anew

@@ -31,6 +31,7 @@ pygments_style, pygments_dark_style = "tango", "monokai"
 myst_heading_anchors = 4
 myst_links_external_new_tab = False
 
+highlight_language = "text"  # of what names none: commands
 default_role = "code"
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"

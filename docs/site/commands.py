@@ -33,7 +33,7 @@ def _table(command: Any) -> list[str]:
     if not shown:
         return []
     rows = [f"| {_spelled(one)} | {_cell(getattr(one, 'help', None) or '')} | {_default(one)} |" for one in shown]
-    return ["| option | meaning | default |", "|---|---|---|", *rows, ""]
+    return ["```{container} keys", "| option | meaning | default |", "|---|---|---|", *rows, "```", ""]
 
 
 def _name(one: Any) -> str:

@@ -92,7 +92,8 @@ def _sections(model: type[BaseModel], start: str) -> Iterator[tuple[str, str, li
             ours = {
                 word: one for word, one in registry.items() if one.__module__.startswith(("evaluators.", "search."))
             }
-            for word, section in {**ours, BROUGHT: brought}.items():
+            first = getattr(model.model_fields[name].get_default(call_default_factory=True), "name", "")
+            for word, section in {first: ours[first], **ours, BROUGHT: brought}.items():
                 yield f"{path}: {word}", _what(section), keys(section, f"{path}.", word)
                 yield from _sections(section, f"{path}.")
             continue
@@ -135,7 +136,7 @@ def _type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     if origin is tuple:
         return f"list of {_type(args[0])}" if args[-1] is Ellipsis else "[" + ", ".join(map(_type, args)) + "]"
     if origin is dict:
-        return f"{_type(args[0])}: {_type(args[1])}" if args else "mapping"
+        return f"mapping of {_type(args[0])} to {_type(args[1])}" if args else "mapping"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "a section"
     return WORDS.get(annotation, getattr(annotation, "__name__", str(annotation))) + (
@@ -202,5 +203,6 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table whose rows stand one below the other on a narrow page."""
     lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
-    return [f"| {' | '.join(header)} |", "|---" * len(header) + "|", *lines, ""]
+    return ["```{container} keys", f"| {' | '.join(header)} |", "|---" * len(header) + "|", *lines, "```", ""]
