@@ -8,6 +8,8 @@ ROOT = Path(__file__).parent.parent
 os.chdir(ROOT)
 sys.path.insert(0, str(ROOT))
 
+from sphinx.ext.napoleon import Config, GoogleDocstring  # noqa: E402
+
 from docs.site import pages  # noqa: E402
 
 project = "Attune"
@@ -15,7 +17,7 @@ author = "the contributors of Attune"
 copyright = "the contributors of Attune, Apache-2.0"
 version = release = pages.version()
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
 root_doc = "README"
 exclude_patterns = ["site", "examples"]
 templates_path: list[str] = []
@@ -42,7 +44,14 @@ python_maximum_signature_line_length = 88
 nitpick_ignore_regex = [("py:.*", ".*")]
 
 
-def setup(app: object) -> None:
+def sections(app, what, name, found, options, lines) -> None:
+    """Read "Args:" and "Raises:" in docstrings; a colon elsewhere is a colon."""
+    if {"Args:", "Raises:", "Returns:"} & {line.strip() for line in lines}:
+        lines[:] = GoogleDocstring(lines, Config(), app, "function", name, found, options).lines()
+
+
+def setup(app) -> None:
     """Have every page prepared, and the start page found where browsers look for it."""
-    app.connect("source-read", lambda app, name, source: source.__setitem__(0, pages.prepared(name, source[0])))  # type: ignore[attr-defined]
-    app.connect("build-finished", lambda app, error: None if error else pages.start_page(Path(app.outdir)))  # type: ignore[attr-defined]
+    app.connect("source-read", lambda app, name, source: source.__setitem__(0, pages.prepared(name, source[0])))
+    app.connect("autodoc-process-docstring", sections)
+    app.connect("build-finished", lambda app, error: None if error else pages.start_page(Path(app.outdir)))

@@ -4,11 +4,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
 from pydantic import BaseModel
 
 from docs.site import api, commands, messages, pages, settings
 from evaluators.data.options import Options
 from evaluators.sections import Section
+from search.config import validate
 
 DOCS = Path(pages.__file__).parents[1]
 
@@ -65,6 +67,22 @@ def test_every_verb_and_everything_that_attune_gives_is_in_the_reference() -> No
     assert "`--max METRIC=LIMIT`" in text
     objects = api.markdown()
     assert all(f":: attune.{name}\n" in objects for name in api.attune.__all__)
+
+
+def test_what_pages_have_people_type_is_understood() -> None:
+    """Commands name verbs and options that there are, and configurations are accepted."""
+    verbs, lines, whole = commands.verbs(), 0, {"space": {"backbone": "attune_tiny"}, "data": "digits"}
+    for page in sorted(DOCS.glob("*.md")):
+        for language, block in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+            for verb, rest in re.findall(r"^(?:attune|python run_search\.py) ([a-z]+)\b(.*)$", block, re.MULTILINE):
+                lines += 1
+                assert verb in verbs, f"{page.name}: {verb}"
+                known = {option for one in verbs[verb].params for option in one.opts}
+                assert set(re.findall(r" (--[a-z-]+)", rest.partition(" #")[0])) <= known, f"{page.name}: {verb}{rest}"
+            if language == "yaml" and page.stem in ("configuration", "own_images", "own_network", "deployment"):
+                given = yaml.safe_load(block)
+                validate({**whole, **given}, page.name)
+    assert lines > 25
 
 
 def test_pages_are_prepared_for_the_site() -> None:

@@ -38,5 +38,13 @@ def markdown() -> str:
             found = getattr(import_module(module), attribute)
             kind = "autoclass" if inspect.isclass(found) else "autofunction"
             options = ["   :members:"] if inspect.isclass(found) and not issubclass(found, Exception) else []
-            parts += [f"### {attribute}", "", "```{eval-rst}", f".. {kind}:: {name}", *options, "```", ""]
+            parts += [
+                f"### {name.removeprefix('attune.')}",
+                "",
+                "```{eval-rst}",
+                f".. {kind}:: {name}",
+                *options,
+                "```",
+                "",
+            ]
     return "\n".join(parts)
