@@ -110,9 +110,9 @@ def _one(drawing: Drawing, entry: AttentionType) -> None:
     drawing.line((403, 40), (485, 40))
     drawing.line((90, 40), (90, 110), (160, 110))
     fill = {"channel": BLUE, "spatial": GREEN}.get(part.role, PURPLE)
-    words = {"channel": "channel gate", "spatial": "spatial gate"}.get(part.role, "whole")
+    words = {"channel": "channel gate", "spatial": "spatial gate"}.get(part.role, entry.name)
     shape = _gates(entry)[0] or ("gates of x" if sign == "×" else "B × C × H × W")
-    drawing.box(245, 110, 170, 48, fill, f"{words}: {entry.name}" if len(entry.name) < 12 else words, shape)
+    drawing.box(245, 110, 170, 48, fill, words, shape)
     drawing.line((330, 110), (391, 110), (391, 53))
 
 
