@@ -60,8 +60,10 @@ class Keeper:
                 finished=time.time(),
                 identity=self.identity,
                 metric=self.metric.name,
+                by_class=self.metric.of_classes(metrics),
             )
-            for seed, score, seconds in result.by_seed or [(self.config.seed, result.score, result.seconds)]
+            for seed, score, seconds, metrics in result.by_seed
+            or [(self.config.seed, result.score, result.seconds, result.metrics)]
         ]
         new = [evaluation for evaluation in evaluations if evaluation.key not in self.store]
         if new and result.weights is not None:

@@ -115,7 +115,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     parts: list[tuple[dict[str, Any], str, type]] = [(content, name, sort) for name, sort in sorts]
     parts += [(meaning, name, dict) for name in ("code", "versions")] if isinstance(meaning, dict) else []
     metric = content.get("metric", {})
-    fields = (("name", str), ("unit", str), ("higher_is_better", bool))
+    fields = (("name", str), ("unit", str), ("higher_is_better", bool), ("by_class", str))
     parts += [(metric, name, sort) for name, sort in fields] if isinstance(metric, dict) else []
     for whole, name, sort in parts:
         if name in whole and not isinstance(whole[name], sort):

@@ -13,6 +13,7 @@ import pandas as pd
 
 from evaluators.cost import METRICS, CostTable
 from evaluators.tasks.base import Metric
+from search.classes import by_class
 from search.command import command
 from search.config import Config, load_run_config
 from search.confirmed import confirmed, uniform_architectures
@@ -92,6 +93,18 @@ class Results:
         """One row per architecture that was trained again with fresh seeds; see ``search.confirmed.confirmed``."""
         uniform = uniform_architectures(self.config.space)
         return confirmed(self.evaluations, self.config.search.costs, uniform, self.metric)
+
+    @cached_property
+    def by_class(self) -> pd.DataFrame:
+        """One row per architecture and class, where the metric has values of classes; see ``search.classes.by_class``."""
+        found = self._journal[0]
+        return by_class(found, self.data.get("class_names", ()) if any(one.by_class for one in found) else ())
+
+    def classes_of(self, text: str, purpose: str, fidelity: int, seed: int) -> Mapping[str, float]:
+        """The values of single classes of one evaluation; none where it told of none."""
+        sought = (text, purpose, fidelity, seed)
+        found = (one for one in self._journal[0] if (one.architecture, one.purpose, one.fidelity, one.seed) == sought)
+        return next((one.by_class for one in found), {})
 
     @cached_property
     def gains(self) -> Gains:

@@ -60,10 +60,10 @@ class TrialPlan:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What one trial came to: the mean ``score`` over its seeds (NaN for none) and ``by_seed`` (seed, score, seconds) of each.
+    """What one trial came to: the mean ``score`` over its seeds (NaN for none).
 
-    ``metrics``: what else the evaluator told. ``weights``: those that are sent to the driver, as a file's content.
-    ``fault``: the reason is one of the machine, and says nothing about the candidate.
+    ``by_seed``: (seed, score, seconds, metrics) of each. ``metrics``: what else the evaluator told. ``weights``: those that are
+    sent to the driver, as a file's content. ``fault``: the reason is one of the machine, and says nothing about the candidate.
     """
 
     state: str
@@ -71,7 +71,7 @@ class TrialResult:
     score: float = math.nan
     fidelity: int | None = None
     seconds: float = math.nan
-    by_seed: tuple[tuple[int, float, float], ...] = ()
+    by_seed: tuple[tuple[int, float, float, Mapping[str, Any]], ...] = ()
     metrics: Mapping[str, Any] = field(default_factory=dict)
     weights: bytes | None = None
     fault: bool = False
@@ -254,9 +254,11 @@ class EvaluationTrial(Trainable):
             full = full_disk(error, [plan.weights, plan.checkpoints, Path(tempfile.gettempdir())])
             reason = TrialResult.failure(f"{type(error).__name__}: {error}")
             return replace(reason, reason=full, fault=True) if full else reason
-        by_seed = tuple((seed, one.score, one.seconds) for seed, one in zip(plan.seeds, found, strict=True))
-        score = sum(score for _, score, _ in by_seed) / len(by_seed)
-        seconds = sum(seconds for _, _, seconds in by_seed)
+        by_seed = tuple(
+            (seed, one.score, one.seconds, one.metrics) for seed, one in zip(plan.seeds, found, strict=True)
+        )
+        score = sum(score for _, score, _, _ in by_seed) / len(by_seed)
+        seconds = sum(seconds for _, _, seconds, _ in by_seed)
         told = {name: value for one in found for name, value in one.metrics.items()}
         return TrialResult(
             COMPLETE, "", score, seconds=seconds, by_seed=by_seed, metrics=told, weights=found[0].weights

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from search.front import ranked
@@ -14,12 +15,13 @@ from spaces import Architecture
 
 @dataclass(frozen=True)
 class Weights:
-    """Where trained weights come from: a file, the seed and epochs behind it, and the score they reached."""
+    """Where trained weights come from: a file, the seed and epochs behind it, and the score they reached, also by class."""
 
     path: Path
     seed: int
     fidelity: int
     score: float
+    by_class: Mapping[str, float] = field(default_factory=dict)
 
 
 def kept_weights(results: Results, text: str) -> Weights | None:
@@ -30,5 +32,6 @@ def kept_weights(results: Results, text: str) -> Weights | None:
     for row in ranked(rows, results.metric).to_dict("records"):
         path = weights_path(results.folder / "weights", arch, None if row["purpose"] == SEARCH else row["seed"])
         if path is not None and path.exists():
-            return Weights(path, row["seed"], row["fidelity"], row[results.metric.name])
+            classes = results.classes_of(text, row["purpose"], row["fidelity"], row["seed"])
+            return Weights(path, row["seed"], row["fidelity"], row[results.metric.name], classes)
     return None

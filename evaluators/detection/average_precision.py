@@ -33,11 +33,17 @@ class Detections:
 
 
 def average_precision(
-    found: Sequence[Detections], truth: Sequence[Objects], classes: int, backend: Backend = "auto"
+    found: Sequence[Detections],
+    truth: Sequence[Objects],
+    classes: int,
+    backend: Backend = "auto",
+    *,
+    names: Sequence[str] = (),
 ) -> dict[str, float]:
     """NAMES, each in [0, 1]; sizes of which there is no object are left out. Raises EvaluationError without any object.
 
-    Crowds are COCO's; difficult objects are passed over, found or not.
+    Crowds are COCO's; difficult objects are passed over, found or not. ``names`` of the classes: ``AP NAME`` too, of those
+    that there are, whose mean is the mAP.
     """
     if not any((objects.kinds_M == 0).any() for objects in truth):
         raise EvaluationError("there is no object to find, so there is no mean average precision")
@@ -55,7 +61,13 @@ def average_precision(
         judge.accumulate()
         judge.summarize()
     values = [float(value) for value in judge.stats[: len(NAMES)]]
-    return {name: value for name, value in zip(NAMES, values, strict=True) if value >= 0}
+    told = dict(zip(NAMES, values, strict=True))
+    if names:
+        precision_TRK = judge.eval["precision"][
+            :, :, :, 0, -1
+        ]  # over all sizes, with most detections; -1 without objects
+        told |= {f"AP {name}": float(precision_TRK[:, :, k].mean()) for k, name in enumerate(names)}
+    return {name: value for name, value in told.items() if value >= 0}
 
 
 def _program(backend: Backend) -> tuple[Any, Any]:

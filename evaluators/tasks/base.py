@@ -5,7 +5,7 @@ Legend: B batch, C channels, H and W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
@@ -28,11 +28,14 @@ class Metric:
     """What an evaluation is judged by: its name, which is that of its column, its unit, and which way is better.
 
     A ``share`` lies in [0, 1], and differences of it are told in points of a hundredth; any other unit is shown as it is.
+    ``by_class``: what the values of single classes are called, which metrics hold as ``BY_CLASS CLASS``; empty where there are
+    none.
     """
 
     name: str = "accuracy"
     unit: str = "share"
     higher_is_better: bool = True
+    by_class: str = ""
 
     @property
     def sign(self) -> float:
@@ -48,6 +51,12 @@ class Metric:
     def step(self) -> str:
         """What one of a difference is called."""
         return "points" if self.unit == "share" else self.unit
+
+    def of_classes(self, metrics: Mapping[str, Any]) -> dict[str, float]:
+        """The values of single classes among an evaluation's metrics, by class."""
+        start = f"{self.by_class} "
+        named = {key.removeprefix(start): value for key, value in metrics.items() if key.startswith(start)}
+        return {name: float(value) for name, value in named.items()} if self.by_class else {}
 
     def difference(self, value: float, digits: int = 1) -> str:
         """A difference as a number of ``step``, with its sign."""

@@ -59,7 +59,7 @@ class Segmentation(OnData[Masks, MaskSummary]):
     head: Head
     criterion: PixelLoss = field(default_factory=PixelLoss)
     scale: tuple[float, float] | None = None
-    metric: ClassVar[Metric] = Metric("mIoU", "share", higher_is_better=True)
+    metric: ClassVar[Metric] = Metric("mIoU", "share", higher_is_better=True, by_class="IoU")
     cam: ClassVar[Literal["Grad-CAM"]] = "Grad-CAM"
 
     @cached_property

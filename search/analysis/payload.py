@@ -10,6 +10,7 @@ import pandas as pd
 
 from evaluators.tasks.base import Metric
 from search.analysis.attribution import Attribution
+from search.analysis.classes import class_payload
 from search.analysis.latencies import read_latency
 from search.evidence import EXPECTED, HIGH, LOW
 from search.front import ranked
@@ -43,6 +44,7 @@ def payload(results: Results, attribution: Attribution) -> dict[str, Any]:
         },
         "progress": progress(results),
         "parallel": parallel(results),
+        "classes": class_payload(results),
     }
 
 

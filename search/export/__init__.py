@@ -21,6 +21,7 @@ from search.export.reading import load_exported
 from search.export.subject import Subject, make_spec
 from search.files import is_file, read_json, unreadable
 from search.results import Results, load
+from search.store import BY_CLASS
 from search.weights import Weights, kept_weights
 from spaces import Architecture, NetworkSpec
 from spaces.errors import UsageError, shortened
@@ -156,8 +157,11 @@ def _retrained(subject: Subject, epochs: int | None) -> Subject:
     note = path.with_suffix(".json")
     if not (path.exists() and note.exists()):
         metrics = create_trainer(results.config).evaluate(subject.arch, fidelity=fidelity, seed=seed, keep=path)
-        note.write_text(json.dumps({metric: metrics[metric]}))
-    score = read_json(note, dict, advice := "remove it, and --retrain trains again").get(metric)
+        note.write_text(json.dumps({metric: metrics[metric], BY_CLASS: results.metric.of_classes(metrics)}))
+    noted = read_json(note, dict, advice := "remove it, and --retrain trains again")
+    score, classes = noted.get(metric), noted.get(BY_CLASS, {})
     if not isinstance(score, int | float):
         raise unreadable(note, f"{metric} = {shortened(score)}", advice)
-    return replace(subject, weights=Weights(path, seed, fidelity, float(score)))
+    if not isinstance(classes, dict) or not all(isinstance(one, int | float) for one in classes.values()):
+        raise unreadable(note, f"{BY_CLASS} = {shortened(classes)}", advice)
+    return replace(subject, weights=Weights(path, seed, fidelity, float(score), classes))

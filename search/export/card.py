@@ -42,6 +42,7 @@ def model_card(subject: Subject) -> str:
         cost=cost,
         facts=_facts(subject),
         trained=_trained(subject),
+        classes=_classes(subject),
         recipe=recipe,
         outputs=subject.outputs,
     )
@@ -88,6 +89,27 @@ def _facts(subject: Subject) -> list[tuple[str, str]]:
     front = list(results.front["architecture"])
     place = f"{front.index(text) + 1} of {len(front)}, by rising cost" if text in front else "not on the front"
     return [*facts, ("position on the front", place)]
+
+
+def _classes(subject: Subject) -> tuple[list[str], list[list[str]]]:
+    """The head and the rows of a table of single classes; no rows where the run does not know of them."""
+    results, weights = subject.results, subject.weights
+    if results is None or weights is None or not weights.by_class:
+        return [], []
+    table = results.by_class
+    known = table[table["architecture"] == str(subject.arch)].set_index("class")
+    columns = {"fresh": "mean over fresh seeds", "test": "test, mean of these seeds"}
+    shown = [name for name in columns if known[name].notna().any()]
+    head = ["class", f"validation {results.metric.by_class} of these weights", *(columns[name] for name in shown)]
+    rows = [
+        [name, f"{value:.4f}", *(_number(known[column].get(name, np.nan)) for column in shown)]
+        for name, value in weights.by_class.items()
+    ]
+    return head, rows
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if np.isfinite(value) else "-"
 
 
 def _trained(subject: Subject) -> str:

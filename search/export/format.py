@@ -13,6 +13,7 @@ from torch import nn
 from search.export.loader import Run
 from search.export.subject import Subject
 from spaces.errors import UsageError, unknown
+from spaces.heads.base import DenseHead
 
 Write = Callable[..., list[Path]]
 
@@ -31,6 +32,7 @@ class Format:
     - ``default``: written where no format is named.
     - ``options``: names of choices that ``write`` also takes by keyword, each with a default of its own there.
     - ``needs_attune``: only Attune can read it, so the fresh process may import Attune for it.
+    - ``graph``: it holds operators on fixed shapes, so it is refused for a network whose shapes depend on its input.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Format:
     default: bool = False
     needs_attune: bool = False
     options: tuple[str, ...] = ()
+    graph: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Name and description, ready for JSON."""
@@ -103,11 +106,18 @@ def write_formats(
 ) -> Written:
     """Write a network in eval mode into an existing folder, in each of these formats; each gets the options that it takes.
 
-    Raises UsageError for an option that none of them takes.
+    Raises UsageError for an option that none of them takes, and for a format that the network cannot have.
     """
     given = options or {}
     check_options(names, given)
     files = {}
+    head = subject.network.head
+    for form in map(find_format, names):
+        if form.graph and isinstance(head, DenseHead) and head.data_dependent:
+            raise UsageError(
+                f"--format {form.name}: a network of {head.name} is no graph of fixed shapes, since {head.data_dependent}; "
+                "valid: python, safetensors, spec"
+            )
     for form in map(find_format, names):
         own = {option: value for option, value in given.items() if option in form.options}
         files[form.name] = form.write(subject, model, folder, **own)

@@ -92,7 +92,12 @@ def _as_named(read: dict[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[
 
 def _renamed(key: str) -> str:
     """A name of torchvision's detectors as it is here."""
-    theirs = (("backbone.body.", PREFIX), ("backbone.fpn.", "neck."))
+    theirs = (
+        ("backbone.body.", PREFIX),
+        ("backbone.fpn.", "neck."),
+        ("rpn.head.", "head.layers."),
+        ("roi_heads.", ""),
+    )
     return next((ours + key.removeprefix(start) for start, ours in theirs if key.startswith(start)), key)
 
 

@@ -181,5 +181,6 @@ register_format(
         run,
         tolerance=1e-5,
         options=("opset", "dynamic"),
+        graph=True,
     )
 )
