@@ -30,6 +30,7 @@ from spaces.heads import dilation, extractor
 from spaces.heads.base import DenseHead
 from spaces.heads.dilation import find_changes
 from spaces.heads.levels import taken
+from spaces.heads.whole import WholeHead, class_layers
 from spaces.network import stem_of, takes_native_out
 from spaces.plugins import is_brought
 
@@ -60,6 +61,12 @@ def build_dense_lines(subject: Subject, sources: Sources) -> list[str]:
     """The body of `create` of a segmenter or a detector: its backbone's maps, what reads them, and every change."""
     head, name = subject.network.head, subject.arch.backbone
     assert isinstance(head, DenseHead)
+    if isinstance(head, WholeHead):
+        sources.add(sys.modules[WholeHead.__module__], "WholeNetwork")
+        plain = _create_plain(name, sources).replace("num_classes=num_classes", f"num_classes={head.classes}")
+        layers = class_layers(name, head.classes, subject.network.in_chans, head.side)
+        lines = [f"model: nn.Module = WholeNetwork({plain}, {literal(layers)})", "model.in_chans = in_chans"]
+        return [*lines, *_change_lines(subject, sources)]
     plan = head.plan(name)
     lines = [f"plain: nn.Module = {_create_plain(name, sources).replace('num_classes=num_classes', 'num_classes=10')}"]
     if plan.frozen_norm:

@@ -78,7 +78,10 @@ def _as_named(read: dict[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[
     """
     if not any(key.startswith(PREFIX) for key in own):
         return read, lambda key: False
-    if not any(key.startswith(PREFIX) for key in read):  # a backbone's own, with its classifier
+    whole = any(key.startswith(2 * PREFIX) for key in own) and not any(key.startswith(2 * PREFIX) for key in read)
+    if whole or not any(
+        key.startswith(PREFIX) for key in read
+    ):  # a backbone's own with its classifier, or a whole network's
         return {
             PREFIX + key: value for key, value in read.items()
         }, lambda key: not key.startswith(PREFIX) or key not in own
