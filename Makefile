@@ -103,6 +103,12 @@ bench-throughput: setup  ## the training evaluator against a DataLoader loop; re
 bench-segmentation: setup  ## the training evaluator against the loop of torchvision's segmentation references
 	$(BIN)/python -m benchmarks.segmentation --markdown
 
+bench-bccd: setup  ## detection on photographs of blood cells, the whole way, and torchvision's recipe; needs ATTUNE_DATA
+	$(BIN)/python -m benchmarks.real_data bccd --data $(ATTUNE_DATA)/bccd --markdown
+
+bench-camvid: setup  ## segmentation of road scenes, the whole way, and torchvision's recipe; needs ATTUNE_DATA
+	$(BIN)/python -m benchmarks.real_data camvid --data $(ATTUNE_DATA)/camvid_small --markdown
+
 bench-fine-tuning: setup  ## identity start against fresh gates; needs ATTUNE_DATA
 	$(BIN)/python -m benchmarks.fine_tuning --source hf:$(ATTUNE_DATA)/tiny_imagenet100_32 \
 		--target hf:$(ATTUNE_DATA)/imagewoof_64 --markdown
