@@ -282,7 +282,7 @@ def export(
         say(result.reason)
     for one in result.checks:
         same = "equal to the bit" if one.difference == 0 else f"largest difference {one.difference:.2g}"
-        say(f"{one.format:<14}loaded in a fresh process, logits {same}")
+        say(f"{one.format:<14}loaded in a fresh process, outputs {same}")
     for path in result.files:
         print(path)
 
