@@ -15,13 +15,16 @@ from contextlib import contextmanager
 from enum import Enum, StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from search.arguments import read_architecture, read_limits, read_size
 from search.command import command
 from spaces.errors import MOST, UsageError, bounded, cut
+
+if TYPE_CHECKING:
+    from evaluators.metric import Metric
 
 # The heavy packages (torch, ray, timm) are imported inside the verbs, so that --help and mistakes answer at once.
 
@@ -123,7 +126,7 @@ def search(
         print(json.dumps({"run": str(folder), "front": front}))
     else:
         counted = f"{outcome.failed} failed" + (f", {outcome.stopped} stopped early" if outcome.stopped else "")
-        print_front(front, metric, f"Front of {outcome.finished} evaluations ({counted})")
+        print_front(front, metric, f"Front by {outcome.finished} evaluations ({counted})")
         say(f"run directory  {folder}")
         say(f"report         {command('analyze', folder)}")
         say(f"export         {command('export', folder, '--max', 'flops=1.02x', '--to', 'best')}")
@@ -160,7 +163,7 @@ def check(
 
 @app.command()
 def front(run: Run, limits: Limits = None, as_json: Json = False) -> None:
-    """Print the Pareto front of a run, under limits if given."""
+    """Print the front to choose from, by everything that was trained in a run, under limits if given."""
     from search.terminal import print_front
 
     rows, metric = read_front(run, limits)
@@ -407,13 +410,13 @@ def leaving_at_once(folder: Callable[[], Path | None]) -> Iterator[None]:
 # --- what the verbs share --------------------------------------------------------------------------------------------
 
 
-def read_front(folder: Path, limits: list[str] | None = None) -> tuple[list[dict[str, Any]], str]:
-    """The front of a run as rows sorted by cost, with missing numbers as None, and the name of its metric."""
+def read_front(folder: Path, limits: list[str] | None = None) -> tuple[list[dict[str, Any]], Metric]:
+    """The recommended front of a run as rows sorted by cost, with missing numbers as None, and its metric."""
     from search import load
 
     results = load(folder)
-    frame = results.front_under(read_limits(limits))
-    return json.loads(frame.to_json(orient="records", double_precision=15)), results.metric.name
+    frame = results.recommended(read_limits(limits))
+    return json.loads(frame.to_json(orient="records", double_precision=15)), results.metric
 
 
 def say(message: str) -> None:

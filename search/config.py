@@ -29,7 +29,7 @@ from evaluators.tasks.base import TASKS, BroughtTask, TaskConfig
 from evaluators.tasks.classification import ClassificationConfig
 from evaluators.trained import TrainingConfig
 from search.files import is_file
-from search.kept import refuse_cut, without_former
+from search.kept import kept_path, kept_values, without_former
 from search.objectives import OBJECTIVES, parse_limits
 from search.public import masked
 from search.schedulers.base import SCHEDULERS, BroughtScheduler, NoStopping, SchedulerConfig
@@ -329,13 +329,8 @@ def check_folder(option: str, folder: Path) -> None:
 
 def load_run_config(folder: str | Path) -> Config:
     """The configuration of a run directory; raises UsageError where there is none."""
-    path = Path(folder) / "config.yaml"
-    if not is_file(path):
-        runs = sorted(str(found.parent) for found in Path("runs").glob("*/config.yaml"))
-        raise UsageError(
-            f"{shortened(str(folder), 200)} is not a run directory; runs here: {', '.join(runs) or 'none'}"
-        )
-    refuse_cut(path)
+    path = kept_path(folder)
+    kept_values(path)  # refuses the half of a file
     return load_config(path, former=True)
 
 

@@ -24,10 +24,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 
-from evaluators.tasks.base import Metric
+from evaluators.metric import Metric
 from search.front import ACCURACY
-from search.gains import all_placements, features
+from search.gains import features
+from search.pareto import non_dominated
 from search.store import COMPLETE, CONFIRM, RANDOM, SEARCH, TEST, cost_columns
+from spaces.written import all_placements
 
 Array = NDArray[np.float64]
 DRAWS = 2000
@@ -41,9 +43,10 @@ EXPECTED, LOW, HIGH = "expected", "expected_low", "expected_high"
 class Evidence:
     """``rows``: one per architecture that was trained; ``draws_DA`` of their true values in that order, more is better.
 
-    Columns of ``rows``: architecture; METRIC, the mean of all its seeds, METRIC_std and ``seeds``; ``search_seeds``,
-    ``fresh_seeds`` and ``random_seeds`` of these; ``expected`` with its 95 % interval ``expected_low`` to ``expected_high``, of
-    the true mean over seeds; ``fidelity`` and the costs.
+    Columns of ``rows``: architecture; METRIC, the mean of all its seeds, METRIC_std and ``seeds``; ``search_METRIC``, what it
+    reached in the search (the mean of its ``search_seeds``); ``fresh_METRIC``, the mean of its ``fresh_seeds``;
+    ``random_seeds``; ``expected`` with its 95 % interval ``expected_low`` to ``expected_high``, of the true mean over seeds;
+    ``fidelity`` and the costs.
     """
 
     rows: pd.DataFrame
@@ -62,6 +65,14 @@ class Evidence:
     def best(self, rows: pd.DataFrame) -> pd.Series:
         """Of some of ``rows`` the one with the best expected value, of equal ones the one with the least FLOPs."""
         return rows.sort_values([EXPECTED, "flops"], ascending=[self.metric.sign < 0, True], kind="stable").iloc[0]
+
+    def front(self, costs: Sequence[str], rows: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Of some rows, else of all, those that no other beats in expected value and costs, by rising cost."""
+        found = (self.rows if rows is None else rows).dropna(subset=list(costs))
+        if found.empty:
+            return found
+        points_NM = np.column_stack([-self.metric.sign * found[EXPECTED], found[list(costs)].to_numpy(float)])
+        return found[non_dominated(points_NM)].sort_values(list(costs), kind="stable", ignore_index=True)
 
     def staircase(self, cost: str) -> list[str]:
         """Every architecture that ``best`` gives under some limit of one cost, by rising limit."""
@@ -129,6 +140,9 @@ def gather(evaluations: pd.DataFrame, metric: Metric = ACCURACY) -> Evidence:
         found["architecture"].tolist(), [metric.sign * group.to_numpy(float) for _, group in groups[metric.name]]
     )
     low_A, high_A = np.quantile(draws_DA, [0.025, 0.975], axis=0) if len(found) else (np.empty(0), np.empty(0))
+    for word, purpose in (("search", SEARCH), ("fresh", CONFIRM)):
+        means = rows[rows["purpose"] == purpose].groupby("architecture")[metric.name].mean()
+        found[f"{word}_{metric.name}"] = found["architecture"].map(means).astype(float)
     ends = (low_A, high_A) if metric.sign > 0 else (-high_A, -low_A)
     found[EXPECTED] = metric.sign * draws_DA.mean(axis=0)
     found[LOW], found[HIGH] = ends

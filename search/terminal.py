@@ -5,33 +5,69 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from search.objectives import OBJECTIVES
+from spaces.written import placements_of
 
 if TYPE_CHECKING:
     from evaluators.cost import Cost
+    from evaluators.metric import Metric
     from search.problem import Problem
     from spaces.network import NetworkSpec
 
 SHOWN = ("flops", "params")  # costs of a printed front; those that are only measured are shown where they were
+COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta", "bright_green")
 
 
-def print_front(rows: Sequence[Mapping[str, Any]], metric: str, title: str) -> None:
-    """The front of a run, a line for each architecture."""
-    others = [name for name, objective in OBJECTIVES.items() if not objective.counted]
-    costs = [*SHOWN, *(name for name in others if any(row.get(name) is not None for row in rows))]
-    table = Table(title=title, title_justify="left")
-    for column in (metric, *costs, "architecture"):
-        table.add_column(column, justify="left" if column == "architecture" else "right", overflow="fold")
+def print_front(rows: Sequence[Mapping[str, Any]], metric: Metric, title: str) -> None:
+    """The recommended front of a run, numbers and below them the architecture, in 80 columns."""
+    measured = [name for name, objective in OBJECTIVES.items() if not objective.counted]
+    costs = [*SHOWN, *(name for name in measured if any(row.get(name) is not None for row in rows))]
+    searched, again = f"search_{metric.name}", f"fresh_{metric.name}"
+    fresh = any(row["fresh_seeds"] for row in rows)
+    names = [OBJECTIVES[cost].label.partition(",")[0] for cost in costs]
+    lines = [[*names, f"expected {metric.name}", "in the search", *(["mean of fresh seeds"] if fresh else [])]]
     for row in rows:
-        spread = f" ± {row[f'{metric}_std']:.4f}" if row[f"{metric}_std"] is not None else ""
-        amounts = [OBJECTIVES[cost].unit.show(row[cost]) for cost in costs]
-        table.add_row(f"{row[metric]:.4f}{spread}", *amounts, row["architecture"])
-    Console().print(table)
+        interval = metric.interval(row["expected_low"], row["expected_high"])
+        confirmed = f"{metric.told(row[again])} ({row['fresh_seeds']})" if row["fresh_seeds"] else "-"
+        lines.append(
+            [
+                *(OBJECTIVES[cost].unit.brief(row[cost]) for cost in costs),
+                f"{metric.told(row['expected'])} ({interval})",
+                metric.told(row[searched]) if row[searched] is not None else "-",
+                *([confirmed] if fresh else []),
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    console = Console()
+    console.print(title, style="italic", markup=False, highlight=False, soft_wrap=True)
+    for number, line in enumerate(lines):
+        numbers = "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        console.print(numbers, style="" if number else "bold", markup=False, highlight=False, soft_wrap=True)
+        if number:
+            console.print(Text("    ").append(strip(rows[number - 1]["architecture"])), soft_wrap=True)
+    print(
+        "expected: the posterior's mean (95 % interval) from everything that was trained,\n"
+        "by which export and the report choose; in the search: its own raw score"
+        + ("; fresh\nseeds: their mean (how many)" if fresh else ""),
+        file=sys.stderr,
+    )
+
+
+def strip(text: str) -> Text:
+    """An architecture as its canonical text, each type of attention in its colour; a line can be broken between stages."""
+    head, colon, _ = text.rpartition(":")
+    found = Text(head + colon)
+    for number, placement in enumerate(placements_of(text)):
+        style = "dim" if placement.is_none else COLOURS[crc32(placement.type.encode()) % len(COLOURS)]
+        found.append("," if number else "").append(str(placement), style)
+    return found
 
 
 def print_cost(costs: Cost, names: Sequence[str]) -> None:

@@ -9,7 +9,6 @@ sites, so an Architecture is made canonical against its backbone.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ from spaces.attention import AttentionType, attention_type
 from spaces.attention.genes import BY_NAME, GENES, Value
 from spaces.backbone import Stage, describe_backbone
 from spaces.errors import UsageError, cut, shortened, unknown
+from spaces.written import SITES as SITES
+from spaces.written import key_of
 
-SITES = ("slot", "block", "stage")  # of a backbone's stages
 BEYOND = "decoder"  # of the stages that a head has of its own
 _EVERY = re.compile(r"block/([1-9][0-9]{0,5})")  # after every N-th block
 
@@ -210,7 +210,7 @@ class Architecture:
     @property
     def key(self) -> str:
         """A stable hash of the content: 16 hexadecimal digits of SHA-256 over the canonical text."""
-        return hashlib.sha256(str(self).encode()).hexdigest()[:16]
+        return key_of(str(self))
 
     def __str__(self) -> str:
         return f"{self.backbone}:{','.join(map(str, self.placements))}"

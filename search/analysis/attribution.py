@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from evaluators.tasks.base import Metric
+from evaluators.metric import Metric
 from search.analysis.fanova import fanova
 from search.gains import Gains, Z, gene_table
 from search.results import Results

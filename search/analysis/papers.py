@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from evaluators.tasks.base import Metric
+from evaluators.metric import Metric
 from search.analysis.attribution import Attribution
 from search.results import Results
 from spaces import Architecture

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluators.tasks.base import Metric
+from evaluators.metric import Metric
 from search.analysis.attribution import Attribution
 from search.analysis.latencies import read_latency
 from search.evidence import EXPECTED, HIGH, LOW
 from search.front import ranked
-from search.gains import all_placements
 from search.objectives import OBJECTIVES
 from search.pareto import hypervolume
 from search.results import Results
 from search.store import COMPLETE
 from spaces import Architecture
 from spaces.attention.genes import GENES
+from spaces.written import all_placements
 
 LINES = 300  # architectures in the parallel coordinates
 

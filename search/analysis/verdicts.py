@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluators.tasks.base import Metric
+from evaluators.metric import Metric
 from search.command import command
 from search.confirmed import fresh_scores
 from search.front import ranked

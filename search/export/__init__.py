@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evaluators.tasks.base import Metric
+from evaluators.metric import Metric
 from search.build import create_trainer
 from search.config import check_folder
 from search.export.beside import write_beside

@@ -114,8 +114,18 @@ def test_the_command_line_prints_the_metric_by_its_name(
     monkeypatch.setattr(sys, "argv", ["run_search.py", "front", str(runs[metric.name]), "--json"])
     assert run_search.main() == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row[metric.name] for row in rows] == pytest.approx(results.front[metric.name].tolist())
-    assert {f"{metric.name}_std", "seeds", "flops", "macs", "params"} <= set(rows[0])
+    assert [row["expected"] for row in rows] == pytest.approx(results.recommended()["expected"].tolist())
+    assert {
+        metric.name,
+        f"{metric.name}_std",
+        f"search_{metric.name}",
+        f"fresh_{metric.name}",
+        "fresh_seeds",
+        "seeds",
+        "flops",
+        "macs",
+        "params",
+    } <= set(rows[0])
     assert not [key for key in rows[0] if "accuracy" in key]
     monkeypatch.setattr(sys, "argv", ["run_search.py", "front", str(runs[metric.name])])
     assert run_search.main() == 0
