@@ -367,9 +367,7 @@ def list_(what: Listed, plugins: Plugins = None, as_json: Json = False) -> None:
 
     load_plugins(plugins or ())
     if what is Listed.backbones and not as_json:
-        from spaces.backbone import list_backbones
-
-        print("\n".join(list_backbones()))
+        print("\n".join(row["name"] for row in rows_of("backbone names")))
         say("stages, channels, resolutions and sites of each: --json (minutes the first time, then kept)")
         return
     rows = rows_of(what.value)

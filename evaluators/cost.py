@@ -28,7 +28,7 @@ from evaluators.counting import METRICS, Counts, count_module
 from spaces.attention import attention_type, create_attention
 from spaces.backbone import describe_backbone
 from spaces.backbones import zoo
-from spaces.catalogue import cache_folder
+from spaces.caching import cache_folder
 from spaces.network import Native, NetworkSpec, takes_native_out
 from spaces.placement import Architecture, Placement, canonical
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -109,11 +108,47 @@ def print_space(problem: Problem, source: str, network: NetworkSpec) -> None:
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
-    """One of the lists of what can be named."""
-    table = Table()
-    for column in rows[0]:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        cells = (", ".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for v in row.values())
-        table.add_row(*map(escape, cells))
-    Console().print(table)
+    """One of the lists of what can be named: a table where it fits the terminal, else each row in lines of its own."""
+    console = Console()
+    cells = [[_cell(value) for value in row.values()] for row in rows]
+    names = list(rows[0])
+    widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
+    if sum(widths) + 2 * len(names) <= console.width:
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for name in names:
+            table.add_column(name, overflow="fold")
+        for line in cells:
+            table.add_row(*map(Text, line))
+        console.print(table)
+        return
+    for line in cells:
+        console.print(Text(line[0], "bold"))
+        rest = Table.grid(padding=(0, 1))
+        rest.add_column(style="dim", no_wrap=True, min_width=max(map(len, names)) + 2, justify="right")
+        rest.add_column(overflow="fold", ratio=1)
+        for name, cell in zip(names[1:], line[1:], strict=True):
+            if cell:
+                rest.add_row(Text(name), Text(cell))
+        console.print(rest)
+
+
+def _cell(value: Any) -> str:
+    """A value of a list in words; Python's own braces and quotes are for programs."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key} {_cell(one)}" for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_cell, value))
+    return "" if value is None else str(value)
+
+
+def print_sentences(groups: Mapping[str, Sequence[str]]) -> None:
+    """Sentences under their headings on stderr, with bullets and wrapped at words."""
+    console = Console(stderr=True)
+    for heading, sentences in groups.items():
+        console.print(Text(heading, "bold"))
+        for sentence in sentences:
+            line = Table.grid(padding=(0, 1))
+            line.add_column()
+            line.add_column(overflow="fold")
+            line.add_row(Text("-"), Text(sentence))
+            console.print(line)
