@@ -212,6 +212,7 @@ def analyze(
 ) -> None:
     """Write RUN/report.html and print its path; with several runs RUN/comparison.html."""
     from search.analysis import analyze as write_report
+    from search.terminal import print_findings
 
     if confirm:
         from search.analysis.confirm import confirm as train_again
@@ -233,8 +234,7 @@ def analyze(
     if as_json:
         print(json.dumps(report.to_dict()))
         return
-    for sentence in report.sentences:
-        say(sentence)
+    print_findings(report.findings)
     print(report.path)
 
 
@@ -279,7 +279,7 @@ def export(
     if as_json:
         print(json.dumps(result.to_dict()))
         return
-    scored = f"  {result.metric} {result.score:.4f} with these weights" if result.score is not None else ""
+    scored = f"  {result.metric} {result.told} with these weights" if result.told else ""
     say(f"{result.architecture}{scored}")
     if result.reason:
         say(result.reason)

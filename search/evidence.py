@@ -35,7 +35,7 @@ Array = NDArray[np.float64]
 DRAWS = 2000
 FITTED = 300  # architectures by which the deviations are judged; those with several seeds first
 SPREADS = np.logspace(-1.5, 0.5, 9)  # of each deviation, in units of the scores' own
-SURE = 0.95
+SURE = 0.975  # of being better: where the 95 % interval of the difference excludes zero
 EXPECTED, LOW, HIGH = "expected", "expected_low", "expected_high"
 
 
@@ -91,8 +91,8 @@ class Evidence:
         counts = {words: int(row[f"{kind}_seeds"]) for kind, words in kinds.items()}
         seeds = " and ".join(f"{count} {words.format('s' * (count > 1))}" for words, count in counts.items() if count)
         words = (
-            f"expected {self.metric.name} {row[EXPECTED]:.4f}, 95 % interval {row[LOW]:.4f} to {row[HIGH]:.4f}, from {seeds} "
-            "and what similar ones reached"
+            f"expected {self.metric.name} {self.metric.told(row[EXPECTED])}, 95 % interval "
+            f"{self.metric.interval(row[LOW], row[HIGH])}, from {seeds} and what similar ones reached"
         )
         rival = self.rival(row, costs)
         if rival is None:

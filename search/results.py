@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import pandas as pd
 
 from evaluators.metric import Metric
@@ -24,7 +25,7 @@ from search.pareto import knee
 from search.store import RANDOM, SEARCH, Evaluation, cost_columns, read_journal, to_frame
 from spaces.errors import UsageError, shortened
 from spaces.plugins import load_plugins
-from spaces.written import Written, is_plain
+from spaces.written import Written, is_plain, placements_of
 
 if TYPE_CHECKING:
     from evaluators.cost import CostTable
@@ -241,6 +242,16 @@ class Results:
 
         built = [Placement.parse(str(one)) for one in placements]
         return self._cost_table.stage_costs(stage, built)[:, METRICS.index("flops")].astype(float)
+
+    def added_costs(self, text: str) -> Array:
+        """What each stage of an architecture adds to the plain network: (stages, metrics), the columns ``counting.METRICS``."""
+        from spaces.placement import Placement
+
+        found = [
+            self._cost_table.stage_costs(stage, [Placement.parse(str(one))])[0]
+            for stage, one in enumerate(placements_of(text))
+        ]
+        return np.array(found, dtype=float)
 
     @cached_property
     def _cost_table(self) -> CostTable:

@@ -141,14 +141,15 @@ def _cell(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def print_sentences(groups: Mapping[str, Sequence[str]]) -> None:
+def print_findings(groups: Mapping[str, Sequence[str]]) -> None:
     """Sentences under their headings on stderr, with bullets and wrapped at words."""
     console = Console(stderr=True)
     for heading, sentences in groups.items():
-        console.print(Text(heading, "bold"))
+        if sentences:
+            console.print(Text(heading, "bold"))
         for sentence in sentences:
-            line = Table.grid(padding=(0, 1))
-            line.add_column()
+            line = Table.grid(padding=(0, 1, 0, 0))
+            line.add_column(no_wrap=True)
             line.add_column(overflow="fold")
-            line.add_row(Text("-"), Text(sentence))
+            line.add_row("-", Text(sentence.replace(" %", "\u00a0%")))
             console.print(line)

@@ -10,6 +10,7 @@ from search.results import Results
 from search.store import COMPLETE, SEARCH, TEST
 from search.trainable import weights_path
 from spaces import Architecture
+from spaces.written import key_of
 
 
 @dataclass(frozen=True)
@@ -32,3 +33,11 @@ def kept_weights(results: Results, text: str) -> Weights | None:
         if path is not None and path.exists():
             return Weights(path, row["seed"], row["fidelity"], row[results.metric.name])
     return None
+
+
+def kept_texts(results: Results) -> set[str]:
+    """The trained architectures of which ``kept_weights`` finds some."""
+    folder = results.folder / "weights"
+    keys = {path.name.partition(".")[0].partition("-")[0] for path in folder.glob("*.safetensors")}
+    texts = [str(text) for text in results.evidence.rows["architecture"] if key_of(str(text)) in keys]
+    return {text for text in texts if kept_weights(results, text) is not None}

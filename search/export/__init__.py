@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from search.export.reading import load_exported
 from search.export.subject import Subject, make_spec
 from search.files import is_file, read_json, unreadable
 from search.results import Results, load
-from search.weights import Weights, kept_weights
+from search.weights import Weights, kept_texts, kept_weights
 from spaces import Architecture, NetworkSpec
 from spaces.errors import UsageError, shortened
 
@@ -43,15 +43,24 @@ RETRAIN_SEED = 2000  # apart from the seeds of searches and of their confirmatio
 class Exported:
     """What was written, how far the logits of each format are off the model's, and what speaks for the architecture.
 
-    ``score``: of the weights that were written. ``reason``: None for an architecture of no run.
+    ``score``: of the weights that were written, in ``judge``'s unit. ``reason``: None for an architecture of no run.
     """
 
     architecture: str
     score: float | None
     files: tuple[Path, ...]
     checks: tuple[Check, ...]
-    metric: str = "accuracy"
+    judge: Metric = field(default_factory=Metric)
     reason: str | None = None
+
+    @property
+    def told(self) -> str:
+        """The score of these weights as people read it; empty where there is none."""
+        return "" if self.score is None else self.judge.told(self.score)
+
+    @property
+    def metric(self) -> str:
+        return self.judge.name
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -107,7 +116,7 @@ def export(
         files = place(files, inside, folder, force=force)
     score = subject.weights.score if subject.weights is not None else None
     metric = subject.results.metric if subject.results is not None else Metric()
-    return Exported(str(subject.arch), score, tuple(dict.fromkeys(files)), tuple(checks), metric.name, subject.reason)
+    return Exported(str(subject.arch), score, tuple(dict.fromkeys(files)), tuple(checks), metric, subject.reason)
 
 
 def find_subject(source: str, limits: Mapping[str, Any], pick: str | None, retrain: bool) -> Subject:
@@ -123,7 +132,7 @@ def find_subject(source: str, limits: Mapping[str, Any], pick: str | None, retra
     results = load(source)
     row, note = results.pick(limits, pick), ""
     if pick is None and not retrain and kept_weights(results, row["architecture"]) is None:
-        kept = [text for text in results.evidence.rows["architecture"] if kept_weights(results, text) is not None]
+        kept = kept_texts(results)
         if len(results.within(limits, results.evidence.rows[results.evidence.rows["architecture"].isin(kept)])):
             note = (
                 f"; {row['architecture']} is expected to be better, but its weights were not kept: --retrain trains it"

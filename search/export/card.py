@@ -58,36 +58,38 @@ def _facts(subject: Subject) -> list[tuple[str, str]]:
     results, row, weights = subject.results, subject.row, subject.weights
     if results is None or row is None or weights is None:
         return []
-    text, metric = str(subject.arch), results.metric.name
+    text, metric, told = str(subject.arch), results.metric.name, results.metric.told
     facts = [
-        (f"validation {metric} of these weights", f"{weights.score:.4f}"),
+        (f"validation {metric} of these weights", f"{told(weights.score)} (seed {weights.seed})"),
         (
             f"expected validation {metric}, by all that was trained",
-            f"{row[EXPECTED]:.4f}, 95 % interval {row[LOW]:.4f} to {row[HIGH]:.4f}",
+            f"{told(row[EXPECTED])}, 95 % interval {results.metric.interval(row[LOW], row[HIGH])}",
         ),
     ]
     for found in results.summary[results.summary["architecture"] == text].to_dict("records"):
         many = found["seeds"] > 1
-        spread = f" ± {found[f'{metric}_std']:.4f} over {found['seeds']} seeds" if many else " (one seed)"
-        facts.append((f"validation {metric} in the search", f"{found[metric]:.4f}{spread}"))
-    if rival := results.evidence.rival(row, results.config.search.costs):
+        seeds = f"mean of {found['seeds']} seeds" if many else "one seed"
+        facts.append((f"validation {metric} in the search", f"{told(found[metric])} ({seeds})"))
+    if rival := results.evidence.rival(row, results.minimised):
         facts.append(("costs less and cannot be told apart", rival))
     plain = results.summary[results.summary["architecture"] == str(Architecture.plain(subject.arch.backbone))]
     if len(plain):
-        facts.append((f"validation {metric} of the plain backbone in the search", f"{plain[metric].iloc[0]:.4f}"))
+        facts.append(
+            (f"validation {metric} of the plain backbone in the search", f"{told(plain[metric].iloc[0])} (one seed)")
+        )
     for fresh in results.confirmed[results.confirmed["architecture"] == text].to_dict("records"):
         facts.append(
             (
-                f"validation {metric} over {fresh['seeds']} fresh seeds",
-                f"{fresh[metric]:.4f}, 95 % interval {fresh['low']:.4f} to {fresh['high']:.4f}",
+                f"validation {metric}, mean of {fresh['seeds']} fresh seeds",
+                f"{told(fresh[metric])}, 95 % interval {results.metric.interval(fresh['low'], fresh['high'])}",
             )
         )
         facts.append(("probability of being truly non-dominated", f"{fresh['p_front']:.3f}"))
         if np.isfinite(fresh[f"test_{metric}"]):
-            facts.append((f"test {metric}, mean of these seeds", f"{fresh[f'test_{metric}']:.4f}"))
-    front = list(results.front["architecture"])
+            facts.append((f"test {metric}, mean of these seeds", told(fresh[f"test_{metric}"])))
+    front = list(results.recommended()["architecture"])
     place = f"{front.index(text) + 1} of {len(front)}, by rising cost" if text in front else "not on the front"
-    return [*facts, ("position on the front", place)]
+    return [*facts, ("position on the recommended front", place)]
 
 
 def _trained(subject: Subject) -> str:

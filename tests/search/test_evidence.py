@@ -70,7 +70,7 @@ def test_a_baseline_that_is_better_is_recommended_and_a_lucky_seed_is_not() -> N
     assert (best["search_seeds"], best["fresh_seeds"], best["random_seeds"]) == (0, 5, 0)
     assert evidence.probability(ECA, PLAIN) > 0.95
     assert evidence.rival(best, ["flops"]) is None
-    assert evidence.reason(best, ["flops"]).startswith("expected accuracy 0.4")
+    assert evidence.reason(best, ["flops"]).startswith("expected accuracy 4")
     assert evidence.staircase("flops") == [PLAIN, ECA]
 
 

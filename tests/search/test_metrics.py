@@ -103,7 +103,7 @@ def test_gains_are_improvements_and_reports_carry_the_name(results: Results, run
     assert (np.diff(shown["progress"]["share"]) >= 0).all()
     report = analyze([runs[metric.name]])
     score = best(results.front[metric.name], metric)
-    assert f"reached {metric.name} {score:.4f} in the search" in report.sentences[1]
+    assert f"reached {metric.name} {metric.told(score)} in the search" in report.sentences[1]
     assert "accuracy" not in " ".join(report.sentences)
     assert "accuracy" not in (runs[metric.name] / "tables" / "front.csv").read_text()
 
