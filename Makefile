@@ -85,6 +85,9 @@ bench-searcher: setup  ## seconds of a suggestion on every shipped configuration
 bench-flight: setup  ## 1, 2, 16 and 256 evaluations at a time: the hypervolume at equal evaluations
 	$(BIN)/python -m benchmarks.flight --markdown
 
+bench-calibration: setup  ## over 200 simulated runs: do 95 % intervals hold the truth, do said probabilities happen?
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.calibration --runs 200 --markdown
+
 bench-early-stopping: setup  ## epochs saved by stopping dominated trials
 	$(BIN)/python -m benchmarks.early_stopping --markdown
 
@@ -134,5 +137,5 @@ bench-attention: setup  ## attention modules against timm and the plain forms of
 bench-report: setup  ## seconds to write the report of 5,000 evaluations, and to open it
 	$(BIN)/python -m benchmarks.report --markdown
 
-bench: bench-attention bench-backbones bench-generated bench-costs bench-default-task bench-early-stopping bench-end-to-end bench-faults bench-flight bench-orchestration bench-samplers bench-searcher bench-suggestion bench-supernet \
+bench: bench-attention bench-backbones bench-calibration bench-generated bench-costs bench-default-task bench-early-stopping bench-end-to-end bench-faults bench-flight bench-orchestration bench-samplers bench-searcher bench-suggestion bench-supernet \
 	bench-throughput bench-report bench-latency bench-memory  ## every benchmark, one after the other

@@ -122,16 +122,15 @@ def gather(evaluations: pd.DataFrame, metric: Metric = ACCURACY) -> Evidence:
             rows = rows[rows["identity"].isin(rows.loc[leading, "identity"])]
             break
     rows = rows[rows["fidelity"] == rows["fidelity"].max()]
+    purposes = {"search": SEARCH, "fresh": CONFIRM, "random": RANDOM}
+    rows = rows.assign(**{f"{word}_seeds": (rows["purpose"] == one).astype("int64") for word, one in purposes.items()})
     groups = rows.groupby("architecture", sort=False)
     found = groups.agg(
         **{
             metric.name: (metric.name, "mean"),
             f"{metric.name}_std": (metric.name, "std"),
             "seeds": (metric.name, "size"),
-            **{
-                f"{word}_seeds": ("purpose", lambda purposes, purpose=purpose: int((purposes == purpose).sum()))
-                for word, purpose in (("search", SEARCH), ("fresh", CONFIRM), ("random", RANDOM))
-            },
+            **{f"{word}_seeds": (f"{word}_seeds", "sum") for word in purposes},
             "fidelity": ("fidelity", "first"),
             **{cost: (cost, "first") for cost in cost_columns(evaluations, metric.name)},
         }
@@ -140,8 +139,8 @@ def gather(evaluations: pd.DataFrame, metric: Metric = ACCURACY) -> Evidence:
         found["architecture"].tolist(), [metric.sign * group.to_numpy(float) for _, group in groups[metric.name]]
     )
     low_A, high_A = np.quantile(draws_DA, [0.025, 0.975], axis=0) if len(found) else (np.empty(0), np.empty(0))
-    for word, purpose in (("search", SEARCH), ("fresh", CONFIRM)):
-        means = rows[rows["purpose"] == purpose].groupby("architecture")[metric.name].mean()
+    for word in ("search", "fresh"):
+        means = rows[rows[f"{word}_seeds"] == 1].groupby("architecture")[metric.name].mean()
         found[f"{word}_{metric.name}"] = found["architecture"].map(means).astype(float)
     ends = (low_A, high_A) if metric.sign > 0 else (-high_A, -low_A)
     found[EXPECTED] = metric.sign * draws_DA.mean(axis=0)
