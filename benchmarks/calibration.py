@@ -2,10 +2,10 @@
 
     python -m benchmarks.calibration --runs 200 [--markdown [FILE]]
 
-Every run is read by ``search.evidence.gather``, by which the report, ``front`` and ``export`` choose. It has a search of one seed
-each, then fresh seeds of the plain network, the uniform placements and those near the front of the search's own scores: what is
-judged was chosen by the same scores, as in a real run. A score is a share of validation images, drawn around a true value with
-a spread between seeds.
+Every run is read by ``search.evidence.gather``, by which the report, ``front`` and ``export`` choose. It has a search of one
+seed each, then fresh seeds of the plain network, the uniform placements and those near the front of the search's own scores:
+what is judged was chosen by the same scores, as in a real run. A score is a share of validation images, drawn around a true
+value with a spread between seeds.
 
 Letters: A architectures, S stages, R runs.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,15 +46,11 @@ BINS = 10
 def additive(types_AS: list[list[str]], rng: np.random.Generator) -> Array:
     """Every type adds its own at every stage, and nothing else does."""
     effect: dict[tuple[int, str], float] = {}
-    return np.array(
-        [
-            sum(
-                effect.setdefault((s, one), 0.0 if one == "none" else 0.03 * rng.standard_normal())
-                for s, one in enumerate(row)
-            )
-            for row in types_AS
-        ]
-    )
+
+    def worth(place: tuple[int, str]) -> float:
+        return effect.setdefault(place, 0.0 if place[1] == "none" else 0.03 * rng.standard_normal())
+
+    return np.array([sum(map(worth, enumerate(row))) for row in types_AS])
 
 
 def own(types_AS: list[list[str]], rng: np.random.Generator) -> Array:
@@ -63,12 +60,9 @@ def own(types_AS: list[list[str]], rng: np.random.Generator) -> Array:
 
 def pairs(types_AS: list[list[str]], rng: np.random.Generator) -> Array:
     """Beside that, two stages that follow each other work together, or against each other."""
-    joint: dict[tuple[int, str, str], float] = {}
+    joint: dict[tuple[int, tuple[str, str]], float] = {}
     together = [
-        sum(
-            joint.setdefault((s, a, b), 0.02 * rng.standard_normal())
-            for s, (a, b) in enumerate(zip(row, row[1:], strict=False))
-        )
+        sum(joint.setdefault(place, 0.02 * rng.standard_normal()) for place in enumerate(pairwise(row)))
         for row in types_AS
     ]
     return additive(types_AS, rng) + np.array(together)

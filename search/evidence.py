@@ -171,12 +171,17 @@ def posterior(texts: Sequence[str], values: Sequence[Array], *, draws: int = DRA
         [_evidence(x_AP[some], y_A[some], count_A[some], within, freedom, *row) for row in grid_H3.tolist()]
     )
     weight_H = np.exp(log_H - log_H.max())
-    drawn = np.bincount(rng.choice(len(grid_H3), size=draws, p=weight_H / weight_H.sum()), minlength=len(grid_H3))
+    # Two draws at a time that mirror each other, spread evenly over the weights: so the mean of all draws, by which is chosen,
+    # has next to no chance in it.
+    couples = -(-draws // 2)
+    ends_H = np.cumsum(weight_H / weight_H.sum())
+    places = (np.arange(couples) + 0.5) / couples
+    drawn = np.bincount(np.searchsorted(ends_H[:-1], places, side="right"), minlength=len(grid_H3))
     parts = []
     for h in np.flatnonzero(drawn):
         tau, omega, sigma = grid_H3[h].tolist()
         parts.append(_draw(x_AP, y_A, count_A, tau, omega, sigma, int(drawn[h]), rng))
-    return centre + scale * np.concatenate(parts)
+    return centre + scale * np.concatenate(parts)[:draws]
 
 
 def _coefficients(x_AP: Array, y_A: Array, spread_A: Array, tau: float) -> tuple[Array, Array]:
@@ -207,13 +212,15 @@ def _draw(
     tau: float,
     omega: float,
     sigma: float,
-    draws: int,
+    couples: int,
     rng: np.random.Generator,
 ) -> Array:
-    """Draws (D, A) of x b + u given the deviations."""
+    """Draws (2 * couples, A) of x b + u given the deviations; each has its mirror image at their mean."""
     mean_P, factor_PP = _coefficients(x_AP, y_A, omega**2 + sigma**2 / count_A, tau)
-    noise_PD = solve_triangular(factor_PP, rng.standard_normal((len(mean_P), draws)), lower=True, trans="T")
-    line_DA = (x_AP @ (mean_P[:, None] + noise_PD)).T
+    noise_PD = solve_triangular(factor_PP, rng.standard_normal((len(mean_P), couples)), lower=True, trans="T")
     precision_A = 1 / omega**2 + count_A / sigma**2
-    own_DA = (count_A / sigma**2 / precision_A) * (y_A - line_DA)
-    return line_DA + own_DA + rng.standard_normal(line_DA.shape) / np.sqrt(precision_A)
+    share_A = count_A / sigma**2 / precision_A  # of its own scores in an architecture's value; the rest is of the line
+    mean_A = x_AP @ mean_P
+    mean_A += share_A * (y_A - mean_A)
+    away_DA = (1 - share_A) * (x_AP @ noise_PD).T + rng.standard_normal((couples, len(y_A))) / np.sqrt(precision_A)
+    return np.concatenate([mean_A + away_DA, mean_A - away_DA])
