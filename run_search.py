@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The command line of Attune: search, check, front, analyze, export, cost, space, list."""
+"""The command line of Attune: search, check, front, analyze, watch, export, cost, space, list."""
 
 from __future__ import annotations
 
@@ -236,6 +236,20 @@ def analyze(
         return
     print_findings(report.findings)
     print(report.path)
+
+
+@app.command()
+def watch(
+    run: Run,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of this machine; 0: any that is free.")] = 0,
+) -> None:
+    """Serve the report of a run to this machine's browser while it searches; what is finished appears."""
+    from search.analysis.watch import HOST, make_server
+
+    with make_server(run, port) as server:
+        say("the report as it grows; Ctrl-C ends this, and leaves the search alone")
+        print(f"http://{HOST}:{server.server_port}/", flush=True)
+        server.serve_forever()
 
 
 @app.command()

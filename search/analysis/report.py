@@ -60,6 +60,12 @@ def analyze(runs: Sequence[str | Path]) -> Report:
     return Report(path, all_sentences(found), found)
 
 
+def report_page(results: Results) -> str:
+    """The report of a run as HTML, of what is finished now; nothing is written."""
+    compared, attribution = verdicts(results), attribute(results)
+    return render(results, compared, findings(results, compared, attribution), attribution)
+
+
 def render(results: Results, compared: Sequence[Verdict], found: Findings, attribution: Attribution) -> str:
     """The report as HTML; every name from outside is escaped."""
     rows = results.evaluations
