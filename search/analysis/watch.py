@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,13 +24,13 @@ _POLL = """<script>(() => {
 const field = document.getElementById("limit"), kept = sessionStorage.getItem("limit");
 if (field && kept) { field.value = kept; field.dispatchEvent(new Event("change")); }
 const first = "%s";
-setInterval(async () => {
+(function again() { setTimeout(async () => {
   const answer = await fetch("state").catch(() => null);
-  if (!answer || !answer.ok || (await answer.json()).state === first) return;
+  if (!answer || !answer.ok || (await answer.json()).state === first) return again();
   if (field && budget) sessionStorage.setItem("limit", budget.text);
   else sessionStorage.removeItem("limit");
   location.reload();
-}, %d);
+}, %d); })();
 })();</script>"""
 
 
@@ -84,8 +85,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", f"{kind}; charset=utf-8")
         self.send_header("Content-Length", str(len(content)))
         self.send_header("Cache-Control", "no-store")
-        self.end_headers()
-        self.wfile.write(content)
+        with suppress(ConnectionError):  # who asked has closed the page
+            self.end_headers()
+            self.wfile.write(content)
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Nothing: a line for every question would bury all else."""
