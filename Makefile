@@ -52,9 +52,13 @@ format: setup  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: setup  ## the documentation as a site, in build/docs; warnings and broken links fail it (extra `docs`)
+	$(BIN)/python -m sphinx -q -E -W --keep-going -n -b html docs build/docs
+	@echo build/docs/index.html
+
 lock: setup  ## pin and hash the requirements anew
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --extra dev --no-emit-index-url \
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --extra dev --extra docs --no-emit-index-url \
 		--no-emit-find-links --custom-compile-command "make lock" pyproject.toml -o requirements.txt
 
 bench-default-task: setup  ## do placements matter on the embedded task? architectures against seeds
@@ -85,6 +89,9 @@ bench-searcher: setup  ## seconds of a suggestion on every shipped configuration
 bench-flight: setup  ## 1, 2, 16 and 256 evaluations at a time: the hypervolume at equal evaluations
 	$(BIN)/python -m benchmarks.flight --markdown
 
+bench-calibration: setup  ## over 200 simulated runs: do 95 % intervals hold the truth, do said probabilities happen?
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.calibration --runs 200 --markdown
+
 bench-early-stopping: setup  ## epochs saved by stopping dominated trials
 	$(BIN)/python -m benchmarks.early_stopping --markdown
 
@@ -102,6 +109,12 @@ bench-throughput: setup  ## the training evaluator against a DataLoader loop; re
 
 bench-segmentation: setup  ## the training evaluator against the loop of torchvision's segmentation references
 	$(BIN)/python -m benchmarks.segmentation --markdown
+
+bench-bccd: setup  ## detection on photographs of blood cells, the whole way, and torchvision's recipe; needs ATTUNE_DATA
+	$(BIN)/python -m benchmarks.real_data bccd --data $(ATTUNE_DATA)/bccd --markdown
+
+bench-camvid: setup  ## segmentation of road scenes, the whole way, and torchvision's recipe; needs ATTUNE_DATA
+	$(BIN)/python -m benchmarks.real_data camvid --data $(ATTUNE_DATA)/camvid_small --markdown
 
 bench-fine-tuning: setup  ## identity start against fresh gates; needs ATTUNE_DATA
 	$(BIN)/python -m benchmarks.fine_tuning --source hf:$(ATTUNE_DATA)/tiny_imagenet100_32 \
@@ -134,5 +147,5 @@ bench-attention: setup  ## attention modules against timm and the plain forms of
 bench-report: setup  ## seconds to write the report of 5,000 evaluations, and to open it
 	$(BIN)/python -m benchmarks.report --markdown
 
-bench: bench-attention bench-backbones bench-generated bench-costs bench-default-task bench-early-stopping bench-end-to-end bench-faults bench-flight bench-orchestration bench-samplers bench-searcher bench-suggestion bench-supernet \
+bench: bench-attention bench-backbones bench-calibration bench-generated bench-costs bench-default-task bench-early-stopping bench-end-to-end bench-faults bench-flight bench-orchestration bench-samplers bench-searcher bench-suggestion bench-supernet \
 	bench-throughput bench-report bench-latency bench-memory  ## every benchmark, one after the other

@@ -2,9 +2,8 @@
 
 `python -m benchmarks.attention` measures forward + backward of both in the same run, taking turns, and keeps every row in
 benchmarks/attention.jsonl, where the rows of single types, shapes, dtypes or threads replace their like; `--resume` leaves
-out what is there already. `--docs` writes the tables of docs/attention.md, from the library, and those of
-docs/benchmarks/attention.md, from all rows. On a GPU: channels_last, in bf16 and fp16, operator by operator and as CUDA
-graphs, of which no memory is told; bf16 compiled too.
+out what is there already. `--docs` writes the tables of docs/benchmarks/attention.md, from all rows. On a GPU:
+channels_last, in bf16 and fp16, operator by operator and as CUDA graphs, of which no memory is told; bf16 compiled too.
 """
 
 import argparse
@@ -33,11 +32,10 @@ from torch.utils._pytree import tree_leaves
 from benchmarks.page import PAGES, write
 from benchmarks.plain_attention import counterpart
 from evaluators.counting import METRICS, count_module
-from spaces.attention import attention_type, create_attention, list_attentions
+from spaces.attention import create_attention, list_attentions
 
 SHAPES = ((32, 64, 56, 56), (32, 256, 14, 14), (32, 1024, 7, 7))
 RESULTS = Path(__file__).with_name("attention.jsonl")
-LIBRARY_PAGE = PAGES.parent / "attention.md"
 SPEED_PAGE = PAGES / "attention.md"
 # Heads of the types whose plain form holds a weight for every pair of positions, and the most that one such array may take.
 PAIRS = {"non_local": 1, "dual_attention": 1, "self_attention": 4, "augmented_conv": 4}
@@ -406,20 +404,6 @@ def table(header: str, lines: Iterable[str]) -> list[str]:
     return [f"| {' | '.join(column.rstrip(':') for column in columns)} |", rule, *(f"| {line} |" for line in lines), ""]
 
 
-def described(name: str) -> str:
-    """A line of the library's table."""
-    entry = attention_type(name)
-    genes = ", ".join(f"{gene} {entry.default(gene) or 'by C'}" for gene in entry.genes)
-    counts = f"{entry.params(256):,} | {macs(name, (1, 256, 14, 14)):,}"
-    return f"{name} | `{entry.equation}` | {genes or '-'} | {entry.formula} | {counts} | {entry.paper}"
-
-
-def variants(name: str) -> str:
-    entry = attention_type(name)
-    flags = ", ".join(f"{flag}: {' / '.join(map(str, values))}" for flag, values in entry.flags.items())
-    return f"{name} | {', '.join(entry.parts)} | {'yes' if 3 in entry.dims else '-'} | {flags or '-'}"
-
-
 def speeds(name: str, rows: list[Row]) -> str:
     """The speeds of a type in the first setting of ``rows``, at every shape."""
     own = {row.shape[1:]: row for row in rows if row.name == name and row.setting == rows[0].setting}
@@ -475,14 +459,6 @@ def measured(row: Row) -> str:
     )
 
 
-def library_tables() -> dict[str, str]:
-    """What stands between the marks of docs/attention.md."""
-    names = list_attentions()
-    types = table("type | formula | genes | parameters | at C=256: | MACs: | paper", map(described, names))
-    parts = table("type | parts | volumes | flags, the default first", map(variants, names))
-    return {"types": joined(f"{len(names)} types:", "", *types), "parts": joined(*parts)}
-
-
 def speed_tables(rows: list[Row]) -> dict[str, str]:
     """What stands between the marks of docs/benchmarks/attention.md."""
     cpu, gpu = ([row for row in rows if row.setting.device == device] for device in ("cpu", "cuda"))
@@ -532,9 +508,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, help="only this number of threads")
     parser.add_argument("--seconds", type=float, default=1.0, help="time for the turns of one comparison")
     parser.add_argument("--resume", action="store_true", help="leave out what this machine has measured already")
-    parser.add_argument(
-        "--docs", action="store_true", help="write the tables of both pages, from the library and all measurements kept"
-    )
+    parser.add_argument("--docs", action="store_true", help="write the tables of the page, from all measurements kept")
     parser.add_argument("--no-run", action="store_true", help="measure nothing")
     options: Any = parser.parse_args(arguments)
     ways = [w for w in settings() if options.dtype in (None, w.dtype) and options.threads in (None, w.threads)]
@@ -552,9 +526,8 @@ def main(arguments: list[str] | None = None) -> None:
     larger = [f"{row.name} at {row.shape[2]} px" for row in rows if row.memory > 1.02]
     print(f"{len(rows)} comparisons; slower: {', '.join(slower) or 'none'}; more memory: {', '.join(larger) or 'none'}")
     if options.docs:
-        for page, texts in ((LIBRARY_PAGE, library_tables()), (SPEED_PAGE, speed_tables(load()))):
-            for mark, text in texts.items():
-                write(page, mark, text)
+        for mark, text in speed_tables(load()).items():
+            write(SPEED_PAGE, mark, text)
 
 
 if __name__ == "__main__":

@@ -96,28 +96,41 @@ class Timer:
 Seconds = tuple[float, float]
 
 
+class UsualLoss:
+    """torchvision's own loss of SSD, by its matcher, of the raw output of a network."""
+
+    def __init__(self, task: Detection) -> None:
+        self.ssd = SSD(Nothing(), DefaultBoxGenerator([[2]]), task.data.size, task.head.classes, head=nn.Identity())
+        self.matcher = SSDMatcher(0.5)
+
+    def __call__(self, output: dict[str, Tensor], targets: list[dict[str, Tensor]]) -> Tensor:
+        """A scalar, for targets with boxes (M, 4) and labels (M,) from 1."""
+        anchors = output["anchors"]
+        matched = [
+            self.matcher(box_iou(target["boxes"], anchors))
+            if len(target["boxes"])
+            else torch.full((len(anchors),), -1, device=anchors.device)
+            for target in targets
+        ]
+        raw = {"bbox_regression": output["boxes"], "cls_logits": output["scores"]}
+        losses = self.ssd.compute_loss(targets, raw, [anchors] * len(targets), matched)
+        return sum(losses.values(), torch.zeros((), device=anchors.device))
+
+
 def usual_epoch(
     task: Detection, model: nn.Module, optimizer: torch.optim.Optimizer, batch: int, device: torch.device = CPU
 ) -> Seconds:
     """Seconds of one epoch of the reference's loop, whose workers are started for every epoch."""
     pictures = Pictures(task)
     loader = DataLoader(pictures, batch, shuffle=True, drop_last=True, num_workers=2, collate_fn=collate)
-    ssd = SSD(Nothing(), DefaultBoxGenerator([[2]]), task.data.size, task.head.classes, head=nn.Identity())
-    matcher = SSDMatcher(0.5)
+    loss_of = UsualLoss(task)
     model.train()
     timer = Timer()
     for x_BCHW, targets in loader:
-        output = model(x_BCHW.to(device))
-        targets = [{name: value.to(device) for name, value in target.items()} for target in targets]
-        anchors, matched = output["anchors"], []
-        for target in targets:
-            if len(target["boxes"]) == 0:
-                matched.append(torch.full((len(anchors),), -1, device=device))
-            else:
-                matched.append(matcher(box_iou(target["boxes"], anchors)))
-        raw = {"bbox_regression": output["boxes"], "cls_logits": output["scores"]}
-        losses = ssd.compute_loss(targets, raw, [anchors] * len(targets), matched)
-        loss = sum(losses.values(), torch.zeros((), device=device))
+        loss = loss_of(
+            model(x_BCHW.to(device)),
+            [{name: value.to(device) for name, value in target.items()} for target in targets],
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -35,9 +35,12 @@ from evaluators.confusion import SegmentationScorer
 from evaluators.data.masks.codes import IGNORED
 from evaluators.data.masks.splits import MaskData, MaskSplit
 from evaluators.recipe import Recipe
+from evaluators.speed import keep_freed_memory, use_fast_convolutions
 from evaluators.tasks.base import Task
 from evaluators.tasks.segmentation import Segmentation, SegmentationConfig
 from evaluators.training import TrainingEvaluator
+from evaluators.training.device import arranged
+from evaluators.training.loop import backward
 from spaces import Architecture
 
 CPU = torch.device("cpu")
@@ -149,6 +152,56 @@ class Watched:
         return getattr(self._task, name)
 
 
+def parts(task: Segmentation, arch: Architecture, recipe: Recipe, repeats: int) -> list[str]:
+    """Milliseconds of all cores (median) of what a step is made of in both loops, as rows of a table; one process, one thread.
+
+    The bound is how many times as fast a loop could be that spends nothing beside the network's own passes.
+    """
+
+    def middle(one: Callable[[], object]) -> float:
+        one()
+        took = []
+        for _ in range(repeats):
+            began = now()[1]
+            one()
+            took.append(now()[1] - began)
+        return 1000 * statistics.median(took)
+
+    data, batch = task.data, recipe.batch_size
+    assert isinstance(data.train, MaskSplit)
+    keep_freed_memory()
+    generator = torch.Generator().manual_seed(0)
+    batches = iter(task.batches("train", batch_size=batch, device=CPU, generator=generator, recipe=recipe))
+    our_batch = middle(lambda: next(batches))
+    x_BCHW, mask_BHW = next(batches)
+    fast = arranged(task.network.build(arch), channels_last=True).train()
+    use_fast_convolutions(fast)
+    ours, theirs = torch.optim.AdamW(fast.parameters(), fused=True), task.network.build(arch).train()
+    sgd = torch.optim.SGD(theirs.parameters(), lr=0.01, momentum=0.9)
+
+    def our_step() -> None:
+        backward(fast, x_BCHW, mask_BHW, task, recipe, batch)
+        ours.step()
+        ours.zero_grad(set_to_none=True)
+
+    def usual_step() -> None:
+        loss = cross_entropy(theirs(x_BCHW.contiguous()), mask_BHW.long(), ignore_index=IGNORED)
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+        loss.item()
+
+    loader = iter(DataLoader(Pictures(data.train, transforms(data, train=True)), batch, shuffle=True))
+    usual_batch, usual, our = middle(lambda: next(loader)), middle(usual_step), middle(our_step)
+    logits_BKHW = fast(x_BCHW).detach().requires_grad_()
+    loss = middle(lambda: task.loss(logits_BKHW, mask_BHW).backward())
+    ratios = [(usual_batch + usual) / (our_batch + our), (usual_batch + usual) / (our - loss)]
+    return [
+        f"| torchvision's reference | {usual_batch:.1f} | {usual:.1f} | | 1.00 | |",
+        f"| Attune | {our_batch:.1f} | {our:.1f} | {loss:.1f} | {ratios[0]:.2f} | {ratios[1]:.2f} |",
+    ]
+
+
 def poly(lr: float, batch: int) -> Recipe:
     """Attune's recipe of the comparison: AdamW, and torchvision's fall of the learning rate."""
     return Recipe(optimizer="adamw", lr=lr, batch_size=batch, crop=0, warmup=0.3, label_smoothing=0, schedule="poly")
@@ -165,6 +218,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=0.01, help="of Attune's recipe, AdamW")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--results", type=Path, default=Path("runs/bench-segmentation.jsonl"))
+    parser.add_argument("--parts", type=int, metavar="N", help="only measure what a step is made of, N times each")
     add_option(parser, "segmentation.md")
     options = parser.parse_args()
     import yaml
@@ -175,6 +229,10 @@ def main() -> None:
     task = SegmentationConfig.model_validate({**section, "scale": [0.5, 2.0]}).build(given, seed=0)
     arch = Architecture.plain(options.backbone)
     recipe = poly(options.lr, options.batch)
+    if options.parts:
+        head_line = "| loop | a batch, ms | a step, ms | of it the loss | ratio | bound |\n|---|---|---|---|---|---|"
+        print("\n".join([head_line, *parts(task, arch, recipe, options.parts)]))
+        return
     ours(task, arch, recipe, 1, 0)  # the first training of a process pays for imports and kernels
     pictures = task.count("train") // options.batch * options.batch * options.epochs
     found: dict[str, list[Run]] = {"torchvision's reference": [], "Attune": []}

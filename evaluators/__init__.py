@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from evaluators.base import Evaluator, list_evaluators
     from evaluators.cost import Cost, CostTable, count_cost
+    from evaluators.metric import Metric
     from evaluators.outcomes import EvaluationError
     from evaluators.recipe import Recipe
-    from evaluators.tasks.base import Metric, Task
+    from evaluators.tasks.base import Task
     from evaluators.training.evaluator import TrainingEvaluator
 
 __all__ = [
@@ -30,7 +31,7 @@ _HOMES = {
     "CostTable": "cost",
     "EvaluationError": "outcomes",
     "Evaluator": "base",
-    "Metric": "tasks.base",
+    "Metric": "metric",
     "Recipe": "recipe",
     "Task": "tasks.base",
     "TrainingEvaluator": "training.evaluator",

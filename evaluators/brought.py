@@ -86,7 +86,7 @@ class MetricSection(Section):
 
     name: str = Field(description="its name in what the evaluator returns, and in every table")
     unit: str = Field(default="share", description="share: in [0, 1]; else any word")
-    higher_is_better: bool = True
+    higher_is_better: bool = Field(default=True, description="whether more of it is better")
 
 
 class NetworkSection(Section):

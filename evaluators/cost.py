@@ -28,7 +28,7 @@ from evaluators.counting import METRICS, Counts, count_module
 from spaces.attention import attention_type, create_attention
 from spaces.backbone import describe_backbone
 from spaces.backbones import zoo
-from spaces.catalogue import cache_folder
+from spaces.caching import cache_folder
 from spaces.network import Native, NetworkSpec, takes_native_out
 from spaces.placement import Architecture, Placement, canonical
 
@@ -105,8 +105,8 @@ def _count(arch: Architecture, network: NetworkSpec) -> Cost:
         for slot in stage.sites.get("slot", ()):
             if native == "replace" and takes_native_out(native, slot, placement):
                 added -= plain.by_module[slot.path]
-        stages.append(StageCost(str(placement), **_named(added)))
-    return Cost(str(arch), **_named(counts.total), uncounted_ops=counts.uncounted, stages=tuple(stages))
+        stages.append(StageCost(str(placement), **named(added)))
+    return Cost(str(arch), **named(counts.total), uncounted_ops=counts.uncounted, stages=tuple(stages))
 
 
 @lru_cache(maxsize=8)  # a plain network is counted for the table and for everything that replaces some of it
@@ -207,8 +207,8 @@ class CostTable:
         placements = canonical(arch, self._stages)
         added = [self.stage_costs(stage, [placement])[0] for stage, placement in enumerate(placements)]
         total = self.base + np.sum(added, axis=0)
-        stages = tuple(StageCost(str(p), **_named(row)) for p, row in zip(placements, added, strict=True))
-        return Cost(str(arch), **_named(total), uncounted_ops=tuple(sorted(self._uncounted)), stages=stages)
+        stages = tuple(StageCost(str(p), **named(row)) for p, row in zip(placements, added, strict=True))
+        return Cost(str(arch), **named(total), uncounted_ops=tuple(sorted(self._uncounted)), stages=stages)
 
 
 def _called(counts: Sequence[int], times: int) -> np.ndarray:
@@ -216,7 +216,8 @@ def _called(counts: Sequence[int], times: int) -> np.ndarray:
     return np.array(counts, dtype=np.int64) * np.where(np.array(METRICS) == "params", 1, times)
 
 
-def _named(vector: np.ndarray) -> dict[str, int]:
+def named(vector: np.ndarray) -> dict[str, int]:
+    """The four costs by their names."""
     return dict(zip(METRICS, vector.tolist(), strict=True))
 
 

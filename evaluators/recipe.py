@@ -76,19 +76,23 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Recipe(Section):
     """How a candidate is trained. `preset` (one of PRESETS) gives the values that are not set here."""
 
-    preset: str = "short"
+    preset: str = Field(default="short", description="gives the values of the keys that are not set here")
     epochs: int = Field(default=10, ge=1, le=10**6, description="the full fidelity")
-    batch_size: int = Field(default=128, ge=1, le=10**6)
+    batch_size: int = Field(default=128, ge=1, le=10**6, description="images of a step")
     optimizer: str = Field(default="sgd", description="one of timm's; sgd has Nesterov momentum")
-    lr: float = Field(default=0.1, gt=0, le=1000)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
+    lr: float = Field(default=0.1, gt=0, le=1000, description="the highest learning rate")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd and of those optimizers that have one")
     weight_decay: float = Field(
         default=5e-4, ge=0, le=1000, description="of matrices and kernels; norms, biases and gates have none"
     )
-    schedule: Literal["cosine", "poly", "constant"] = "cosine"
+    schedule: Literal["cosine", "poly", "constant"] = Field(
+        default="cosine", description="how the learning rate falls after the warm-up"
+    )
     warmup: float = Field(default=1, ge=0, le=10**6, description="epochs")
-    min_lr: float = Field(default=0, ge=0)
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    min_lr: float = Field(default=0, ge=0, description="the learning rate at the end")
+    label_smoothing: float = Field(
+        default=0.1, ge=0, lt=1, description="share of a label that is spread over all classes"
+    )
     flip: bool | None = Field(default=None, description="mirror half of the images; None: where the data allows it")
     crop: int = Field(default=4, ge=0, le=10**4, description="pixels of padding before a random crop of the old size")
     cutout: int = Field(default=0, ge=0, le=10**4, description="side in pixels of a square set to the mean colour")
@@ -99,7 +103,7 @@ class Recipe(Section):
         default=None, gt=0, lt=1, description="decay of an average of the weights, which is then judged"
     )
     amp: Literal["auto", "off"] = Field(default="auto", description="auto: bf16 autocast where the device does it well")
-    channels_last: bool = True
+    channels_last: bool = Field(default=True, description="the memory format that convolutions are fastest in")
     compile: bool = Field(default=False, description="torch.compile; pays for itself in long trainings only")
     workers: int = Field(default=2, ge=0, le=1000, description="processes that decode data too large for memory")
     horizon: int | None = Field(

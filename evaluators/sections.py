@@ -38,7 +38,7 @@ class Section(BaseModel):
 class Named(Section):
     """A section that configures one thing of a registry; a name alone stands for its defaults."""
 
-    name: str
+    name: str = Field(description="which one")
 
 
 class Brought(Named):

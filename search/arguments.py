@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spaces.errors import UsageError, shortened
-from spaces.plugins import is_brought
 
 if TYPE_CHECKING:
     from spaces import Architecture  # at run time it brings torch, which takes seconds
@@ -15,8 +14,7 @@ def read_architecture(text: str) -> Architecture:
     """An architecture as text; the name of a backbone alone is the plain one. Raises UsageError in one line."""
     from spaces import Architecture
 
-    whole = text.count(":") > 2 if is_brought(text) else ":" in text
-    return Architecture.parse(text) if whole else Architecture.plain(text)
+    return Architecture.read(text)
 
 
 def read_size(text: str) -> tuple[int, ...]:

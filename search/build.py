@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -171,6 +171,6 @@ def describe_run(evaluator: Evaluator) -> dict[str, Any]:
     """What a reader of the run has to know without building its evaluator, as JSON."""
     metric = evaluator.metric
     return {
-        "metric": {"name": metric.name, "unit": metric.unit, "higher_is_better": metric.higher_is_better},
+        "metric": asdict(metric),
         "identity": evaluator.identity,
     }

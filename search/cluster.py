@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +20,8 @@ from typing import Any
 
 import ray
 from filelock import FileLock, Timeout
+from ray import _raylet
 from ray._private import ray_constants, services, worker
-from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
-from ray._raylet import Config as RayConfig  # type: ignore[attr-defined]
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.command import command
@@ -30,7 +30,12 @@ from search.machine import address_of, usable_cpus
 from spaces.errors import UsageError
 from spaces.plugins import source_of
 
-PACKAGES = ("spaces", "evaluators", "search")
+# Ray asks for tokens since 2.52; one before that has neither of these.
+_TOKENS = getattr(_raylet, "AuthenticationTokenLoader", None)
+_WRONG_TOKEN: tuple[type[Exception], ...] = (getattr(ray.exceptions, "AuthenticationError", ConnectionError),)
+_NOT_STARTED: tuple[type[Exception], ...] = (*_WRONG_TOKEN, ConnectionError, RuntimeError)
+
+PACKAGES = ("attune", "spaces", "evaluators", "search")
 
 
 def on_cluster(config: Config) -> bool:
@@ -50,7 +55,9 @@ def ray_session(config: Config, folder: Path | None = None) -> Iterator[None]:
         return
     address, root = address_of(config), Path(__file__).parents[1]
     with ExitStack() as stack:
-        stack.enter_context(_importable([root, *(source_of(module).parent for module in config.brought)]))
+        installed = str(root) in sysconfig.get_paths().values()  # where every process looks, after the standard library
+        own = [] if installed else [root]
+        stack.enter_context(_importable([*own, *(source_of(module).parent for module in config.brought)]))
         if address is None:
             stack.enter_context(_own_token())
             options: dict[str, Any] = {
@@ -71,7 +78,7 @@ def ray_session(config: Config, folder: Path | None = None) -> Iterator[None]:
                 configure_logging=True,
                 **options,
             )
-        except (ray.exceptions.AuthenticationError, ConnectionError, RuntimeError) as error:
+        except _NOT_STARTED as error:
             raise _refused(address, error) from None
         stack.callback(ray.shutdown)
         if address is None:
@@ -82,7 +89,7 @@ def ray_session(config: Config, folder: Path | None = None) -> Iterator[None]:
 def _refused(address: str | None, error: Exception) -> Exception:
     """What Ray says over many lines, in one."""
     words = " ".join(str(error).split())
-    if isinstance(error, ray.exceptions.AuthenticationError) or "token" in words.lower():
+    if (_TOKENS and isinstance(error, _WRONG_TOKEN)) or "token" in words.lower():
         return UsageError(
             f"ray.address: the cluster at {address!r} wants another token than this process has; {_TOKEN}"
         )
@@ -153,7 +160,9 @@ def _ask_head(address: str, seconds: float) -> None:
 @contextmanager
 def _own_token() -> Iterator[None]:
     """A token for a session of this machine alone: else Ray writes one into the home, which then shuts out other homes."""
-    if any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+    if _TOKENS is None or any(
+        name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    ):
         yield
         return
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
@@ -162,8 +171,8 @@ def _own_token() -> Iterator[None]:
     finally:
         for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE"):
             os.environ.pop(name, None)
-        AuthenticationTokenLoader.instance().reset_cache()
-        RayConfig.initialize("")
+        _TOKENS.instance().reset_cache()
+        _raylet.Config.initialize("")  # type: ignore[attr-defined]
 
 
 # What Ray puts behind its folder: /session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.1

@@ -29,24 +29,25 @@ from evaluators.tasks.base import TASKS, BroughtTask, TaskConfig
 from evaluators.tasks.classification import ClassificationConfig
 from evaluators.trained import TrainingConfig
 from search.files import is_file
-from search.kept import refuse_cut, without_former
+from search.kept import kept_path, kept_values, without_former
 from search.objectives import OBJECTIVES, parse_limits
 from search.public import masked
 from search.schedulers.base import SCHEDULERS, BroughtScheduler, NoStopping, SchedulerConfig
+from search.shipped import config_names, find_config
 from search.strict_yaml import load_yaml
 from spaces import SearchSpace
 from spaces.attention.genes import GENES
 from spaces.errors import UsageError, shortened, unknown
 from spaces.heads.base import DenseHead, Head, own_stages
 from spaces.placement import check_site
-from spaces.plugins import is_brought, load_plugins
+from spaces.plugins import OBJECTS, importable, is_brought, load_plugins
 
 Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(distinct)]
 
 
 class _Types(Section):
-    backbone: str
-    attentions: Names = ("none", "se", "eca", "cbam", "coordinate")
+    backbone: str = Field(description="a name of `list backbones`, or module:package.file:function")
+    attentions: Names = Field(default=("none", "se", "eca", "cbam", "coordinate"), description="types, mixes A+B, none")
 
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ else:  # a list of values for each gene of the table, None being the published d
                     AfterValidator(distinct),
                 ]
                 | None,
-                None,
+                Field(default=None, description=f"values of {gene.name} that are tried; None: each type's own"),
             )  # a number or a word
             for gene in GENES
         },
@@ -73,10 +74,14 @@ else:  # a list of values for each gene of the table, None being the published d
 class SpaceConfig(_TypesAndGenes):
     """What can be built; see ``SearchSpace.build``."""
 
-    sites: tuple[str, ...] = Field(default=("slot",), min_length=1)
-    stages: dict[int, Names] = Field(default_factory=dict)
-    identity_start: bool = True
-    native: Literal["keep", "replace", "remove"] = "keep"
+    sites: tuple[str, ...] = Field(
+        default=("slot",), min_length=1, description="where attention may go: slot, block, stage, and decoder in a head"
+    )
+    stages: dict[int, Names] = Field(default_factory=dict, description="attentions of single stages, by number from 1")
+    identity_start: bool = Field(default=True, description="attention begins as the exact identity")
+    native: Literal["keep", "replace", "remove"] = Field(
+        default="keep", description="what becomes of built-in attention"
+    )
     stem: Literal["auto", "keep"] = Field(default="auto", description="keep: as it is, also at 64 pixels and less")
 
     @field_validator("sites")
@@ -112,10 +117,10 @@ MOST_TRIALS = 10**9
 class SearchConfig(Section):
     """Which candidates, how many, under which budget."""
 
-    sampler: str = "known_cost"
+    sampler: str = Field(default="known_cost", description="which candidate is tried next")
     scheduler: SerializeAsAny[
         Annotated[SchedulerConfig, BeforeValidator(one_of(SCHEDULERS, "search.scheduler", "none", BroughtScheduler))]
-    ] = Field(default_factory=NoStopping)
+    ] = Field(default_factory=NoStopping, description="which trainings end early")
     trials: int = Field(
         default=32,
         ge=1,
@@ -129,11 +134,11 @@ class SearchConfig(Section):
     enqueue: tuple[str, ...] = Field(default=(), description="architectures that are evaluated first")
     costs: tuple[str, ...] = Field(default=("flops",), min_length=1, description="objectives besides the task's metric")
     budget: dict[str, int | float | str] = Field(default_factory=dict, description="upper limits on objectives")
-    latency: LatencySection = Field(default_factory=LatencySection)
+    latency: LatencySection = Field(default_factory=LatencySection, description="how latency is measured")
     deterministic: bool = Field(
         default=False, description="results are used in the order of their proposals; workers may wait for each other"
     )
-    keep_weights: Literal["front", "all", "none"] = "front"
+    keep_weights: Literal["front", "all", "none"] = Field(default="front", description="whose weights a run keeps")
 
     @model_validator(mode="before")
     @classmethod
@@ -167,7 +172,7 @@ class SearchConfig(Section):
 class ResourceConfig(Section):
     """What one trial occupies, and what becomes of those that go wrong."""
 
-    cpus: float = Field(default=1, gt=0, le=10**5)
+    cpus: float = Field(default=1, gt=0, le=10**5, description="cores of one trial")
     gpus: float | None = Field(
         default=None, ge=0, le=1000, description="share of a GPU per trial; None: chosen from the machine"
     )
@@ -208,26 +213,35 @@ class RayConfig(Section):
 class Config(Section):
     """One run."""
 
-    name: str = Field(default="search", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    name: str = Field(
+        default="search",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=100,
+        description="what the run directory is called after; else after the file",
+    )
     plugins: tuple[str, ...] = Field(
         default=(), description="modules that bring types, backbones, samplers ... of your own"
     )
     task: SerializeAsAny[
         Annotated[TaskConfig, BeforeValidator(one_of(TASKS, "task", "classification", BroughtTask))]
-    ] = Field(default_factory=ClassificationConfig)
+    ] = Field(default_factory=ClassificationConfig, description="what networks are trained for")
     data: str | dict[str, Any] | None = Field(
         default=None, description="a data set, or {name: ..., and its options}; see docs/data.md"
     )
-    seed: int = Field(default=0, ge=0, lt=2**31)
-    space: SpaceConfig
-    training: Recipe = Field(default_factory=Recipe)
+    seed: int = Field(
+        default=0, ge=0, lt=2**31, description="of all that is drawn: splits, weights, batches, proposals"
+    )
+    space: SpaceConfig = Field(description="what can be built")
+    training: Recipe = Field(default_factory=Recipe, description="how a candidate is trained")
     evaluator: SerializeAsAny[
         Annotated[EvaluatorConfig, BeforeValidator(one_of(EVALUATORS, "evaluator", "training", BroughtEvaluator))]
-    ] = Field(default_factory=TrainingConfig)
-    search: SearchConfig = Field(default_factory=SearchConfig)
-    resources: ResourceConfig = Field(default_factory=ResourceConfig)
-    ray: RayConfig = Field(default_factory=RayConfig)
-    loggers: Annotated[tuple[Literal["tensorboard", "mlflow", "wandb"], ...], AfterValidator(distinct)] = ()
+    ] = Field(default_factory=TrainingConfig, description="what scores a candidate")
+    search: SearchConfig = Field(default_factory=SearchConfig, description="which candidates, how many, what budget")
+    resources: ResourceConfig = Field(default_factory=ResourceConfig, description="what one trial occupies")
+    ray: RayConfig = Field(default_factory=RayConfig, description="where the trials run")
+    loggers: Annotated[tuple[Literal["tensorboard", "mlflow", "wandb"], ...], AfterValidator(distinct)] = Field(
+        default=(), description="experiment trackers that the trials report to"
+    )
     reuse: tuple[str, ...] = Field(default=(), description="run directories whose evaluations this search starts with")
 
     @property
@@ -277,11 +291,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), *, former: bool
 
     ``former``: it may be that of a run of an earlier version.
     """
-    path = Path(path)
+    path = find_config(Path(path))
     if not is_file(path):
-        here = sorted(str(found) for found in Path("configs").glob("*.yaml"))
         raise UsageError(
-            f"no configuration file {shortened(str(path), 200)}; configs here: {', '.join(here) or 'none'}"
+            f"no configuration file {shortened(str(path), 200)}; those of Attune: {', '.join(config_names())}"
         )
     raw = load_yaml(path.read_bytes(), str(path))
     if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
@@ -329,13 +342,9 @@ def check_folder(option: str, folder: Path) -> None:
 
 def load_run_config(folder: str | Path) -> Config:
     """The configuration of a run directory; raises UsageError where there is none."""
-    path = Path(folder) / "config.yaml"
-    if not is_file(path):
-        runs = sorted(str(found.parent) for found in Path("runs").glob("*/config.yaml"))
-        raise UsageError(
-            f"{shortened(str(folder), 200)} is not a run directory; runs here: {', '.join(runs) or 'none'}"
-        )
-    refuse_cut(path)
+    path = kept_path(folder)
+    kept_values(path)  # refuses the half of a file
+    importable(path.parent / OBJECTS)  # what was given to the run as objects lies in it
     return load_config(path, former=True)
 
 
@@ -365,15 +374,20 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise UsageError(f"--set {shortened(override)} is not of the form key=value, as in --set search.trials=8")
+    set_key(raw, key, load_yaml(text, f"--set {shortened(override)}: the value"), f"--set {shortened(override)}")
+
+
+def set_key(raw: dict[str, Any], key: str, value: Any, asked: str) -> None:
+    """Set one ``a.b`` in place; ``asked`` is what an error quotes."""
     *parents, last = key.split(".")
     if not all((*parents, last)):
-        raise UsageError(f"--set {shortened(override)}: a part of the key is empty")
+        raise UsageError(f"{asked}: a part of the key is empty")
     node = raw
     for parent in parents:
         node = node.setdefault(_key(node, parent), {})
         if not isinstance(node, dict):
-            raise UsageError(f"--set {shortened(override)}: {shortened(parent)} is a value, not a section")
-    node[_key(node, last)] = load_yaml(text, f"--set {shortened(override)}: the value")
+            raise UsageError(f"{asked}: {shortened(parent)} is a value, not a section")
+    node[_key(node, last)] = value
 
 
 def _key(node: dict[Any, Any], text: str) -> Any:

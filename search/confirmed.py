@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from evaluators.tasks.base import Metric
-from search.config import SpaceConfig
+from evaluators.metric import Metric
 from search.front import ACCURACY, front_of, summarise
 from search.statistics import front_probability, posterior
 from search.store import COMPLETE, CONFIRM, FAILED, RANDOM, SEARCH, TEST, cost_columns
-from spaces import Architecture, Placement
 from spaces.errors import UsageError
+from spaces.written import is_plain
+
+if TYPE_CHECKING:
+    from search.config import SpaceConfig
 
 
 def near_front(summary: pd.DataFrame, costs: Sequence[str], count: int, metric: Metric = ACCURACY) -> list[str]:
@@ -38,6 +41,8 @@ def uniform_architectures(space: SpaceConfig) -> list[str]:
 
     A type whose defaults do not fit some stage is left out.
     """
+    from spaces.placement import Architecture, Placement  # with torch: whoever reads a front does without
+
     plain = Architecture.plain(space.backbone)
     found: dict[str, None] = {}
     for name in space.attentions:
@@ -107,7 +112,7 @@ def confirmed(
     test_mean, test_std = test.mean(), test.std()
 
     def role(text: str) -> str:
-        if Architecture.parse(text).is_plain:
+        if is_plain(text):
             return "plain"
         return "uniform" if text in uniform else "searched" if text in searched.index else "random"
 

@@ -24,16 +24,18 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 
-from evaluators.tasks.base import Metric
+from evaluators.metric import Metric
 from search.front import ACCURACY
-from search.gains import all_placements, features
+from search.gains import features
+from search.pareto import non_dominated
 from search.store import COMPLETE, CONFIRM, RANDOM, SEARCH, TEST, cost_columns
+from spaces.written import all_placements
 
 Array = NDArray[np.float64]
 DRAWS = 2000
 FITTED = 300  # architectures by which the deviations are judged; those with several seeds first
 SPREADS = np.logspace(-1.5, 0.5, 9)  # of each deviation, in units of the scores' own
-SURE = 0.95
+SURE = 0.975  # of being better: where the 95 % interval of the difference excludes zero
 EXPECTED, LOW, HIGH = "expected", "expected_low", "expected_high"
 
 
@@ -41,9 +43,10 @@ EXPECTED, LOW, HIGH = "expected", "expected_low", "expected_high"
 class Evidence:
     """``rows``: one per architecture that was trained; ``draws_DA`` of their true values in that order, more is better.
 
-    Columns of ``rows``: architecture; METRIC, the mean of all its seeds, METRIC_std and ``seeds``; ``search_seeds``,
-    ``fresh_seeds`` and ``random_seeds`` of these; ``expected`` with its 95 % interval ``expected_low`` to ``expected_high``, of
-    the true mean over seeds; ``fidelity`` and the costs.
+    Columns of ``rows``: architecture; METRIC, the mean of all its seeds, METRIC_std and ``seeds``; ``search_METRIC``, what it
+    reached in the search (the mean of its ``search_seeds``); ``fresh_METRIC``, the mean of its ``fresh_seeds``;
+    ``random_seeds``; ``expected`` with its 95 % interval ``expected_low`` to ``expected_high``, of the true mean over seeds;
+    ``fidelity`` and the costs.
     """
 
     rows: pd.DataFrame
@@ -63,6 +66,14 @@ class Evidence:
         """Of some of ``rows`` the one with the best expected value, of equal ones the one with the least FLOPs."""
         return rows.sort_values([EXPECTED, "flops"], ascending=[self.metric.sign < 0, True], kind="stable").iloc[0]
 
+    def front(self, costs: Sequence[str], rows: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Of some rows, else of all, those that no other beats in expected value and costs, by rising cost."""
+        found = (self.rows if rows is None else rows).dropna(subset=list(costs))
+        if found.empty:
+            return found
+        points_NM = np.column_stack([-self.metric.sign * found[EXPECTED], found[list(costs)].to_numpy(float)])
+        return found[non_dominated(points_NM)].sort_values(list(costs), kind="stable", ignore_index=True)
+
     def staircase(self, cost: str) -> list[str]:
         """Every architecture that ``best`` gives under some limit of one cost, by rising limit."""
         found: list[str] = []
@@ -80,8 +91,8 @@ class Evidence:
         counts = {words: int(row[f"{kind}_seeds"]) for kind, words in kinds.items()}
         seeds = " and ".join(f"{count} {words.format('s' * (count > 1))}" for words, count in counts.items() if count)
         words = (
-            f"expected {self.metric.name} {row[EXPECTED]:.4f}, 95 % interval {row[LOW]:.4f} to {row[HIGH]:.4f}, from {seeds} "
-            "and what similar ones reached"
+            f"expected {self.metric.name} {self.metric.told(row[EXPECTED])}, 95 % interval "
+            f"{self.metric.interval(row[LOW], row[HIGH])}, from {seeds} and what similar ones reached"
         )
         rival = self.rival(row, costs)
         if rival is None:
@@ -111,16 +122,15 @@ def gather(evaluations: pd.DataFrame, metric: Metric = ACCURACY) -> Evidence:
             rows = rows[rows["identity"].isin(rows.loc[leading, "identity"])]
             break
     rows = rows[rows["fidelity"] == rows["fidelity"].max()]
+    purposes = {"search": SEARCH, "fresh": CONFIRM, "random": RANDOM}
+    rows = rows.assign(**{f"{word}_seeds": (rows["purpose"] == one).astype("int64") for word, one in purposes.items()})
     groups = rows.groupby("architecture", sort=False)
     found = groups.agg(
         **{
             metric.name: (metric.name, "mean"),
             f"{metric.name}_std": (metric.name, "std"),
             "seeds": (metric.name, "size"),
-            **{
-                f"{word}_seeds": ("purpose", lambda purposes, purpose=purpose: int((purposes == purpose).sum()))
-                for word, purpose in (("search", SEARCH), ("fresh", CONFIRM), ("random", RANDOM))
-            },
+            **{f"{word}_seeds": (f"{word}_seeds", "sum") for word in purposes},
             "fidelity": ("fidelity", "first"),
             **{cost: (cost, "first") for cost in cost_columns(evaluations, metric.name)},
         }
@@ -129,6 +139,9 @@ def gather(evaluations: pd.DataFrame, metric: Metric = ACCURACY) -> Evidence:
         found["architecture"].tolist(), [metric.sign * group.to_numpy(float) for _, group in groups[metric.name]]
     )
     low_A, high_A = np.quantile(draws_DA, [0.025, 0.975], axis=0) if len(found) else (np.empty(0), np.empty(0))
+    for word in ("search", "fresh"):
+        means = rows[rows[f"{word}_seeds"] == 1].groupby("architecture")[metric.name].mean()
+        found[f"{word}_{metric.name}"] = found["architecture"].map(means).astype(float)
     ends = (low_A, high_A) if metric.sign > 0 else (-high_A, -low_A)
     found[EXPECTED] = metric.sign * draws_DA.mean(axis=0)
     found[LOW], found[HIGH] = ends
@@ -158,12 +171,17 @@ def posterior(texts: Sequence[str], values: Sequence[Array], *, draws: int = DRA
         [_evidence(x_AP[some], y_A[some], count_A[some], within, freedom, *row) for row in grid_H3.tolist()]
     )
     weight_H = np.exp(log_H - log_H.max())
-    drawn = np.bincount(rng.choice(len(grid_H3), size=draws, p=weight_H / weight_H.sum()), minlength=len(grid_H3))
+    # Two draws at a time that mirror each other, spread evenly over the weights: so the mean of all draws, by which is chosen,
+    # has next to no chance in it.
+    couples = -(-draws // 2)
+    ends_H = np.cumsum(weight_H / weight_H.sum())
+    places = (np.arange(couples) + 0.5) / couples
+    drawn = np.bincount(np.searchsorted(ends_H[:-1], places, side="right"), minlength=len(grid_H3))
     parts = []
     for h in np.flatnonzero(drawn):
         tau, omega, sigma = grid_H3[h].tolist()
         parts.append(_draw(x_AP, y_A, count_A, tau, omega, sigma, int(drawn[h]), rng))
-    return centre + scale * np.concatenate(parts)
+    return centre + scale * np.concatenate(parts)[:draws]
 
 
 def _coefficients(x_AP: Array, y_A: Array, spread_A: Array, tau: float) -> tuple[Array, Array]:
@@ -194,13 +212,15 @@ def _draw(
     tau: float,
     omega: float,
     sigma: float,
-    draws: int,
+    couples: int,
     rng: np.random.Generator,
 ) -> Array:
-    """Draws (D, A) of x b + u given the deviations."""
+    """Draws (2 * couples, A) of x b + u given the deviations; each has its mirror image at their mean."""
     mean_P, factor_PP = _coefficients(x_AP, y_A, omega**2 + sigma**2 / count_A, tau)
-    noise_PD = solve_triangular(factor_PP, rng.standard_normal((len(mean_P), draws)), lower=True, trans="T")
-    line_DA = (x_AP @ (mean_P[:, None] + noise_PD)).T
+    noise_PD = solve_triangular(factor_PP, rng.standard_normal((len(mean_P), couples)), lower=True, trans="T")
     precision_A = 1 / omega**2 + count_A / sigma**2
-    own_DA = (count_A / sigma**2 / precision_A) * (y_A - line_DA)
-    return line_DA + own_DA + rng.standard_normal(line_DA.shape) / np.sqrt(precision_A)
+    share_A = count_A / sigma**2 / precision_A  # of its own scores in an architecture's value; the rest is of the line
+    mean_A = x_AP @ mean_P
+    mean_A += share_A * (y_A - mean_A)
+    away_DA = (1 - share_A) * (x_AP @ noise_PD).T + rng.standard_normal((couples, len(y_A))) / np.sqrt(precision_A)
+    return np.concatenate([mean_A + away_DA, mean_A - away_DA])

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from sqlalchemy import make_url
-
 from spaces.errors import UsageError, cut
 
 T = TypeVar("T")
@@ -83,6 +81,8 @@ def existing_parent(path: Path) -> Path:
 
 def sqlite_url(path: Path) -> str:
     """SQLAlchemy's URL of a database file, whatever characters are in its path (%, ?, #, braces)."""
+    from sqlalchemy import make_url  # a second to import, and only a search has a database
+
     name = f"file:{quote(str(path.resolve()))}"
     url = f"sqlite:///{name}?uri=true"
     # Versions of SQLAlchemy differ in whether they decode the name before SQLite does.

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from evaluators.tasks.base import Metric
+from evaluators.metric import Metric
 from search.pareto import dominates, non_dominated
 from search.store import COMPLETE, Evaluation, cost_columns, to_frame
 

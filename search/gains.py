@@ -8,20 +8,19 @@ Letters: N evaluations, P features of the model, S stages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from evaluators.tasks.base import Metric
+from evaluators.metric import Metric
 from search.front import ACCURACY
 from search.store import COMPLETE, TEST
 from spaces.attention.genes import GENES, Gene, Value
-from spaces.placement import NONE, SITES, Placement
+from spaces.written import SITES, Written, all_placements
 
 Array = NDArray[np.float64]
 Place = tuple[int, str]  # a stage, counted from 0, and a type of attention there
@@ -80,7 +79,7 @@ class Gains:
     gene that varies. ``model`` is None where fewer than two evaluations leave nothing to fit.
     """
 
-    placements: tuple[tuple[Placement, ...], ...]
+    placements: tuple[tuple[Written, ...], ...]
     y_N: Array
     places: tuple[Place, ...]
     counts: tuple[int, ...]
@@ -119,12 +118,12 @@ def fit_gains(evaluations: pd.DataFrame, metric: Metric = ACCURACY) -> Gains:
     return Gains(tuple(placements), y_N, tuple(places), counts, tuple(genes), model)
 
 
-def features(placements: Sequence[tuple[Placement, ...]]) -> Array:
+def features(placements: Sequence[tuple[Written, ...]]) -> Array:
     """What the model sees of architectures: (N, P), which type each stage has, and the genes that vary."""
     return np.hstack([_place_columns(placements)[1], _gene_columns(placements)[1]])
 
 
-def gain_table(gains: Gains, added_flops: Callable[[int, Sequence[Placement]], Array]) -> pd.DataFrame:
+def gain_table(gains: Gains, added_flops: Callable[[int, Sequence[Written]], Array]) -> pd.DataFrame:
     """One row per (stage, type): what it gains against no attention there, alone and per million FLOPs.
 
     ``added_flops(stage, placements)`` gives the FLOPs that each of these placements adds at a stage, counted from 0.
@@ -171,24 +170,7 @@ def gene_table(gains: Gains) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["gene", "gain", "low", "high"])
 
 
-def placements_of(text: str) -> tuple[Placement, ...]:
-    """The placements of a canonical text, as the store holds it."""
-    return tuple(_placement(word) for word in text.rpartition(":")[2].split(","))
-
-
-def all_placements(texts: Iterable[str]) -> list[tuple[Placement, ...]]:
-    """The placements of canonical texts, as many of each: texts leave out what a head's last stages do not get."""
-    found = [placements_of(str(text)) for text in texts]
-    most = max(map(len, found), default=0)
-    return [(*one, *[NONE] * (most - len(one))) for one in found]
-
-
-@cache
-def _placement(word: str) -> Placement:
-    return Placement.parse(word)
-
-
-def _place_columns(placements: Sequence[tuple[Placement, ...]]) -> tuple[list[Place], Array]:
+def _place_columns(placements: Sequence[tuple[Written, ...]]) -> tuple[list[Place], Array]:
     """One column per (stage, type) that any of them has."""
     stages = len(placements[0]) if placements else 0
     places = sorted({(s, one[s].type) for one in placements for s in range(stages) if not one[s].is_none})
@@ -196,7 +178,7 @@ def _place_columns(placements: Sequence[tuple[Placement, ...]]) -> tuple[list[Pl
     return places, found.reshape(len(placements), len(places))
 
 
-def _gene_columns(placements: Sequence[tuple[Placement, ...]]) -> tuple[list[str], Array]:
+def _gene_columns(placements: Sequence[tuple[Written, ...]]) -> tuple[list[str], Array]:
     """One column per gene, summed over stages and centred within each type, so that types and genes do not mix."""
     names, columns = [], []
     for name, read in readings(GENES).items():
@@ -217,13 +199,13 @@ def _gene_columns(placements: Sequence[tuple[Placement, ...]]) -> tuple[list[str
     return names, np.array(columns, dtype=float).reshape(len(names), len(placements)).T
 
 
-def readings(genes: Sequence[Gene]) -> dict[str, Callable[[Placement], float | None]]:
+def readings(genes: Sequence[Gene]) -> dict[str, Callable[[Written], float | None]]:
     """What a placement has of each gene and of its site, as numbers, by the name of the effect; None: it has no such gene."""
 
-    def of_gene(gene: Gene, read: Callable[[Value], float]) -> Callable[[Placement], float | None]:
+    def of_gene(gene: Gene, read: Callable[[Value], float]) -> Callable[[Written], float | None]:
         return lambda placement: None if (value := placement.genes.get(gene.name)) is None else read(value)
 
-    def of_site(site: str) -> Callable[[Placement], float | None]:
+    def of_site(site: str) -> Callable[[Written], float | None]:
         return lambda placement: None if placement.site is None else float(placement.site.partition("/")[0] == site)
 
     first, *others = SITES

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluators.tasks.base import Metric
+from evaluators.metric import Metric
 from search.config import Config
 from search.files import write_whole
 from search.front import RunningFront, by_architecture, mean_of
 from search.mirror import Mirror
 from search.objectives import OBJECTIVES
+from search.results import load
 from search.steering import Clock
 from search.store import Evaluation, Store
 from search.trainable import TrialResult, note_path, weights_path
@@ -60,8 +61,10 @@ class Keeper:
                 finished=time.time(),
                 identity=self.identity,
                 metric=self.metric.name,
+                by_class=self.metric.of_classes(metrics),
             )
-            for seed, score, seconds in result.by_seed or [(self.config.seed, result.score, result.seconds)]
+            for seed, score, seconds, metrics in result.by_seed
+            or [(self.config.seed, result.score, result.seconds, result.metrics)]
         ]
         new = [evaluation for evaluation in evaluations if evaluation.key not in self.store]
         if new and result.weights is not None:
@@ -81,8 +84,9 @@ class Keeper:
         return mean_of(evaluations)
 
     def finish(self) -> None:
-        """Bring every file up to date."""
-        self.write_front()
+        """Bring every file up to date; ``front.csv`` becomes the recommended front, by everything that was trained."""
+        with self.store.refusing():
+            load(self.folder).write_front()
         with self.store.refusing():
             self.clock.keep()
         self.store.flush()
@@ -90,7 +94,7 @@ class Keeper:
             self.mirror.push(now=True)
 
     def write_front(self) -> None:
-        """front.csv, replaced atomically."""
+        """front.csv, replaced atomically: while the search runs the front by its own scores."""
         with self.store.refusing():
             write_whole(self.folder / "front.csv", self.front.frame.to_csv(index=False))
 

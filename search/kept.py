@@ -1,4 +1,5 @@
-"""The configuration as a run keeps it: whether it is whole, and what earlier versions wrote into it."""
+"""What a run keeps of itself, read without torch: its configuration, whether that is whole, what earlier versions wrote
+into it, and ``run.json``."""
 
 from __future__ import annotations
 
@@ -7,16 +8,30 @@ from typing import Any
 
 import yaml
 
-from search.files import is_file
-from spaces.errors import UsageError
+from search.files import is_file, read_json, unreadable
+from spaces.errors import UsageError, shortened
 
 _OLDER = "put back an older config.yaml.1, or start a new run"
 # What every run's configuration spelled out, whatever version wrote it; later ones end with YAML's "...".
 _ALWAYS = ("name", "data", "seed", "space", "training", "search", "resources")
 
 
-def refuse_cut(path: Path) -> None:
-    """Raise UsageError for the half of a file: what is missing would be taken for defaults."""
+def kept_path(folder: str | Path) -> Path:
+    """The ``config.yaml`` of a run directory; raises UsageError where there is none."""
+    path = Path(folder) / "config.yaml"
+    if not is_file(path):
+        runs = sorted(str(found.parent) for found in Path("runs").glob("*/config.yaml"))
+        raise UsageError(
+            f"{shortened(str(folder), 200)} is not a run directory; runs here: {', '.join(runs) or 'none'}"
+        )
+    return path
+
+
+def kept_values(path: Path) -> dict[str, Any]:
+    """The content of a run's ``config.yaml`` as it stands there.
+
+    Raises UsageError for the half of a file: what is missing would be taken for defaults.
+    """
     try:
         text = path.read_text()
         keys = yaml.safe_load(text)
@@ -29,6 +44,30 @@ def refuse_cut(path: Path) -> None:
     if missing or not (ended or (former and text.endswith("\n"))):
         lacks = f"lacks {', '.join(missing)}" if missing else "lacks its end"
         raise UsageError(f"{path} is cut off or damaged: it {lacks}; {_OLDER}")
+    found: dict[str, Any] = keys
+    return found
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """``run.json``; empty where there is none. Raises UsageError for one that cannot be read."""
+    path = folder / "run.json"
+    if not path.exists():
+        return {}
+    content: dict[str, Any] = read_json(path, dict, _RUN_ADVICE)
+    meaning = content.get("meaning", {})
+    sorts: tuple[tuple[str, type], ...] = (("metric", dict), ("identity", str), ("meaning", dict))
+    parts: list[tuple[dict[str, Any], str, type]] = [(content, name, sort) for name, sort in sorts]
+    parts += [(meaning, name, dict) for name in ("code", "versions")] if isinstance(meaning, dict) else []
+    metric = content.get("metric", {})
+    fields = (("name", str), ("unit", str), ("higher_is_better", bool), ("by_class", str))
+    parts += [(metric, name, sort) for name, sort in fields] if isinstance(metric, dict) else []
+    for whole, name, sort in parts:
+        if name in whole and not isinstance(whole[name], sort):
+            raise unreadable(path, f"{name} = {shortened(whole[name])}", _RUN_ADVICE)
+    return content
+
+
+_RUN_ADVICE = "put back a whole one, or remove it and the run is read as one of an earlier version"
 
 
 # What sections of runs of earlier versions held, whatever they were the sections of: key -> the value that meant nothing.

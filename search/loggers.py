@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.files import sqlite_url
-from spaces.errors import UsageError, unknown
+from spaces.errors import unknown
+from spaces.extras import need
 
 if TYPE_CHECKING:
     from ray import tune
@@ -29,8 +29,7 @@ def check_loggers(names: Sequence[str]) -> None:
         if name not in LOGGERS:
             raise unknown("logger", name, LOGGERS)
         package, _ = LOGGERS[name]
-        if find_spec(package) is None:
-            raise UsageError(f"loggers: {name} needs the package {package}; pip install {package}")
+        need("loggers", f"loggers: {name}", package)
 
 
 def _tensorboard(folder: Path, project: str) -> Any:

@@ -18,9 +18,9 @@ from typing import Any
 from evaluators.base import Evaluator
 from evaluators.tasks.base import Task
 from search.config import Config
-from search.files import read_json, unreadable
+from search.kept import read_run
 from search.problem import Problem
-from spaces.errors import UsageError, shortened
+from spaces.errors import UsageError
 from spaces.plugins import source_of
 from spaces.protocols import offers
 
@@ -102,28 +102,6 @@ def check_meaning(folder: Path, config: Config, problem: Problem, evaluator: Eva
         return None
     words = ", ".join(f"{name} {was}, now {now['versions'].get(name)}" for name, was in moved)
     return f"{folder} was begun with {words}: accuracies may differ by rounding"
-
-
-def read_run(folder: Path) -> dict[str, Any]:
-    """``run.json``; empty where there is none. Raises UsageError for one that cannot be read."""
-    path = folder / "run.json"
-    if not path.exists():
-        return {}
-    content: dict[str, Any] = read_json(path, dict, _RUN_ADVICE)
-    meaning = content.get("meaning", {})
-    sorts: tuple[tuple[str, type], ...] = (("metric", dict), ("identity", str), ("meaning", dict))
-    parts: list[tuple[dict[str, Any], str, type]] = [(content, name, sort) for name, sort in sorts]
-    parts += [(meaning, name, dict) for name in ("code", "versions")] if isinstance(meaning, dict) else []
-    metric = content.get("metric", {})
-    fields = (("name", str), ("unit", str), ("higher_is_better", bool))
-    parts += [(metric, name, sort) for name, sort in fields] if isinstance(metric, dict) else []
-    for whole, name, sort in parts:
-        if name in whole and not isinstance(whole[name], sort):
-            raise unreadable(path, f"{name} = {shortened(whole[name])}", _RUN_ADVICE)
-    return content
-
-
-_RUN_ADVICE = "put back a whole one, or remove it and the run is read as one of an earlier version"
 
 
 def read_meaning(folder: Path) -> dict[str, Any] | None:

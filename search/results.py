@@ -7,26 +7,33 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import pandas as pd
 
-from evaluators.cost import METRICS, CostTable
-from evaluators.tasks.base import Metric
+from evaluators.metric import Metric
+from search.classes import by_class
 from search.command import command
-from search.config import Config, load_run_config
 from search.confirmed import confirmed, uniform_architectures
 from search.evidence import EXPECTED, Evidence, gather
-from search.files import read_json, unreadable
+from search.files import read_json, unreadable, write_whole
 from search.front import front_of, summarise
 from search.gains import Array, Gains, fit_gains, gain_table
-from search.meaning import read_run
+from search.kept import kept_path, kept_values, read_run
 from search.objectives import OBJECTIVES, parse_limits
-from search.pareto import knee, non_dominated
+from search.pareto import knee
 from search.store import RANDOM, SEARCH, Evaluation, cost_columns, read_journal, to_frame
-from spaces import Architecture, Placement
 from spaces.errors import UsageError, shortened
-from spaces.network import NetworkSpec
+from spaces.plugins import load_plugins
+from spaces.written import Written, is_plain, placements_of
+
+if TYPE_CHECKING:
+    from evaluators.cost import CostTable
+    from search.config import Config
+    from spaces.network import NetworkSpec
+
+# The front of a run needs its journal alone. What builds networks (torch, timm) is imported where it is asked for.
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +43,24 @@ class Results:
     """What a run directory holds at this moment; a running search may be read too."""
 
     folder: Path
-    config: Config
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration, validated. Raises UsageError where a key of it is wrong."""
+        from search.config import load_run_config
+
+        return load_run_config(self.folder)
+
+    @cached_property
+    def minimised(self) -> tuple[str, ...]:
+        """The costs that the search minimises besides the metric, as ``config.search.costs``."""
+        values = kept_values(kept_path(self.folder))
+        load_plugins(values.get("plugins") or ())  # they may bring objectives
+        section = values["search"]
+        costs = section.get("costs") if isinstance(section, dict) else None
+        if costs and isinstance(costs, list) and all(isinstance(one, str) and one in OBJECTIVES for one in costs):
+            return tuple(costs)
+        return self.config.search.costs  # which says what is wrong
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:
@@ -91,7 +115,19 @@ class Results:
     def confirmed(self) -> pd.DataFrame:
         """One row per architecture that was trained again with fresh seeds; see ``search.confirmed.confirmed``."""
         uniform = uniform_architectures(self.config.space)
-        return confirmed(self.evaluations, self.config.search.costs, uniform, self.metric)
+        return confirmed(self.evaluations, self.minimised, uniform, self.metric)
+
+    @cached_property
+    def by_class(self) -> pd.DataFrame:
+        """One row per architecture and class, where the metric has values of classes; see ``search.classes.by_class``."""
+        found = self._journal[0]
+        return by_class(found, self.data.get("class_names", ()) if any(one.by_class for one in found) else ())
+
+    def classes_of(self, text: str, purpose: str, fidelity: int, seed: int) -> Mapping[str, float]:
+        """The values of single classes of one evaluation; none where it told of none."""
+        sought = (text, purpose, fidelity, seed)
+        found = (one for one in self._journal[0] if (one.architecture, one.purpose, one.fidelity, one.seed) == sought)
+        return next((one.by_class for one in found), {})
 
     @cached_property
     def gains(self) -> Gains:
@@ -108,6 +144,8 @@ class Results:
         """What the run's data set asks of a network, and what its images were normalised with: ``data.json``."""
         path, advice = self.folder / "data.json", f"`search --resume {self.folder}` writes it again"
         content: dict[str, Any] = read_json(path, dict, advice)
+        from spaces.network import NetworkSpec
+
         try:
             NetworkSpec.from_dict(content)
         except KeyError as error:
@@ -119,6 +157,8 @@ class Results:
     @cached_property
     def network(self) -> NetworkSpec:
         """What surrounds an architecture in this run."""
+        from spaces.network import NetworkSpec
+
         space = self.config.space
         own = {"native": space.native, "identity_start": space.identity_start, "stem": space.stem}
         return NetworkSpec.from_dict({**self.data, **own})
@@ -140,11 +180,19 @@ class Results:
     @property
     def front(self) -> pd.DataFrame:
         """The non-dominated architectures of the search by its own scores, by rising cost."""
-        return front_of(self.summary, self.config.search.costs, self.metric)
+        return front_of(self.summary, self.minimised, self.metric)
 
-    def front_under(self, limits: Mapping[str, Any]) -> pd.DataFrame:
-        """The front among the architectures within limits such as ``{"flops": "310M", "params": "1.05x"}``."""
-        return front_of(self.within(limits), self.config.search.costs, self.metric)
+    def recommended(self, limits: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """The front to choose from, by rising cost: what nothing else within the limits beats in expected value and costs.
+
+        Every architecture that was trained takes part, baselines too. ``pick`` takes one of these rows; for their columns see
+        ``search.evidence``. Raises UsageError as ``within``.
+        """
+        return self.evidence.front(self.minimised, self.within(limits or {}, self.evidence.rows))
+
+    def write_front(self) -> None:
+        """``front.csv``: the recommended front, replaced atomically. Raises OSError."""
+        write_whole(self.folder / "front.csv", self.recommended().to_csv(index=False))
 
     def within(self, limits: Mapping[str, Any], rows: pd.DataFrame | None = None) -> pd.DataFrame:
         """The rows of ``summary``, or those given, that keep the limits; relative ones refer to the plain backbone.
@@ -175,6 +223,8 @@ class Results:
         rows = self.evidence.rows
         rows = self.within(limits, rows if among is None else rows[rows["architecture"].isin(among)])
         if text is not None:
+            from spaces.placement import Architecture
+
             named = str(Architecture.parse(text))
             found = rows[rows["architecture"] == named]
             if found.empty:
@@ -190,22 +240,36 @@ class Results:
             raise self._nothing_yet()
         if limits:
             return self.evidence.best(rows)
-        sign, costs = self.metric.sign, list(self.config.search.costs)
-        points = rows.dropna(subset=costs).assign(loss=-sign * rows[EXPECTED])
-        front = points[non_dominated(points[["loss", *costs]].to_numpy(float))].sort_values(costs, kind="stable")
-        return front.iloc[knee(front[[*costs, "loss"]].to_numpy(float))]
+        front = self.evidence.front(self.minimised, rows)
+        losses = front[list(self.minimised)].assign(loss=-self.metric.sign * front[EXPECTED])
+        return front.iloc[knee(losses.to_numpy(float))]
 
     def reason(self, row: Mapping[Any, Any] | pd.Series) -> str:
         """What speaks for a row of ``evidence``, in words."""
-        return self.evidence.reason(dict(row), self.config.search.costs)
+        return self.evidence.reason(dict(row), self.minimised)
 
-    def _added_flops(self, stage: int, placements: Sequence[Placement]) -> Array:
+    def _added_flops(self, stage: int, placements: Sequence[Written]) -> Array:
         """The FLOPs that each of these placements adds at a stage, counted from 0."""
-        costs = self._cost_table.stage_costs(stage, placements)[:, METRICS.index("flops")]
-        return costs.astype(float)
+        from evaluators.counting import METRICS
+        from spaces.placement import Placement
+
+        built = [Placement.parse(str(one)) for one in placements]
+        return self._cost_table.stage_costs(stage, built)[:, METRICS.index("flops")].astype(float)
+
+    def added_costs(self, text: str) -> Array:
+        """What each stage of an architecture adds to the plain network: (stages, metrics), the columns ``counting.METRICS``."""
+        from spaces.placement import Placement
+
+        found = [
+            self._cost_table.stage_costs(stage, [Placement.parse(str(one))])[0]
+            for stage, one in enumerate(placements_of(text))
+        ]
+        return np.array(found, dtype=float)
 
     @cached_property
     def _cost_table(self) -> CostTable:
+        from evaluators.cost import CostTable
+
         return CostTable(self.config.space.backbone, self.network)
 
     @property
@@ -215,11 +279,15 @@ class Results:
             cost for cost in cost_columns(self.evaluations, self.metric.name) if self.evaluations[cost].notna().any()
         ]
 
+    @cached_property
+    def plain(self) -> str | None:
+        """The plain backbone as text, which every search evaluates first; None before that."""
+        return next((text for text in map(str, self.evaluations["architecture"]) if is_plain(text)), None)
+
     @property
     def _plain_costs(self) -> dict[str, float]:
-        """The costs of the plain backbone, which every search evaluates first; empty before that."""
-        plain = str(Architecture.plain(self.config.space.backbone))
-        row = self.evaluations[self.evaluations["architecture"] == plain]
+        """The costs of the plain backbone; empty before it was evaluated."""
+        row = self.evaluations[self.evaluations["architecture"] == self.plain]
         return (
             {} if row.empty else {cost: float(row.iloc[0][cost]) for cost in self.costs if pd.notna(row.iloc[0][cost])}
         )
@@ -227,4 +295,7 @@ class Results:
 
 def load(folder: str | Path) -> Results:
     """The results of a run directory; raises UsageError where there is none."""
-    return Results(Path(folder), load_run_config(folder))
+    kept_path(folder)
+    results = Results(Path(folder))
+    _ = results.minimised  # a damaged configuration is said at once
+    return results

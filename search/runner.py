@@ -54,7 +54,7 @@ from search.loggers import create_loggers
 from search.meaning import check_meaning, describe_meaning
 from search.mirror import fetch
 from search.problem import Problem
-from search.progress import Progress
+from search.progress import Progress, no_reporter
 from search.reuse import adopt
 from search.samplers import create_sampler
 from search.samplers.exact import ExactCandidates
@@ -64,6 +64,7 @@ from search.steering import Clock, Enqueued, canonical
 from search.store import COMPLETE, FAILED, STOPPED, Store, StoreError
 from search.trainable import EvaluationTrial, TrialPlan, TrialResult, full_disk
 from spaces.errors import UsageError
+from spaces.plugins import OBJECTS
 from spaces.protocols import offers
 
 log = logging.getLogger(__name__)
@@ -138,7 +139,6 @@ def _search(config: Config, problem: Problem, evaluator: Evaluator, store: Store
     """What is left to do of a run; returns what all of it came to."""
     start = time.monotonic()
     keeper = Keeper(config, store, identity=evaluator.identity, metric=evaluator.metric)
-    clock = keeper.clock
     reused = adopt(
         config.reuse,
         store,
@@ -153,11 +153,10 @@ def _search(config: Config, problem: Problem, evaluator: Evaluator, store: Store
     keeper.begin()
     planned = min(config.search.trials + reused, problem.candidates)
     missing = planned - len(store)
-    if missing > 0 and clock.left:
+    if missing > 0 and keeper.clock.left:
         if keeper.weights:
             keeper.weights.mkdir(exist_ok=True)
-        told = None if config.search.trials == MOST_TRIALS else planned
-        _fit(config, problem, evaluator, keeper, missing, told)
+        _fit(config, problem, evaluator, keeper, missing, None if config.search.trials == MOST_TRIALS else planned)
     keeper.finish()
     if said := chance(evaluator, [one.score for one in store if one.state == COMPLETE]):
         log.warning(said)
@@ -169,7 +168,7 @@ def _search(config: Config, problem: Problem, evaluator: Evaluator, store: Store
         failed=states.count(FAILED),
         stopped=states.count(STOPPED),
         seconds=time.monotonic() - start,
-        interrupted=len(states) < planned and clock.left > 0,
+        interrupted=len(states) < planned and keeper.clock.left > 0,
     )
 
 
@@ -188,8 +187,7 @@ def _fit(
         for line in data_lines(evaluator):
             progress.note(line)
         progress.note(f"{concurrency} trials at once, each with {_words(resources)}")
-        limit = config.resources.time_limit
-        overdue = actor_here(Overdue) if limit else None
+        overdue = actor_here(Overdue) if config.resources.time_limit else None
         plan = TrialPlan(
             fidelity=config.fidelity,
             seeds=config.seeds,
@@ -198,9 +196,10 @@ def _fit(
             weights=keeper.weights,
             send_weights=on_cluster(config),
             checkpoints=None if on_cluster(config) else folder / "checkpoints",
-            time_limit=limit,
+            time_limit=config.resources.time_limit,
             overdue=overdue,
             plugins=config.plugins,
+            objects=folder / OBJECTS,
             seed_notes=keeper.seed_notes,
             notes=actor_here(Notes) if keeper.seed_notes and on_cluster(config) else None,
         )
@@ -222,6 +221,7 @@ def _fit(
                 name="ray",
                 storage_path=str(folder),
                 verbose=0,
+                progress_reporter=no_reporter(),
                 callbacks=[recorder, *create_loggers(config.loggers, folder, config.name)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=0),  # the recorder decides who is tried again

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from evaluators.tasks.base import Metric
+from evaluators.metric import Metric
 from search.front import ACCURACY, by_architecture, mean_of
 from search.problem import Problem
 from search.samplers.guarded import SpaceSampler

@@ -109,7 +109,7 @@ def canonical(texts: Sequence[str], problem: Problem, what: str) -> list[str]:
         arch = Architecture.parse(text)
         if arch not in problem.space:
             raise UsageError(
-                f"{what}: {shortened(text, 200)} is not of the search space; valid: an architecture of `run_search.py space`"
+                f"{what}: {shortened(text, 200)} is not of the search space; valid: an architecture that `space` counts"
             )
         if not problem.feasible.contains(problem.space.indices(arch)[None])[0]:
             over = {name: problem.cost(arch)[name] for name in problem.limits}

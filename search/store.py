@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -50,6 +50,7 @@ FIXED = {
     "identity": "string",
     "purpose": "string",
 }
+BY_CLASS = "by_class"  # the key of the values of single classes in a line of the journal
 FORMER = {"task": "identity", "kind": "purpose"}  # what journals of earlier versions call them
 
 
@@ -61,7 +62,8 @@ class Evaluation:
     objective, latency in estimated nanoseconds; ``seconds`` of wall time; ``finished`` as Unix time. ``state``: complete (the
     planned fidelity), stopped (early), failed (see ``reason``). ``identity`` names data and recipe: evaluations compare only
     within one. ``purpose``: search, confirm (fresh seeds for the reported architectures), random (the baseline of random
-    search), or test (the score is that on the test split).
+    search), or test (the score is that on the test split). ``by_class``: the values of single classes, where there are such;
+    the journal alone holds them.
     """
 
     architecture: str
@@ -76,6 +78,7 @@ class Evaluation:
     identity: str
     purpose: str = SEARCH
     metric: str = "accuracy"
+    by_class: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def key(self) -> Key:
@@ -89,9 +92,10 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Flat, as a line of the journal: the metric and the costs stand under their own names."""
-        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name in FIXED}
+        own = {one.name: getattr(self, one.name) for one in fields(self) if one.name in FIXED}
         named = {} if self.metric == "accuracy" else {"metric": self.metric}
-        return {**own, **named, self.metric: self.score, **self.costs}
+        classes = {BY_CLASS: dict(self.by_class)} if self.by_class else {}
+        return {**own, **named, self.metric: self.score, **self.costs, **classes}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -103,8 +107,9 @@ class Evaluation:
         data = {"purpose": SEARCH, **data}
         metric = str(data.pop("metric", "accuracy"))
         score = float(data.pop(metric))
+        by_class = {str(name): float(value) for name, value in dict(data.pop(BY_CLASS, {})).items()}
         costs = {key: value for key, value in data.items() if key not in FIXED and value == value}
-        made = cls(score=score, costs=costs, metric=metric, **{key: data[key] for key in FIXED})
+        made = cls(score=score, costs=costs, metric=metric, by_class=by_class, **{key: data[key] for key in FIXED})
         words = (made.architecture, made.state, made.reason, made.identity, made.purpose)
         numbers = (made.fidelity, made.seed)
         if not all(isinstance(one, str) for one in words) or not all(type(one) is int for one in numbers):

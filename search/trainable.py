@@ -29,7 +29,7 @@ from evaluators.outcomes import EvaluationError, Report
 from search.actors import Notes
 from search.store import COMPLETE, FAILED, STOPPED
 from spaces import Architecture
-from spaces.plugins import load_plugins
+from spaces.plugins import importable, load_plugins
 from spaces.protocols import offers
 
 
@@ -40,8 +40,9 @@ class TrialPlan:
     ``rungs``: epochs to report at (none: the evaluation is one step). ``threads``: of the CPU. ``weights``: the folder for
     trained weights (None: they are not kept), ``send_weights``: whether they go to the driver instead. ``checkpoints``: the
     folder for those (None: an evaluation starts anew). ``time_limit``: seconds (None: any), which ``overdue`` watches over.
-    ``plugins``: modules that workers import first. ``seed_notes``: the folder on the driver's machine in which each seed is
-    kept as it finishes, through the actor ``notes`` where workers may be elsewhere.
+    ``plugins``: modules that workers import first. ``objects``: the folder of what was given to the run as objects.
+    ``seed_notes``: the folder on the driver's machine in which each seed is kept as it finishes, through the actor ``notes``
+    where workers may be elsewhere.
     """
 
     fidelity: int
@@ -54,16 +55,17 @@ class TrialPlan:
     time_limit: float | None = None
     overdue: Any = None
     plugins: tuple[str, ...] = ()
+    objects: Path | None = None
     seed_notes: Path | None = None
     notes: Any = None
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What one trial came to: the mean ``score`` over its seeds (NaN for none) and ``by_seed`` (seed, score, seconds) of each.
+    """What one trial came to: the mean ``score`` over its seeds (NaN for none).
 
-    ``metrics``: what else the evaluator told. ``weights``: those that are sent to the driver, as a file's content.
-    ``fault``: the reason is one of the machine, and says nothing about the candidate.
+    ``by_seed``: (seed, score, seconds, metrics) of each. ``metrics``: what else the evaluator told. ``weights``: those that are
+    sent to the driver, as a file's content. ``fault``: the reason is one of the machine, and says nothing about the candidate.
     """
 
     state: str
@@ -71,7 +73,7 @@ class TrialResult:
     score: float = math.nan
     fidelity: int | None = None
     seconds: float = math.nan
-    by_seed: tuple[tuple[int, float, float], ...] = ()
+    by_seed: tuple[tuple[int, float, float, Mapping[str, Any]], ...] = ()
     metrics: Mapping[str, Any] = field(default_factory=dict)
     weights: bytes | None = None
     fault: bool = False
@@ -142,6 +144,8 @@ class EvaluationTrial(Trainable):
     """Evaluates ``config["architecture"]`` and is reused for the next trial, so that an empty trial costs about 0.1 s."""
 
     def setup(self, config: dict[str, Any], evaluator: Evaluator, plan: TrialPlan) -> None:
+        if plan.objects is not None:
+            importable(plan.objects)
         load_plugins(plan.plugins)
         self._evaluator = evaluator.at_home() if offers(evaluator, Movable) else evaluator
         self._metric = evaluator.metric.name
@@ -254,9 +258,11 @@ class EvaluationTrial(Trainable):
             full = full_disk(error, [plan.weights, plan.checkpoints, Path(tempfile.gettempdir())])
             reason = TrialResult.failure(f"{type(error).__name__}: {error}")
             return replace(reason, reason=full, fault=True) if full else reason
-        by_seed = tuple((seed, one.score, one.seconds) for seed, one in zip(plan.seeds, found, strict=True))
-        score = sum(score for _, score, _ in by_seed) / len(by_seed)
-        seconds = sum(seconds for _, _, seconds in by_seed)
+        by_seed = tuple(
+            (seed, one.score, one.seconds, one.metrics) for seed, one in zip(plan.seeds, found, strict=True)
+        )
+        score = sum(score for _, score, _, _ in by_seed) / len(by_seed)
+        seconds = sum(seconds for _, _, seconds, _ in by_seed)
         told = {name: value for one in found for name, value in one.metrics.items()}
         return TrialResult(
             COMPLETE, "", score, seconds=seconds, by_seed=by_seed, metrics=told, weights=found[0].weights

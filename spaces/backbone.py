@@ -80,6 +80,11 @@ def describe_backbone(name: str) -> Backbone:
         raise
     except Exception as error:  # a user's network may raise anything
         raise UsageError(f"backbone {shortened(name)} cannot be run on the meta device: {reason_of(error)}") from error
+    return describe_trace(name, trace)
+
+
+def describe_trace(name: str, trace: Trace) -> Backbone:
+    """A recorded network; raises UsageError for one without a chain of blocks."""
     stages = find_stages(trace)
     if not stages:
         raise UsageError(

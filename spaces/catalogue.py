@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -14,13 +13,8 @@ from typing import Any
 import torch
 
 from spaces.backbone import describe_backbone, list_backbones
+from spaces.caching import cache_folder
 from spaces.errors import UsageError
-
-
-def cache_folder() -> Path:
-    """``ATTUNE_CACHE``, else ``$XDG_CACHE_HOME/attune``; what lies there can be deleted at any time."""
-    fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attune"
-    return Path(os.environ.get("ATTUNE_CACHE") or fallback)
 
 
 def describe_backbones() -> list[dict[str, Any]]:

@@ -154,8 +154,13 @@ class NetworkSpec:
 
     def insert(self, model: nn.Module, arch: Architecture) -> None:
         """Put the placements of an architecture into its plain network, in place, whatever weights that holds."""
-        _insert_into(
-            model, arch, self.placed(arch), [self.shape], identity_start=self.identity_start, native=self.native
+        insert_placed(
+            model,
+            arch.backbone,
+            self.placed(arch),
+            [self.shape],
+            identity_start=self.identity_start,
+            native=self.native,
         )
 
     def example(self, batch: int = 1, *, seed: int | None = None) -> tuple[Tensor, ...]:
@@ -322,15 +327,15 @@ def insert_attention(
     never calls the attention there, before it is changed.
     """
     size = inputs[1:] if inputs else describe_backbone(arch.backbone).size
-    channels = [inputs[0]] if inputs else dict.fromkeys([_channels(model), 3, 1])  # a stem may rearrange what it gets
+    channels = [inputs[0]] if inputs else likely_channels(model)
     shapes = [(count, *size) for count in channels]
     placed = place(arch, describe_backbone(arch.backbone).stages)
-    _insert_into(model, arch, placed, shapes, identity_start=identity_start, native=native)
+    insert_placed(model, arch.backbone, placed, shapes, identity_start=identity_start, native=native)
 
 
-def _insert_into(
+def insert_placed(
     model: nn.Module,
-    arch: Architecture,
+    backbone: str,
     placed: Sequence[tuple[Stage, Placement]],
     shapes: Sequence[tuple[int, ...]],
     *,
@@ -345,20 +350,22 @@ def _insert_into(
             model.get_submodule(path)
         except AttributeError:
             raise UsageError(
-                f"this {type(model).__name__} has no module {path!r}, so it is not the backbone {arch.backbone!r}"
+                f"this {type(model).__name__} has no module {path!r}, so it is not the backbone {backbone!r}"
             ) from None
     uncalled = never_called(model, sites, shapes)
     if uncalled:
         raise UsageError(
             f"this {type(model).__name__} never calls attention at {len(uncalled)} of {len(sites)} sites of "
-            f"{arch.backbone!r}, first {uncalled[0]!r}; valid: the network that the architecture names, or "
+            f"{backbone!r}, first {uncalled[0]!r}; valid: the network that the architecture names, or "
             "a backbone of your own (module:package.file:function) that makes this one"
         )
     _insert(model, placed, identity_start=identity_start, native=native)
 
 
-def _channels(model: nn.Module) -> int:
-    return next((one.in_channels for one in model.modules() if isinstance(one, (nn.Conv2d, nn.Conv3d))), 3)
+def likely_channels(model: nn.Module) -> list[int]:
+    """How many channels a network may take, the likeliest first: those of its first convolution, unless a stem rearranges."""
+    first = next((one.in_channels for one in model.modules() if isinstance(one, (nn.Conv2d, nn.Conv3d))), 3)
+    return list(dict.fromkeys([first, 3, 1]))
 
 
 @lru_cache(maxsize=64)  # the answer is the same for all architectures, and a search builds thousands

@@ -9,7 +9,6 @@ sites, so an Architecture is made canonical against its backbone.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,10 @@ from spaces.attention import AttentionType, attention_type
 from spaces.attention.genes import BY_NAME, GENES, Value
 from spaces.backbone import Stage, describe_backbone
 from spaces.errors import UsageError, cut, shortened, unknown
+from spaces.plugins import is_brought
+from spaces.written import SITES as SITES
+from spaces.written import key_of
 
-SITES = ("slot", "block", "stage")  # of a backbone's stages
 BEYOND = "decoder"  # of the stages that a head has of its own
 _EVERY = re.compile(r"block/([1-9][0-9]{0,5})")  # after every N-th block
 
@@ -183,7 +184,7 @@ class Architecture:
                 f"{self.backbone} has {len(stages)} stages, but {len(self.placements)} placements are given: "
                 f"{cut(','.join(map(str, self.placements)), 200)}"
             )
-        found = [*_at_each(self.backbone, self.placements, stages), *map(_beyond, self.placements[len(stages) :])]
+        found = [*check_each(self.backbone, self.placements, stages), *map(_beyond, self.placements[len(stages) :])]
         while len(found) > len(stages) and found[-1].is_none:
             found.pop()
         object.__setattr__(self, "placements", tuple(found))
@@ -199,6 +200,11 @@ class Architecture:
         return cls(backbone, tuple(Placement.parse(word) for word in body.split(",")))
 
     @classmethod
+    def read(cls, text: str) -> Architecture:
+        """As ``parse``; the name of a backbone alone is the plain one."""
+        return cls.parse(text) if names_backbone(text) else cls.plain(text)
+
+    @classmethod
     def plain(cls, backbone: str) -> Architecture:
         """The backbone without attention."""
         return cls(backbone, (NONE,) * len(describe_backbone(backbone).stages))
@@ -210,7 +216,7 @@ class Architecture:
     @property
     def key(self) -> str:
         """A stable hash of the content: 16 hexadecimal digits of SHA-256 over the canonical text."""
-        return hashlib.sha256(str(self).encode()).hexdigest()[:16]
+        return key_of(str(self))
 
     def __str__(self) -> str:
         return f"{self.backbone}:{','.join(map(str, self.placements))}"
@@ -226,6 +232,11 @@ class Architecture:
         return cls(data["backbone"], tuple(_placement(item) for item in data["placements"]))
 
 
+def names_backbone(text: str) -> bool:
+    """Whether there are placements behind the name of a backbone; of a user's own network, its name has colons itself."""
+    return text.count(":") > 2 if is_brought(text) else ":" in text
+
+
 def canonical(arch: Architecture, stages: Sequence[Stage]) -> tuple[Placement, ...]:
     """One canonical placement for each stage of a network, ``none`` for those that an architecture leaves out.
 
@@ -239,10 +250,10 @@ def canonical(arch: Architecture, stages: Sequence[Stage]) -> tuple[Placement, .
             f"this network on {arch.backbone} has {len(stages)} stages{own}, but {len(given)} placements are given: "
             f"{cut(','.join(map(str, given)), 200)}"
         )
-    return tuple(_at_each(arch.backbone, (*given, *[NONE] * (len(stages) - len(given))), stages))
+    return tuple(check_each(arch.backbone, (*given, *[NONE] * (len(stages) - len(given))), stages))
 
 
-def _at_each(backbone: str, placements: Sequence[Placement], stages: Sequence[Stage]) -> list[Placement]:
+def check_each(backbone: str, placements: Sequence[Placement], stages: Sequence[Stage]) -> list[Placement]:
     found = []
     for number, (placement, stage) in enumerate(zip(placements, stages, strict=False), start=1):
         try:

@@ -22,6 +22,7 @@ from spaces.errors import UsageError, cut, shortened, unknown
 T = TypeVar("T")
 GROUP = "attune.plugins"
 PREFIX = "module:"
+OBJECTS = "objects"  # the folder of a run that holds what was given to it as objects, as packages
 
 
 class Registry(Generic[T]):
@@ -152,13 +153,18 @@ def source_of(module: str) -> Path:
 
 
 def _import(module: str, where: str) -> Any:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)  # last: a file of the user's never stands in for an installed package
+    importable(Path.cwd())
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:  # a user's module may raise anything while it is imported
         raise UsageError(f"{where}: {reason_of(error)}") from error
+
+
+def importable(folder: Path) -> None:
+    """Let a folder be imported from, after all others: a file of the user's never stands in for an installed package."""
+    here = str(folder.resolve())
+    if here not in sys.path:
+        sys.path.append(here)
 
 
 def reason_of(error: BaseException) -> str:

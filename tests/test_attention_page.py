@@ -1,18 +1,13 @@
-"""docs/attention.md describes the library as it is, docs/benchmarks/attention.md shows the measurements that are kept; those
-survive a round trip."""
+"""The pages of the attention types describe the library as it is, docs/benchmarks/attention.md shows the measurements that
+are kept; those survive a round trip."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from benchmarks.attention import (
-    LIBRARY_PAGE,
     SPEED_PAGE,
     Row,
     Setting,
-    library_tables,
     load,
     measure,
     merged,
@@ -20,16 +15,26 @@ from benchmarks.attention import (
     speed_tables,
 )
 from benchmarks.page import read
+from docs.site.attention import FOLDER, INDEX, listed, pages
+from spaces.attention import attention_type, list_attentions
 
 
-@pytest.mark.parametrize(
-    ("page", "tables"),
-    [(LIBRARY_PAGE, library_tables), (SPEED_PAGE, lambda: speed_tables(load()))],
-    ids=["library", "speed"],
-)
-def test_the_tables_are_up_to_date(page: Path, tables: Callable[[], dict[str, str]]) -> None:
-    for mark, text in tables().items():
-        assert read(page, mark) == text, "run `python -m benchmarks.attention --no-run --docs`"
+def test_the_pages_of_the_types_are_up_to_date() -> None:
+    told = "run `python -m docs.site.attention`"
+    assert read(INDEX, "types") == listed(), told
+    for path, text in pages().items():
+        assert path.read_text() == text, f"{path.name}: {told}"
+    left = {path.stem for path in FOLDER.iterdir()} - set(list_attentions())
+    assert not left, f"pages of types that are no more: {left}"
+
+
+def test_every_type_says_when_to_try_it() -> None:
+    assert [name for name in list_attentions() if not attention_type(name).use] == []
+
+
+def test_the_tables_of_speed_are_up_to_date() -> None:
+    for mark, text in speed_tables(load()).items():
+        assert read(SPEED_PAGE, mark) == text, "run `python -m benchmarks.attention --no-run --docs`"
 
 
 def test_a_measurement_is_kept_and_replaced_by_a_newer_one(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import run_search
+from attune.cli.networks import Listed
 from search import load
 
 ROOT = Path(__file__).parents[1]
@@ -129,7 +130,7 @@ def test_a_search_leaves_a_front_that_can_be_read_analysed_and_exported(
     assert Path(out.strip()).read_text().lstrip().lower().startswith("<!doctype html>")
     out, _ = here("export", folder, "--max", "flops=1.2x", "--to", tmp_path / "best", "--json")
     exported = json.loads(out)
-    assert exported["reason"].startswith("expected accuracy 0.")
+    assert exported["reason"].startswith("expected accuracy ")
     spec = json.loads((tmp_path / "best" / "architecture.json").read_text())
     assert spec["architecture"] == exported["architecture"]
     best = load(folder).pick({"flops": "1.2x"})["architecture"]
@@ -241,7 +242,7 @@ def test_the_space_is_counted_before_anything_is_trained(config: Path, here: Her
     assert space["costs"]["flops"]["least"] == space["costs"]["flops"]["plain"] < space["costs"]["flops"]["most"]
 
 
-@pytest.mark.parametrize("what", [one.value for one in run_search.Listed if one.value != "backbones"])
+@pytest.mark.parametrize("what", [one.value for one in Listed if one.value != "backbones"])
 def test_lists_are_json(what: str, here: Here) -> None:
     out, _ = here("list", what, "--json")
     rows = json.loads(out)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from torch import Tensor
 
 from evaluators.data.cluttered import Scene
 from evaluators.data.embedded import TRAIN_SIZE, Clutter
 from evaluators.data.pixels import MAX_PIXELS
+from evaluators.data.splits import moments
 from spaces.errors import UsageError, unknown
 from spaces.network import pixels
 
@@ -34,6 +36,16 @@ def _range(value: object) -> object:
     if len(ends) != 2 or not numbers or not ends[0] < ends[1]:
         raise UsageError(f"{value!r}; valid: the value of full brightness above 0, or [lowest, highest]")
     return float(ends[0]), float(ends[1])
+
+
+def _each(value: object) -> object:
+    """One number a channel."""
+    if value is None:
+        return None
+    given = list(value) if isinstance(value, (list, tuple)) else [value]
+    if not given or not all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in given):
+        raise UsageError(f"{value!r}; valid: a number for each channel, as in [0.485, 0.456, 0.406]")
+    return tuple(given)
 
 
 def _pixels(value: Any) -> tuple[int, int]:
@@ -61,15 +73,19 @@ class Options(BaseModel):
 class ClutterOptions(Options):
     """How cluttered digits are composed; see ``embedded.Clutter``."""
 
-    train_size: Made = TRAIN_SIZE
-    val_size: Made = 2000
-    test_size: Made = 2000
-    image_size: Side = Clutter.canvas
-    glyph: Pair = Clutter.glyph
-    fragments: Annotated[int, Field(ge=0, le=1000)] = Clutter.fragments
-    fragment: Side = Clutter.fragment
-    contrast: Annotated[float, Field(ge=0, le=1)] = Clutter.contrast
-    noise: Annotated[float, Field(ge=0, le=100)] = Clutter.noise
+    train_size: Made = Field(default=TRAIN_SIZE, description="training images")
+    val_size: Made = Field(default=2000, description="validation images")
+    test_size: Made = Field(default=2000, description="test images")
+    image_size: Side = Field(default=Clutter.canvas, description="side in pixels")
+    glyph: Pair = Field(default=Clutter.glyph, description="smallest and largest side of the digit")
+    fragments: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=Clutter.fragments, description="pieces of other digits around it"
+    )
+    fragment: Side = Field(default=Clutter.fragment, description="side of a piece in pixels")
+    contrast: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=Clutter.contrast, description="contrast of the pieces, that of the digit being 1"
+    )
+    noise: Annotated[float, Field(ge=0, le=100)] = Field(default=Clutter.noise, description="deviation of the noise")
 
     @model_validator(mode="after")
     def _fits(self) -> ClutterOptions:
@@ -84,23 +100,31 @@ class ClutterOptions(Options):
 class DigitsOptions(Options):
     """The plain digits."""
 
-    image_size: Side = 16
+    image_size: Side = Field(default=16, description="side in pixels")
 
 
 class SceneOptions(Options):
     """How scenes of cluttered digits are composed; see ``cluttered.Scene``."""
 
-    train_size: Made = 1600
-    val_size: Made = 400
-    test_size: Made = 400
-    image_size: Side = Scene.canvas
-    digits: Pair = Scene.digits
-    sizes: Annotated[tuple[int, ...], Field(strict=False)] = Scene.sizes
-    fragments: Annotated[int, Field(ge=0, le=1000)] = Scene.fragments
-    fragment: Side = Scene.fragment
-    contrast: Annotated[float, Field(ge=0, le=1)] = Scene.contrast
-    texture: Annotated[float, Field(ge=0, le=1)] = Scene.texture
-    noise: Annotated[float, Field(ge=0, le=100)] = Scene.noise
+    train_size: Made = Field(default=1600, description="training pictures")
+    val_size: Made = Field(default=400, description="validation pictures")
+    test_size: Made = Field(default=400, description="test pictures")
+    image_size: Side = Field(default=Scene.canvas, description="side in pixels")
+    digits: Pair = Field(default=Scene.digits, description="fewest and most digits of a picture")
+    sizes: Annotated[tuple[int, ...], Field(strict=False)] = Field(
+        default=Scene.sizes, description="sides that a digit may have"
+    )
+    fragments: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=Scene.fragments, description="pieces of other digits"
+    )
+    fragment: Side = Field(default=Scene.fragment, description="side of a piece in pixels")
+    contrast: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=Scene.contrast, description="contrast of the pieces, that of the digits being 1"
+    )
+    texture: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=Scene.texture, description="strength of the background's texture"
+    )
+    noise: Annotated[float, Field(ge=0, le=100)] = Field(default=Scene.noise, description="deviation of the noise")
 
     @property
     def scene(self) -> Scene:
@@ -118,35 +142,62 @@ class SceneOptions(Options):
 
 
 class RealOptions(Options):
-    """What every set of real images can be told.
+    """What every set of real images can be told."""
 
-    image_size: (H, W). train_size, val_size: images, or a share of them. channels: of the input; None: those of the images.
-    max: the pixel values of black and of full brightness; None: read from the data. skip_corrupt: leave out, and count,
-    what cannot be decoded. stream: read from disk while training; None: above 2 GiB.
-    """
+    image_size: Pixels | None = Field(default=None, description="a side or [H, W] in pixels; None: that of the images")
+    train_size: Images | None = Field(default=None, description="training images, or a share of them; None: all")
+    val_size: Images | None = Field(default=None, description="validation images, or a share of them")
+    flip: bool | None = Field(
+        default=None, description="whether images may be mirrored while training; None: as the set allows"
+    )
+    stream: bool | None = Field(default=None, description="read from disk while training; None: above 2 GiB")
+    channels: Count | None = Field(default=None, description="of the input; None: those of the images")
+    max: Annotated[tuple[float, float] | None, BeforeValidator(_range)] = Field(
+        default=None,
+        description="the pixel value of full brightness, or those of black and of full brightness; None: read from the data",
+    )
+    mean: Annotated[tuple[float, ...] | None, BeforeValidator(_each)] = Field(
+        default=None,
+        description="of each channel of [0, 1], which a network sees as 0; None: that of the training images",
+    )
+    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...] | None, BeforeValidator(_each)] = Field(
+        default=None,
+        description="the distance from the mean that a network sees as 1; None: that of the training images",
+    )
+    skip_corrupt: bool = Field(default=False, description="leave out, and count, what cannot be decoded")
 
-    image_size: Pixels | None = None
-    train_size: Images | None = None
-    val_size: Images | None = None
-    flip: bool | None = None
-    stream: bool | None = None
-    channels: Count | None = None
-    max: Annotated[tuple[float, float] | None, BeforeValidator(_range)] = None
-    skip_corrupt: bool = False
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.mean is None) != (self.std is None):
+            raise UsageError("mean and std belong together; valid: both, or neither")
+        return self
+
+    def moments(self, images_NCHW: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation per channel: those that were chosen, else of the training images.
+
+        Raises UsageError for as many as there are no channels.
+        """
+        if self.mean is None or self.std is None:
+            return moments(images_NCHW)
+        if not len(self.mean) == len(self.std) == images_NCHW.shape[1]:
+            raise UsageError(
+                f"mean {list(self.mean)} and std {list(self.std)}; valid: {images_NCHW.shape[1]} numbers each, one a channel"
+            )
+        return self.mean, self.std
 
 
 class FolderOptions(RealOptions):
     """Image files."""
 
-    max_pixels: Count = MAX_PIXELS
+    max_pixels: Count = Field(default=MAX_PIXELS, description="an image of more pixels is refused")
 
 
 class TableOptions(FolderOptions):
-    """Tables of Hugging Face: label and image name columns, config a configuration."""
+    """Tables of Hugging Face."""
 
-    label: str | None = None
-    image: str | None = None
-    config: str | None = None
+    label: str | None = Field(default=None, description="the column of labels")
+    image: str | None = Field(default=None, description="the column of images")
+    config: str | None = Field(default=None, description="the configuration of a set that has several")
 
 
 class ArrayOptions(RealOptions):
@@ -154,9 +205,9 @@ class ArrayOptions(RealOptions):
 
 
 class DownloadOptions(RealOptions):
-    """torchvision's sets; root: where they are kept."""
+    """torchvision's sets."""
 
-    root: str = "~/.cache/attune/data"
+    root: str = Field(default="~/.cache/attune/data", description="where downloads are kept")
 
 
 Chosen = TypeVar("Chosen", bound=Options)

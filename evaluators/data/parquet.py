@@ -19,6 +19,7 @@ from evaluators.data.pixels import MAX_PIXELS, CorruptImage, Picture, open_image
 from evaluators.data.source import Found, Opened
 from evaluators.data.spelling import is_left_behind, name_splits, roles, split_of, split_of_file
 from spaces.errors import UsageError
+from spaces.extras import need
 
 # A local parquet folder larger than this is memory-mapped through Hugging Face's Arrow cache instead of being read whole.
 MAPPED_BYTES = 2 * 1024**3
@@ -232,6 +233,7 @@ def _read_files(folder: Path, files: list[Path]) -> pa.Table:
     if different is not None:
         raise UsageError(f"{different} describes its columns or classes otherwise than {files[0]}")
     if sum(file.stat().st_size for file in files) > MAPPED_BYTES:
+        need("data", f"{folder}, which is too large for memory,")
         import datasets
 
         return datasets.load_dataset("parquet", data_files=[str(file) for file in files], split="train").data.table
@@ -243,6 +245,7 @@ def _read_files(folder: Path, files: list[Path]) -> pa.Table:
 
 def _on_hub(name: str, wanted: str | None) -> Tables:
     """A data set of the Hugging Face hub by name, downloaded into the hub's own cache."""
+    need("data", f"hf:{name} is no folder here, and a data set of the hub")
     import datasets
 
     try:

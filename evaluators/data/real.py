@@ -21,7 +21,6 @@ from evaluators.data.splits import (
     Split,
     StreamSplit,
     cut,
-    moments,
     number,
     subset,
 )
@@ -81,7 +80,7 @@ def prepare(spec: str, opened: Opened, options: RealOptions, *, seed: int, flip:
     turned = any(found.turned for found in piles)
     kept = [rows for _, rows, _ in parts] if stream else [found.rows for found in piles]
     images_NCHW = stack(piles[0], form, source)
-    mean, std = moments(images_NCHW)
+    mean, std = options.moments(images_NCHW)
 
     splits: list[Split]
     if stream:
@@ -122,6 +121,7 @@ def prepare(spec: str, opened: Opened, options: RealOptions, *, seed: int, flip:
         size=size,
         mean=mean,
         std=std,
+        chosen=options.mean is not None,
         flip=flip if options.flip is None else options.flip,
         load_test=_test_loader(spec, opened, classes, form, size, stream=stream, turned=turned, highest=highest),
         summary=summary,

@@ -131,9 +131,9 @@ AnySummary = TypeVar("AnySummary")
 class DataSet(Generic[AnySplit, AnySummary]):
     """A data set: train and validation splits, and the test split for those who ask for it by name.
 
-    size: (H, W) of every picture. mean and std: per channel, of the training pictures in [0, 1]. flip: whether a mirrored
-    picture keeps its meaning. span: the pixel values of the files that [0, 1] stands for; None: 0 to 255. summary: what was
-    read.
+    size: (H, W) of every picture. mean and std: per channel, of the training pictures in [0, 1], or as they were ``chosen``.
+    flip: whether a mirrored picture keeps its meaning. span: the pixel values of the files that [0, 1] stands for; None: 0 to
+    255. summary: what was read.
     """
 
     name: str
@@ -148,6 +148,7 @@ class DataSet(Generic[AnySplit, AnySummary]):
     load_test: Callable[[], AnySplit] = field(repr=False)
     summary: AnySummary
     span: tuple[float, float] | None = None
+    chosen: bool = False
 
     @property
     def num_classes(self) -> int:
@@ -156,7 +157,8 @@ class DataSet(Generic[AnySplit, AnySummary]):
     @cached_property
     def identity(self) -> str:
         """A stable text: the name and a hash of the content of train and validation."""
-        return f"{self.name}#{self.train.digest}{self.val.digest}"
+        chosen = f" mean {self.mean} std {self.std}" if self.chosen else ""
+        return f"{self.name}#{self.train.digest}{self.val.digest}{chosen}"
 
     @cached_property
     def test(self) -> AnySplit:

@@ -17,6 +17,7 @@ import numpy as np
 
 from evaluators.data.boxes.objects import CROWD, DIFFICULT, Objects
 from evaluators.outcomes import EvaluationError
+from spaces.extras import need
 
 NAMES = ("mAP", "mAP50", "mAP75", "mAP_small", "mAP_medium", "mAP_large")
 BEYOND = 2e10  # square pixels, more than the largest of COCO's ranges: an object of this area is passed over
@@ -33,11 +34,17 @@ class Detections:
 
 
 def average_precision(
-    found: Sequence[Detections], truth: Sequence[Objects], classes: int, backend: Backend = "auto"
+    found: Sequence[Detections],
+    truth: Sequence[Objects],
+    classes: int,
+    backend: Backend = "auto",
+    *,
+    names: Sequence[str] = (),
 ) -> dict[str, float]:
     """NAMES, each in [0, 1]; sizes of which there is no object are left out. Raises EvaluationError without any object.
 
-    Crowds are COCO's; difficult objects are passed over, found or not.
+    Crowds are COCO's; difficult objects are passed over, found or not. ``names`` of the classes: ``AP NAME`` too, of those
+    that there are, whose mean is the mAP.
     """
     if not any((objects.kinds_M == 0).any() for objects in truth):
         raise EvaluationError("there is no object to find, so there is no mean average precision")
@@ -55,7 +62,19 @@ def average_precision(
         judge.accumulate()
         judge.summarize()
     values = [float(value) for value in judge.stats[: len(NAMES)]]
-    return {name: value for name, value in zip(NAMES, values, strict=True) if value >= 0}
+    told = dict(zip(NAMES, values, strict=True))
+    if names:
+        precision_TRK = judge.eval["precision"][
+            :, :, :, 0, -1
+        ]  # over all sizes, with most detections; -1 without objects
+        told |= {f"AP {name}": float(precision_TRK[:, :, k].mean()) for k, name in enumerate(names)}
+    return {name: value for name, value in told.items() if value >= 0}
+
+
+def check_installed() -> None:
+    """Raise MissingExtra where neither COCO's own program nor the faster one is installed."""
+    if not find_spec("faster_coco_eval"):
+        need("detection", "COCO's mAP")
 
 
 def _program(backend: Backend) -> tuple[Any, Any]:

@@ -125,9 +125,9 @@ def generalised_iou_loss(one_BA4: Tensor, other_BA4: Tensor) -> Tensor:
 
 def encode(boxes_BA4: Tensor, anchors_A4: Tensor, weights: Weights) -> Tensor:
     """(B, A, 4): centres and sizes in units of the anchors (Ren et al., Faster R-CNN, 2015, eq. 2), times ``weights``."""
-    side_A2 = anchors_A4[:, 2:] - anchors_A4[:, :2]
+    side_A2 = anchors_A4[..., 2:] - anchors_A4[..., :2]
     side_BA2 = (boxes_BA4[..., 2:] - boxes_BA4[..., :2]).clamp_min(THIN)
-    shift_BA2 = (boxes_BA4[..., :2] + 0.5 * side_BA2 - anchors_A4[:, :2] - 0.5 * side_A2) / side_A2
+    shift_BA2 = (boxes_BA4[..., :2] + 0.5 * side_BA2 - anchors_A4[..., :2] - 0.5 * side_A2) / side_A2
     scale_BA2 = torch.log(side_BA2 / side_A2)
     return torch.cat([shift_BA2, scale_BA2], dim=-1) * boxes_BA4.new_tensor(weights)
 

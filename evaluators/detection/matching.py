@@ -23,12 +23,12 @@ def by_parts(match: Callable[[Tensor, Tensor], Tensor], boxes_BM4: Tensor, valid
 
 
 def pair_iou(boxes_BM4: Tensor, valid_BM: Tensor, anchors_A4: Tensor) -> Tensor:
-    """(B, M, A) intersection over union; -1 where there is no object."""
-    low_BMA2 = torch.maximum(boxes_BM4[:, :, None, :2], anchors_A4[:, :2])
-    high_BMA2 = torch.minimum(boxes_BM4[:, :, None, 2:], anchors_A4[:, 2:])
+    """(B, M, A) intersection over union; -1 where there is no object. Anchors may also be (B, 1, A, 4), of each image."""
+    low_BMA2 = torch.maximum(boxes_BM4[:, :, None, :2], anchors_A4[..., :2])
+    high_BMA2 = torch.minimum(boxes_BM4[:, :, None, 2:], anchors_A4[..., 2:])
     shared_BMA = (high_BMA2 - low_BMA2).clamp_min(0).prod(-1)
     areas_BM1 = (boxes_BM4[..., 2:] - boxes_BM4[..., :2]).prod(-1)[:, :, None]
-    areas_A = (anchors_A4[:, 2:] - anchors_A4[:, :2]).prod(-1)
+    areas_A = (anchors_A4[..., 2:] - anchors_A4[..., :2]).prod(-1)
     union_BMA = areas_BM1 + areas_A - shared_BMA
     return torch.where(valid_BM[:, :, None], shared_BMA / union_BMA, -1.0)
 
@@ -71,6 +71,14 @@ def match_retinanet(
         return torch.where(kept_bA, nearest_bA, match_bA)
 
     return by_parts(match, boxes_BM4, valid_BM, len(anchors_A4))
+
+
+def match_regions(boxes_BM4: Tensor, valid_BM: Tensor, regions_BR4: Tensor, least: float = 0.5) -> Tensor:
+    """(B, R) the object that each region of an image overlaps most, from ``least`` on, or NOTHING (Girshick, Fast R-CNN, 2015,
+    section 2.3).
+    """
+    best_BR, match_BR = pair_iou(boxes_BM4, valid_BM, regions_BR4[:, None]).max(dim=1)
+    return torch.where(best_BR >= least, match_BR, NOTHING)
 
 
 def match_fcos(boxes_BM4: Tensor, valid_BM: Tensor, anchors_A4: Tensor, radius: float = 1.5) -> Tensor:

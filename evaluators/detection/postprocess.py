@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-# How each head's output is read. softmax: class 0 is background; sigmoid: all classes are; centerness: FCOS.
+# How each head's output is read. softmax: class 0 is background; sigmoid: all classes are; centerness: FCOS; regions: Faster
+# R-CNN, whose second stage has class 0 as background and a box for each class.
 SETTINGS: dict[str, dict[str, Any]] = {
     "softmax": {"least": 0.01, "overlap": 0.45, "candidates": 400, "most": 200, "weights": (10.0, 10.0, 5.0, 5.0)},
     "sigmoid": {"least": 0.05, "overlap": 0.5, "candidates": 1000, "most": 300, "weights": (1.0, 1.0, 1.0, 1.0)},
     "centerness": {"least": 0.2, "overlap": 0.6, "candidates": 1000, "most": 100, "weights": (1.0, 1.0, 1.0, 1.0)},
+    "regions": {"least": 0.05, "overlap": 0.5, "most": 100, "weights": (10.0, 10.0, 5.0, 5.0), "side": 0.01},
 }
 LARGEST = float(np.log(1000.0 / 16))  # of a size's logarithm: nothing larger comes out of an exponential
 Suppress = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
@@ -33,27 +35,60 @@ def postprocess(
     """The detections of each picture, best first: ``boxes`` (N, 4), ``scores`` (N,), ``labels`` (N,) from 0.
 
     ``output``: ``boxes`` (B, A, 4), ``scores`` (B, A, K) and, for ``kind`` centerness, ``centerness`` (B, A, 1), as the network
-    puts them out. ``levels``: anchors of each feature map. ``size``: (H, W) of the input. ``suppress``: (boxes, scores,
-    overlap) -> places of the kept ones, best first. ``changed``: other values than SETTINGS has for this kind.
+    puts them out; for ``kind`` regions ``proposals`` (B, R, 4), ``class_boxes`` (B, R, 4 K) and ``class_scores`` (B, R, K), and
+    anchors and levels do not matter. ``levels``: anchors of each feature map. ``size``: (H, W) of the input. ``suppress``:
+    (boxes, scores, overlap) -> places of the kept ones, best first. ``changed``: other values than SETTINGS has for this kind.
     """
     setting = {**SETTINGS[kind], **changed}
     keep = suppress or suppress_overlaps
     found = []
-    for index in range(len(output["boxes"])):
-        raw_A4, logits_AK = output["boxes"][index], output["scores"][index]
-        if kind == "softmax":
-            places_N, labels_N, scores_N = _softmax_candidates(logits_AK, setting)
+    for index in range(len(output["proposals" if kind == "regions" else "boxes"])):
+        if kind == "regions":
+            boxes_N4, labels_N, scores_N = _of_regions(output, index, setting)
         else:
-            scores_AK = _sigmoid(logits_AK)
-            if kind == "centerness":
-                scores_AK = np.sqrt(scores_AK * _sigmoid(output["centerness"][index]))
-            places_N, labels_N, scores_N = _level_candidates(scores_AK, levels, setting)
-        decode = decode_sides if kind == "centerness" else decode_offsets
-        boxes_N4 = decode(raw_A4[places_N], anchors_A4[places_N], setting["weights"])
+            boxes_N4, labels_N, scores_N = _of_anchors(output, index, anchors_A4, levels, kind, setting)
         boxes_N4 = np.clip(boxes_N4, 0, np.array([size[1], size[0], size[1], size[0]], boxes_N4.dtype))
+        if kind == "regions":
+            wide_N = (boxes_N4[:, 2:] - boxes_N4[:, :2] >= setting["side"]).all(1)
+            boxes_N4, labels_N, scores_N = boxes_N4[wide_N], labels_N[wide_N], scores_N[wide_N]
         kept = _by_class(boxes_N4, scores_N, labels_N, setting["overlap"], keep)[: setting["most"]]
         found.append({"boxes": boxes_N4[kept], "scores": scores_N[kept], "labels": labels_N[kept]})
     return found
+
+
+def _of_anchors(
+    output: Mapping[str, np.ndarray],
+    index: int,
+    anchors_A4: np.ndarray,
+    levels: Sequence[int],
+    kind: str,
+    setting: Mapping[str, Any],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(boxes, labels, scores) of the candidates of a one-stage detector in one picture."""
+    logits_AK = output["scores"][index]
+    if kind == "softmax":
+        places_N, labels_N, scores_N = _softmax_candidates(logits_AK, setting)
+    else:
+        scores_AK = _sigmoid(logits_AK)
+        if kind == "centerness":
+            scores_AK = np.sqrt(scores_AK * _sigmoid(output["centerness"][index]))
+        places_N, labels_N, scores_N = _level_candidates(scores_AK, levels, setting)
+    decode = decode_sides if kind == "centerness" else decode_offsets
+    return decode(output["boxes"][index][places_N], anchors_A4[places_N], setting["weights"]), labels_N, scores_N
+
+
+def _of_regions(
+    output: Mapping[str, np.ndarray], index: int, setting: Mapping[str, Any]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(boxes, labels, scores) of the candidates of a second stage in one picture."""
+    regions_R4, logits_RK = output["proposals"][index], output["class_scores"][index]
+    shifted_RK = np.exp(logits_RK - logits_RK.max(1, keepdims=True))
+    scores_RK = (shifted_RK / shifted_RK.sum(1, keepdims=True))[:, 1:]
+    scores_RK = scores_RK * (regions_R4[:, 2:] > regions_R4[:, :2]).all(1, keepdims=True)  # zeros are no regions
+    places_N, labels_N = np.nonzero(scores_RK > setting["least"])
+    raw_RK4 = output["class_boxes"][index].reshape(len(regions_R4), -1, 4)
+    boxes_N4 = decode_offsets(raw_RK4[places_N, labels_N + 1], regions_R4[places_N], setting["weights"])
+    return boxes_N4, labels_N, scores_RK[places_N, labels_N]
 
 
 def decode_offsets(raw_N4: np.ndarray, anchors_N4: np.ndarray, weights: Sequence[float]) -> np.ndarray:

@@ -5,7 +5,8 @@ Legend: B batch, M objects at most, N detections, A anchors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,23 +23,24 @@ class BoxScorer:
 
     def __init__(
         self,
-        loss: Callable[[Mapping[str, Tensor], dict[str, Tensor]], Tensor],
+        loss: Callable[[Mapping[str, Any], dict[str, Tensor]], Tensor],
         kind: str,
-        classes: int,
+        class_names: Sequence[str],
         size: tuple[int, int],
     ) -> None:
-        self.loss, self.kind, self.classes, self.size = loss, kind, classes, size
+        self.loss, self.kind, self.class_names, self.size = loss, kind, tuple(class_names), size
         self.found: list[Detections] = []
         self.truth: list[Objects] = []
         self._loss: Tensor | float = 0.0
         self._count = 0
 
-    def update(self, output: Mapping[str, Tensor], target: dict[str, Tensor]) -> None:
+    def update(self, output: Mapping[str, Any], target: dict[str, Tensor]) -> None:
         """The raw output of a batch, and its padded targets."""
         batch = len(target["labels"])
         self._loss = self._loss + self.loss(output, target) * batch
         self._count += batch
-        raw = {name: values.float().cpu().numpy() for name, values in output.items()}
+        tensors = {name: values for name, values in output.items() if isinstance(values, Tensor)}
+        raw = {name: values.float().cpu().numpy() for name, values in tensors.items()}
         if not all(np.isfinite(values).all() for values in raw.values()):
             raise EvaluationError("the output of the network is not finite")
         found = postprocess(raw, raw["anchors"], output["levels"].tolist(), self.size, self.kind, _suppress)
@@ -57,11 +59,12 @@ class BoxScorer:
             )
 
     def compute(self) -> Metrics:
-        """``mAP``, ``mAP50``, ``mAP75``, those of the sizes that are there, and ``loss``."""
+        """``mAP``, ``mAP50``, ``mAP75``, those of the sizes and ``AP CLASS`` of the classes that are there, and ``loss``."""
         loss = float(self._loss) / max(1, self._count)
         if not abs(loss) < float("inf"):
             raise EvaluationError(f"the validation loss became {loss}")
-        return {**average_precision(self.found, self.truth, self.classes), "loss": loss}
+        names = self.class_names
+        return {**average_precision(self.found, self.truth, len(names), names=names), "loss": loss}
 
 
 def without_crowds(target: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from evaluators.metric import Metric as Metric
 from evaluators.outcomes import Metrics
 from evaluators.recipe import Recipe
 from evaluators.sections import Brought, Named
@@ -21,37 +22,6 @@ from spaces.placement import Architecture
 from spaces.plugins import Registry, bring, call
 
 Split = Literal["train", "val", "test"]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What an evaluation is judged by: its name, which is that of its column, its unit, and which way is better.
-
-    A ``share`` lies in [0, 1], and differences of it are told in points of a hundredth; any other unit is shown as it is.
-    """
-
-    name: str = "accuracy"
-    unit: str = "share"
-    higher_is_better: bool = True
-
-    @property
-    def sign(self) -> float:
-        """1 where more is better, else -1: values times this sign are to be maximised."""
-        return 1.0 if self.higher_is_better else -1.0
-
-    @property
-    def scale(self) -> float:
-        """What a difference is multiplied by when it is told to a person."""
-        return 100.0 if self.unit == "share" else 1.0
-
-    @property
-    def step(self) -> str:
-        """What one of a difference is called."""
-        return "points" if self.unit == "share" else self.unit
-
-    def difference(self, value: float, digits: int = 1) -> str:
-        """A difference as a number of ``step``, with its sign."""
-        return f"{self.scale * value:+.{digits}f}"
 
 
 class Batches(Protocol):

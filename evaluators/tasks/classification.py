@@ -6,6 +6,7 @@ posterior distribution, 2010). Legend: B batch, C channels, H and W pixels, K cl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -28,6 +29,7 @@ from spaces.errors import UsageError
 from spaces.network import NetworkSpec
 from spaces.placement import Architecture
 
+TOLD = 100  # classes whose own accuracy is told: of more, nobody reads a list
 Loss = Literal["cross_entropy", "mutual_channel", "channel_correlation"]
 
 
@@ -53,7 +55,7 @@ class Classification(OnData[Images, Summary]):
 
     data: Data
     beside: Beside = Beside()
-    metric: ClassVar[Metric] = Metric("accuracy", "share", higher_is_better=True)
+    metric: ClassVar[Metric] = Metric("accuracy", "share", higher_is_better=True, by_class="accuracy")
     cam: ClassVar[Literal["Grad-CAM"]] = "Grad-CAM"
     validation_batch: ClassVar[int] = 512
 
@@ -115,7 +117,7 @@ class Classification(OnData[Images, Summary]):
         return plain + self.beside.weight * channel_correlation(features_BCHW, target)
 
     def scorer(self) -> Accuracy:
-        return Accuracy()
+        return Accuracy(self.data.class_names)
 
     def explain(self, output: Tensor, target: Tensor) -> Explained:
         """The logit of each picture's own class, so that the maps of several networks can be compared."""
@@ -129,9 +131,13 @@ class Classification(OnData[Images, Summary]):
 
 
 class Accuracy:
-    """The share of images whose largest logit is that of their class, the mean of that over classes, and the cross-entropy."""
+    """The share of images whose largest logit is that of their class, the mean of that over classes, and the cross-entropy.
 
-    def __init__(self) -> None:
+    ``class_names``: the classes whose own share is told; of more than ``TOLD`` of them it is not.
+    """
+
+    def __init__(self, class_names: Sequence[str] = ()) -> None:
+        self.class_names = tuple(class_names) if len(class_names) <= TOLD else ()
         self._hits: Tensor | float = 0.0  # on the device, so that nothing waits for it
         self._hits_K: Tensor | float = 0.0
         self._images_K: Tensor | float = 0.0
@@ -150,14 +156,20 @@ class Accuracy:
         self._count += len(target)
 
     def compute(self) -> Metrics:
-        """``accuracy`` and ``balanced_accuracy`` in [0, 1], and ``loss``."""
+        """``accuracy`` and ``balanced_accuracy`` in [0, 1], ``loss``, and ``accuracy CLASS`` of every class that there is."""
         loss = float(self._loss)
         if not abs(loss) < float("inf"):
             raise EvaluationError(f"the validation loss became {loss}")
         hits_K, images_K = torch.as_tensor(self._hits_K).cpu(), torch.as_tensor(self._images_K).cpu()
         present_K = images_K > 0
-        balanced = float((hits_K[present_K].double() / images_K[present_K]).mean())
-        return {"accuracy": float(self._hits) / self._count, "balanced_accuracy": balanced, "loss": loss / self._count}
+        share_K = hits_K.double() / images_K  # NaN of a class without images
+        named = zip(self.class_names, share_K.tolist(), strict=True) if self.class_names else ()
+        return {
+            "accuracy": float(self._hits) / self._count,
+            "balanced_accuracy": float(share_K[present_K].mean()),
+            "loss": loss / self._count,
+            **{f"accuracy {name}": value for name, value in named if value == value},
+        }
 
 
 class ClassificationConfig(TaskConfig):

@@ -20,10 +20,12 @@ from evaluators.data.boxes.batches import BoxBatches, Target
 from evaluators.data.boxes.load import LAYOUTS, load_boxes
 from evaluators.data.boxes.splits import BoxData, BoxSplit
 from evaluators.data.boxes.summary import BoxSummary
+from evaluators.detection.average_precision import check_installed
 from evaluators.detection.losses import fcos_loss, retinanet_loss, ssd_loss
 from evaluators.detection.postprocess import SETTINGS
 from evaluators.detection.scorer import BoxScorer, without_crowds
 from evaluators.detection.strongest import strongest
+from evaluators.detection.two_stages import faster_rcnn_loss
 from evaluators.recipe import Recipe
 from evaluators.tasks.base import TASKS, Batches, Explained, Metric, Split
 from evaluators.tasks.shared import HeadConfig, OnData, refuse_mixing
@@ -35,7 +37,13 @@ if TYPE_CHECKING:
     from spaces.heads.detector import DetectionHead  # torchvision's detectors take seconds to import
 
 # How the output of each head that can be trained is read: a key of SETTINGS.
-KINDS = {"ssdlite": "softmax", "ssd": "softmax", "retinanet": "sigmoid", "fcos": "centerness"}
+KINDS = {
+    "ssdlite": "softmax",
+    "ssd": "softmax",
+    "retinanet": "sigmoid",
+    "fcos": "centerness",
+    "fasterrcnn": "regions",
+}
 # Random changes by the names that torchvision's references give them.
 AUGMENTS = {
     "none": BoxAugment(),
@@ -43,7 +51,7 @@ AUGMENTS = {
     "ssdlite": BoxAugment(flip=True, iou_crop=True),
     "ssd": BoxAugment(flip=True, iou_crop=True, zoom_out=4.0, photometric=True),
 }
-DEFAULT_AUGMENT = {"ssdlite": "ssdlite", "ssd": "ssd", "retinanet": "hflip", "fcos": "hflip"}
+DEFAULT_AUGMENT = {"ssdlite": "ssdlite", "ssd": "ssd", "retinanet": "hflip", "fcos": "hflip", "fasterrcnn": "hflip"}
 EXPLAINED = 10  # boxes whose score is followed back into a picture
 JUDGED, MOST = 2**19, 64  # pixels, and pictures, of a batch where nothing is trained
 
@@ -58,7 +66,7 @@ class Detection(OnData[BoxSplit, BoxSummary]):
     data: BoxData
     head: DetectionHead
     augment: BoxAugment = AUGMENTS["hflip"]
-    metric: ClassVar[Metric] = Metric("mAP", "share", higher_is_better=True)
+    metric: ClassVar[Metric] = Metric("mAP", "share", higher_is_better=True, by_class="AP")
     cam: ClassVar[Literal["LayerCAM"]] = "LayerCAM"
 
     @cached_property
@@ -102,7 +110,7 @@ class Detection(OnData[BoxSplit, BoxSummary]):
 
     def _changes(self, recipe: Recipe) -> BoxAugment:
         refuse_mixing(recipe, "detection")
-        if recipe.label_smoothing and self.kind != "softmax":
+        if recipe.label_smoothing and self.kind not in ("softmax", "regions"):
             raise UsageError(
                 f"training.label_smoothing {recipe.label_smoothing} is for cross-entropy, which the head {self.head.name!r} "
                 "does not have; valid: 0"
@@ -111,11 +119,13 @@ class Detection(OnData[BoxSplit, BoxSummary]):
         values = {**vars(self.augment), "flip": self.augment.flip and flip, "shift": recipe.crop}
         return BoxAugment(**values)
 
-    def loss(self, output: Mapping[str, Tensor], target: Target, *, smoothing: float = 0.0) -> Tensor:
+    def loss(self, output: Mapping[str, Any], target: Target, *, smoothing: float = 0.0) -> Tensor:
         """The sum of the losses of the head's paper, over all objects but crowds."""
         anchors_A4, learned = output["anchors"], without_crowds(target)
         if self.kind == "softmax":
             losses = ssd_loss(output, learned, anchors_A4, self.head.box_weights, smoothing=smoothing)
+        elif self.kind == "regions":
+            losses = faster_rcnn_loss(output, learned, anchors_A4, self.head.box_weights, smoothing=smoothing)
         elif self.kind == "sigmoid":
             losses = retinanet_loss(output, learned, anchors_A4, self.head.box_weights)
         else:
@@ -123,7 +133,7 @@ class Detection(OnData[BoxSplit, BoxSummary]):
         return torch.stack(list(losses.values())).sum()
 
     def scorer(self) -> BoxScorer:
-        return BoxScorer(self.loss, self.kind, self.data.num_classes, self.data.size)
+        return BoxScorer(self.loss, self.kind, self.data.class_names, self.data.size)
 
     def explain(self, output: Mapping[str, Tensor], target: Target) -> Explained:
         """The sum of the class logits of the strongest boxes, whatever is marked in the picture."""
@@ -155,7 +165,7 @@ class DetectionConfig(HeadConfig):
     """Boxes and their classes; judged by mAP. Keys that are none of these are options of the head."""
 
     name: Literal["detection"] = "detection"
-    head: str = Field(default="ssdlite", description="ssdlite, ssd, retinanet or fcos")
+    head: str = Field(default="ssdlite", description="ssdlite, ssd, retinanet, fcos or fasterrcnn")
     augment: Literal["none", "hflip", "ssdlite", "ssd"] | None = Field(
         default=None,
         description="random changes, named as in torchvision's references; None: those of the head's paper",
@@ -175,6 +185,7 @@ class DetectionConfig(HeadConfig):
         return cast("DetectionHead", made)
 
     def build(self, data: Any, *, seed: int) -> Detection:
+        check_installed()  # before a candidate is trained that could not be judged
         found = load_boxes(data, seed=seed)
         augment = AUGMENTS[self.augment or DEFAULT_AUGMENT[self.head]]
         return Detection(found, self.make_head(found.num_classes), BoxAugment(**{**vars(augment), "scale": self.scale}))

@@ -31,7 +31,7 @@ from spaces.network import NetworkSpec
 
 AUXILIARY = 0.5  # weight of an auxiliary head's loss, as in torchvision's references
 JUDGED = 2**19  # pixels of a batch where nothing is trained
-HEADS = ("deeplabv3", "lraspp", "fcn", "unet", "fpn")
+HEADS = ("deeplabv3", "lraspp", "fcn", "unet", "fpn", "whole")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Segmentation(OnData[Masks, MaskSummary]):
     head: Head
     criterion: PixelLoss = field(default_factory=PixelLoss)
     scale: tuple[float, float] | None = None
-    metric: ClassVar[Metric] = Metric("mIoU", "share", higher_is_better=True)
+    metric: ClassVar[Metric] = Metric("mIoU", "share", higher_is_better=True, by_class="IoU")
     cam: ClassVar[Literal["Grad-CAM"]] = "Grad-CAM"
 
     @cached_property
@@ -146,7 +146,10 @@ class SegmentationConfig(HeadConfig):
     """A class for every pixel; judged by mIoU. Keys that are none of these are options of the head."""
 
     name: Literal["segmentation"] = "segmentation"
-    head: str = Field(default="deeplabv3", description="deeplabv3, lraspp, fcn, unet or fpn")
+    head: str = Field(
+        default="deeplabv3",
+        description="deeplabv3, lraspp, fcn, unet or fpn; whole: the backbone is a whole network of your own",
+    )
     class_weights: Weighing | tuple[Weight, ...] | None = Field(
         default=None, description="of classes in the loss: median, enet, or one number for each"
     )

@@ -44,7 +44,7 @@ class OnData(Generic[AnySplit, AnySummary]):
 class HeadConfig(TaskConfig):
     """The section of a task whose networks end in a head. Keys that are none of its own are options of the head."""
 
-    head: str
+    head: str = Field(description="what the networks end in")
     options: dict[str, int | float | bool | str | None] = Field(
         default_factory=dict, description="of the head, such as output_stride; they may stand beside `head` too"
     )

@@ -6,7 +6,7 @@ al. 2018, and of the A2-Nets). Legend: B clips, C channels, T frames, H and W pi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -34,7 +34,7 @@ class VideoClassification(OnData[ClipSplit, Summary]):
     """Classification of videos by clips of them; the metric is the share of videos whose class is right."""
 
     data: ClipData
-    metric: ClassVar[Metric] = Metric("accuracy", "share", higher_is_better=True)
+    metric: ClassVar[Metric] = Metric("accuracy", "share", higher_is_better=True, by_class="accuracy")
     validation_batch: ClassVar[int] = 64
 
     @cached_property
@@ -81,7 +81,7 @@ class VideoClassification(OnData[ClipSplit, Summary]):
         return cross_entropy(output.float(), labels, label_smoothing=smoothing)
 
     def scorer(self) -> VideoAccuracy:
-        return VideoAccuracy()
+        return VideoAccuracy(self.data.class_names)
 
     def dummy_target(self, batch: int) -> Tensor:
         return torch.zeros(batch, dtype=torch.long)
@@ -95,7 +95,8 @@ class VideoClassification(OnData[ClipSplit, Summary]):
 class VideoAccuracy:
     """``Accuracy`` of the mean logits of each video; the clips of one may come in several batches."""
 
-    def __init__(self) -> None:
+    def __init__(self, class_names: Sequence[str] = ()) -> None:
+        self.class_names = tuple(class_names)
         self._logits: list[Tensor] = []
         self._labels: list[Tensor] = []
         self._videos: list[Tensor] = []
@@ -107,7 +108,7 @@ class VideoAccuracy:
         self._videos.append(target["videos"])
 
     def compute(self) -> Metrics:
-        """``accuracy``, ``balanced_accuracy`` and ``loss`` of videos."""
+        """What ``Accuracy`` tells, of videos."""
         if not self._logits:
             raise EvaluationError("there was no video to judge")
         logits_BK, labels_B = torch.cat(self._logits), torch.cat(self._labels)
@@ -118,7 +119,7 @@ class VideoAccuracy:
         )
         summed_VK = torch.zeros(videos, logits_BK.shape[1], device=logits_BK.device).index_add_(0, video_B, logits_BK)
         labels_V = torch.zeros(videos, dtype=labels_B.dtype, device=labels_B.device).scatter_(0, video_B, labels_B)
-        judged = Accuracy()
+        judged = Accuracy(self.class_names)
         judged.update(summed_VK / clips_V[:, None], labels_V)
         return judged.compute()
 

@@ -81,8 +81,8 @@ def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_ep
 @lru_cache
 def fine_tuning(backbone_name: str, head: Head | None = None) -> FineTuning:
     """Depths counted in the stages of a backbone: classifier, attention and what follows the last stage 0, the last stage 1,
-    ... the stem most. Everything but attention and classifier belongs to the backbone; with a dense head, what it holds under
-    ``backbone.``.
+    ... the stem most. Everything but attention and classifier belongs to the backbone; with a dense head, of what it holds
+    under ``backbone.``.
     """
     dense = isinstance(head, DenseHead)
     stages = [stage.under(PREFIX) if dense else stage for stage in describe_backbone(backbone_name).stages]
@@ -92,7 +92,7 @@ def fine_tuning(backbone_name: str, head: Head | None = None) -> FineTuning:
     classifier = classifier_prefixes(plain)
 
     def is_backbone(name: str) -> bool:
-        return not is_attention(name) and (name.startswith(PREFIX) if dense else not name.startswith(classifier))
+        return not is_attention(name) and not name.startswith(classifier) and (not dense or name.startswith(PREFIX))
 
     def stage(name: str) -> int | None:
         parts = name.split(".")

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from evaluators.tasks.base import Metric
+from evaluators.metric import Metric
 from search.analysis.fanova import fanova
 from search.gains import Gains, Z, gene_table
+from search.objectives import COUNT
 from search.results import Results
 
-SURE = 0.95
 LEAST = 8  # evaluations below which variance is not divided over the stages
 
 
@@ -21,6 +21,7 @@ class Attribution:
     """``effects`` per (stage, type), ``genes`` per gene, ``shares`` of variance per stage and pair of stages, in words too.
 
     ``additive_r2``: the share of the variance between evaluations that the additive model predicts, each from the others.
+    ``undecided``: those of the sentences that say that something cannot be told.
     """
 
     effects: pd.DataFrame
@@ -28,6 +29,7 @@ class Attribution:
     shares: pd.DataFrame
     additive_r2: float
     sentences: tuple[str, ...]
+    undecided: frozenset[str] = frozenset()
 
 
 def attribute(results: Results) -> Attribution:
@@ -36,17 +38,20 @@ def attribute(results: Results) -> Attribution:
     enough = len(gains.y_N) >= LEAST
     shares = fanova(gains.placements, gains.y_N) if enough else pd.DataFrame(columns=["stages", "share", "std"])
     r2 = gains.model.r2 if gains.model else 0.0
-    words = [*_stage_words(gains, effects, results.metric), *_share_words(shares, r2)]
-    return Attribution(effects, gene_table(gains), shares, r2, tuple(words))
+    words, undecided = _stage_words(gains, effects, results.metric)
+    return Attribution(
+        effects, gene_table(gains), shares, r2, (*words, *_share_words(shares, r2)), frozenset(undecided)
+    )
 
 
-def _stage_words(gains: Gains, effects: pd.DataFrame, metric: Metric) -> list[str]:
-    """One sentence per stage: what attention buys there, or that it buys nothing that can be seen."""
-    words = []
+def _stage_words(gains: Gains, effects: pd.DataFrame, metric: Metric) -> tuple[list[str], list[str]]:
+    """One sentence per stage: what attention buys there, or that it buys nothing that can be seen; and which say the latter."""
+    words, undecided = [], []
     for s in range(gains.stages):
         here = effects[effects["stage"] == s + 1]
         if here.empty:
             words.append(f"No evaluation has attention at stage {s + 1}.")
+            undecided.append(words[-1])
             continue
         total = here["evaluations"].sum()
         shares = {(s, str(row["type"])): float(row["evaluations"] / total) for _, row in here.iterrows()}
@@ -57,12 +62,12 @@ def _stage_words(gains: Gains, effects: pd.DataFrame, metric: Metric) -> list[st
         if mean - Z * std > 0:
             words.append(
                 f"Attention at stage {s + 1} pays: {told(mean)} {step} on average ({interval}), most with {best['type']} "
-                f"({told(best['gain'])}, {_per(best, metric)})."
+                f"({told(best['gain'])}, {_per(best)})."
             )
-        elif best["probability"] > SURE:
+        elif best["low"] > 0:
             words.append(
                 f"At stage {s + 1} it depends on the type: {best['type']} gains {told(best['gain'])} {step} "
-                f"({told(best['low'])} to {told(best['high'])}, {_per(best, metric)}), attention on average "
+                f"({told(best['low'])} to {told(best['high'])}, {_per(best)}), attention on average "
                 f"{told(mean)} ({interval})."
             )
         elif mean + Z * std < 0:
@@ -72,14 +77,22 @@ def _stage_words(gains: Gains, effects: pd.DataFrame, metric: Metric) -> list[st
         else:
             words.append(
                 f"Attention at stage {s + 1} buys nothing here that {len(gains.y_N)} evaluations can show: "
-                f"{told(mean)} {step} on average ({interval}), at best {best['type']} with {told(best['gain'])}."
+                f"{told(mean)} {step} on average ({interval}){_would_tell(len(gains.y_N), mean, std)}."
             )
-    return words
+            undecided.append(words[-1])
+    return words, undecided
 
 
-def _per(row: pd.Series, metric: Metric) -> str:
-    per = metric.scale * row["gain_per_megaflop"]
-    return f"{per:+,.1f} {metric.step} per million FLOPs" if np.isfinite(per) else "for no FLOPs"
+def _would_tell(evaluations: int, mean: float, std: float) -> str:
+    """How many evaluations would show an effect as large as the one that was found, where that is no more than ten times."""
+    factor = (Z * std / mean) ** 2 if mean else np.inf
+    return (
+        f"; about {int(np.ceil(factor * evaluations)):,} evaluations would, if it is that large" if factor <= 10 else ""
+    )
+
+
+def _per(row: pd.Series) -> str:
+    return f"for {COUNT.brief(1e6 * row['megaflops'])} FLOPs" if row["megaflops"] > 0 else "for no FLOPs"
 
 
 def _share_words(shares: pd.DataFrame, r2: float) -> list[str]:

@@ -76,7 +76,7 @@ class Worker:
         except Exception as error:  # one broken module must not end the confirmation of the others
             return TrialResult.failure(f"{type(error).__name__}: {error}")
         score = float(metrics[evaluator.metric.name])
-        return TrialResult(COMPLETE, "", score, seconds=time.perf_counter() - start)
+        return TrialResult(COMPLETE, "", score, seconds=time.perf_counter() - start, metrics=metrics)
 
 
 def confirm(folder: str | Path, seeds: int, *, baselines: Sequence[str] = ("uniform",)) -> None:
@@ -269,6 +269,7 @@ class Crew:
             identity=self.identity,
             purpose=job.purpose,
             metric=self.metric.name,
+            by_class=self.metric.of_classes(result.metrics),
         )
 
     def _costs(self, texts: list[str]) -> np.ndarray:

@@ -17,12 +17,12 @@ from sklearn.ensemble import RandomForestRegressor
 
 from search.gains import Array, readings
 from spaces.attention.genes import GENES, Gene
-from spaces.placement import Placement
+from spaces.written import Written
 
 TREES, BACKGROUND = 48, 96
 
 
-def fanova(placements: Sequence[tuple[Placement, ...]], y_N: Array, *, seed: int = 0) -> pd.DataFrame:
+def fanova(placements: Sequence[tuple[Written, ...]], y_N: Array, *, seed: int = 0) -> pd.DataFrame:
     """Shares of the variance of the scores over the space: of each stage's type, and of each pair beyond its two stages.
 
     Every tree gives one decomposition over uniform types at every stage; ``share`` and ``std`` are over the trees.
@@ -82,7 +82,7 @@ def fanova(placements: Sequence[tuple[Placement, ...]], y_N: Array, *, seed: int
     )
 
 
-def _features(placement: Placement, vocabulary: Sequence[str], genes: Sequence[Gene]) -> list[float]:
+def _features(placement: Written, vocabulary: Sequence[str], genes: Sequence[Gene]) -> list[float]:
     """One stage's placement as numbers: the type one-hot, then its genes and its site."""
     types = [float(placement.type == name) for name in vocabulary]
     return [*types, *(read(placement) or 0.0 for read in readings(genes).values())]

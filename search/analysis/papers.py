@@ -10,8 +10,9 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from evaluators.tasks.base import Metric
+from evaluators.metric import Metric
 from search.analysis.attribution import Attribution
+from search.analysis.classes import class_table
 from search.results import Results
 from spaces import Architecture
 
@@ -21,7 +22,10 @@ _LATEX |= {"^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
 
 
 def write_papers(results: Results, attribution: Attribution, progress: Mapping[str, Sequence[float]]) -> None:
-    """``figures/{front,gains,hypervolume}.{png,svg}`` and ``tables/front.{csv,md,tex}`` in the run directory."""
+    """``figures/{front,gains,hypervolume}.{png,svg}`` and ``tables/{front,classes}.{csv,md,tex}`` in the run directory.
+
+    There is no table of classes where the run knows of none.
+    """
     figures, tables = results.folder / "figures", results.folder / "tables"
     figures.mkdir(exist_ok=True)
     tables.mkdir(exist_ok=True)
@@ -32,10 +36,11 @@ def write_papers(results: Results, attribution: Attribution, progress: Mapping[s
         FigureCanvasAgg(figure)
         figure.savefig(figures / f"{name}.png", dpi=200)
         figure.savefig(figures / f"{name}.svg")
-    table = paper_table(results)
-    table.to_csv(tables / "front.csv", index=False)
-    (tables / "front.md").write_text(markdown(table))
-    (tables / "front.tex").write_text(latex(table))
+    for name, table in (("front", paper_table(results)), ("classes", class_table(results).round(4))):
+        if len(table):
+            table.to_csv(tables / f"{name}.csv", index=False)
+            (tables / f"{name}.md").write_text(markdown(table))
+            (tables / f"{name}.tex").write_text(latex(table))
 
 
 def front_figure(results: Results) -> Figure:

@@ -1,4 +1,4 @@
-"""What the script of the report's page draws: tables, gains, hypervolume over time, and parallel coordinates."""
+"""What the script of the report's page draws: architectures, the network around them, gains, progress, and genes."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluators.tasks.base import Metric
+from evaluators.counting import METRICS
 from search.analysis.attribution import Attribution
+from search.analysis.classes import class_payload
 from search.analysis.latencies import read_latency
 from search.evidence import EXPECTED, HIGH, LOW
-from search.front import ranked
-from search.gains import all_placements
-from search.objectives import OBJECTIVES
+from search.objectives import OBJECTIVES, TIME
 from search.pareto import hypervolume
 from search.results import Results
 from search.store import COMPLETE
-from spaces import Architecture
+from search.weights import kept_texts
 from spaces.attention.genes import GENES
+from spaces.written import SITES, Written, all_placements
 
-LINES = 300  # architectures in the parallel coordinates
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
 def payload(results: Results, attribution: Attribution) -> dict[str, Any]:
@@ -29,20 +29,25 @@ def payload(results: Results, attribution: Attribution) -> dict[str, Any]:
     rows, metric = architecture_rows(results), results.metric
     return {
         "folder": str(results.folder),
-        "cost": results.config.search.costs[0],
+        "backbone": results.config.space.backbone,
+        "cost": results.minimised[0],
+        "minimised": list(results.minimised),
         "costs": {cost: OBJECTIVES[cost].label if cost in OBJECTIVES else cost for cost in _costs(results, rows)},
+        "units": {cost: _unit(cost) for cost in _costs(results, rows)},
         "metric": {"name": metric.name, "sign": metric.sign, "scale": metric.scale, "step": metric.step},
         "confirmed": not results.confirmed.empty,
         "columns": columns(rows),
-        "reasons": reasons(results),
-        "heat": heat(attribution, metric),
+        "knee": str(results.pick({})["architecture"]),
+        "choices": choices(results),
+        "network": network(results),
         "shares": {
             "names": attribution.shares["stages"].tolist(),
             "share": [round(value, 4) for value in attribution.shares["share"]],
             "std": [round(value, 4) for value in attribution.shares["std"]],
         },
         "progress": progress(results),
-        "parallel": parallel(results),
+        "genes": genes(results),
+        "classes": class_payload(results),
     }
 
 
@@ -60,49 +65,71 @@ def architecture_rows(results: Results) -> pd.DataFrame:
     if len(others):
         others = others.merge(table[wanted], on="architecture", how="left")
         merged = pd.concat([merged, others], ignore_index=True)
-    merged = merged.merge(known[["architecture", EXPECTED, LOW, HIGH]], on="architecture", how="left")
+    seeds = ["search_seeds", "fresh_seeds", "random_seeds"]
+    merged = merged.merge(known[["architecture", EXPECTED, LOW, HIGH, *seeds]], on="architecture", how="left")
     for cost in costs:
         if cost in OBJECTIVES and OBJECTIVES[cost].unit.axis != 1:
             merged[cost] /= OBJECTIVES[cost].unit.axis
     if measured and "latency" not in costs:  # in milliseconds already
         merged["latency"] = merged["architecture"].map(measured)
-    merged["plain"] = merged["architecture"] == str(Architecture.plain(results.config.space.backbone))
-    merged["front"] = merged["architecture"].isin(results.front["architecture"])
+    merged["plain"] = merged["architecture"] == results.plain
+    merged["front"] = merged["architecture"].isin(results.recommended()["architecture"])
+    merged["kept"] = merged["architecture"].isin(kept_texts(results))
     return merged
 
 
-def reasons(results: Results) -> dict[str, str]:
-    """What speaks for each architecture that some limit of one cost picks, in words."""
-    known = results.evidence
+def choices(results: Results) -> dict[str, dict[str, Any]]:
+    """What is said of each architecture that some limit picks: a cheaper one that cannot be told apart from it, with the
+    probability that that is worse; the probability that it is better than the plain network; and what each stage adds."""
+    known, plain = results.evidence, results.plain
+    trained = set(known.rows["architecture"])
     picked = {text for cost in results.costs if cost in known.rows for text in known.staircase(cost)}
-    rows = known.rows[known.rows["architecture"].isin(picked)]
-    return {str(row["architecture"]): results.reason(row) for row in rows.to_dict("records")}
+    picked |= {str(results.pick({})["architecture"])}
+    found = {}
+    for row in known.rows[known.rows["architecture"].isin(picked)].to_dict("records"):
+        text = str(row["architecture"])
+        rival = known.rival(row, results.minimised)
+        added_SM = results.added_costs(text)
+        found[text] = {
+            "rival": rival,
+            "sure": None if rival is None else round(known.probability(text, rival), 3),
+            "gain": round(known.probability(text, plain), 3) if plain and plain in trained and text != plain else None,
+            "added": {name: [int(value) for value in added_SM[:, m]] for m, name in enumerate(METRICS)},
+        }
+    return found
+
+
+def network(results: Results) -> dict[str, Any]:
+    """The plain network as a picture shows it: its stages with channels, resolution and blocks, what goes in and comes out."""
+    spec, backbone = results.network, results.config.space.backbone
+    shapes = spec.site_shapes(backbone)
+    stages = []
+    for number, stage in enumerate(spec.stages(backbone), start=1):
+        there = next((sites[-1] for kind in (*SITES[::-1], "decoder") if (sites := stage.sites.get(kind))), None)
+        shape = shapes.get(there) if there is not None else None
+        stages.append(
+            {
+                "name": stage.name or f"stage {number}",
+                "channels": int(shape[0]) if shape else stage.channels,
+                "size": list(map(int, shape[1:])) if shape else [],
+                "blocks": len(stage.blocks),
+            }
+        )
+    size = [results.data.get("in_chans"), *spec.size]
+    return {"input": " × ".join(map(str, size)), "output": f"{results.data['num_classes']} classes", "stages": stages}
 
 
 def _costs(results: Results, rows: pd.DataFrame) -> list[str]:
     return [*results.costs, *(["latency"] if "latency" in rows.columns and "latency" not in results.costs else [])]
 
 
-def heat(attribution: Attribution, metric: Metric) -> dict[str, Any]:
-    """Gains by type and stage, in the steps of the metric."""
-    effects = attribution.effects
-    stages = sorted(effects["stage"].unique().tolist())
-    types = sorted(effects["type"].unique().tolist())
-    by_place = {(row["stage"], row["type"]): row for row in effects.to_dict("records")}
-    words = {
-        place: f"stage {row['stage']}, {row['type']}: {metric.difference(row['gain'], 2)} {metric.step}<br>95 % interval "
-        f"{metric.difference(row['low'], 2)} to {metric.difference(row['high'], 2)}<br>{row['evaluations']} evaluations, "
-        f"{row['megaflops']:.4f} MFLOPs"
-        for place, row in by_place.items()
-    }
+def _unit(cost: str) -> dict[str, Any]:
+    """How a limit on a cost is written, for amounts as they stand on the axis."""
+    unit = OBJECTIVES[cost].unit if cost in OBJECTIVES else TIME
     return {
-        "stages": [f"stage {stage}" for stage in stages],
-        "types": types,
-        "gain": [
-            [round(metric.scale * by_place[s, t]["gain"], 3) if (s, t) in by_place else None for s in stages]
-            for t in types
-        ],
-        "words": [[words.get((s, t), "never evaluated") for s in stages] for t in types],
+        "factors": {suffix: factor / unit.axis for suffix, factor in unit.factors.items()},
+        "examples": unit.examples,
+        "axis": unit.axis,
     }
 
 
@@ -110,7 +137,7 @@ def progress(results: Results) -> dict[str, Sequence[float]]:
     """The hypervolume after every evaluation of the search, as a share of the last, over their number and over seconds."""
     rows = results.searched
     done = rows[rows["state"] == COMPLETE]
-    cost = results.config.search.costs[0]
+    cost = results.minimised[0]
     losses = -results.metric.sign * rows[results.metric.name]
     reference = np.array([1.01 * float(done[cost].max()), float(losses[done.index].max()) + 1e-9])
     start = float((rows["finished"] - rows["seconds"].fillna(0)).min())
@@ -129,43 +156,50 @@ def progress(results: Results) -> dict[str, Sequence[float]]:
     }
 
 
-def parallel(results: Results) -> dict[str, Any]:
-    """Axes of the genes that vary, and one line per architecture: the best ones, and others evenly spread over the scores."""
-    best_first = ranked(results.summary, results.metric)
-    half = LINES // 2
-    chosen = best_first
-    if len(best_first) > LINES:
-        rest = best_first.iloc[half:]
-        chosen = pd.concat([best_first.iloc[:half], rest.iloc[np.linspace(0, len(rest) - 1, half).astype(int)]])
-    placements = all_placements(chosen["architecture"])
-    values_by_axis: dict[str, list[str]] = {}
-    for stage in range(len(placements[0])):
-        values_by_axis[f"type {stage + 1}"] = [one[stage].type for one in placements]
+def genes(results: Results) -> list[dict[str, Any]]:
+    """For every choice that varies, and each value of it, how the scores of the search spread: their quantiles."""
+    placements = all_placements(results.summary["architecture"])
+    scores_N = results.summary[results.metric.name].to_numpy(float)
+    found = []
+    for title, values in _read_genes(placements):
+        written = {value for value in values if value is not None}
+        distinct = sorted(written, key=lambda v: (v != "none", not v.isdigit(), int(v) if v.isdigit() else 0, v))
+        if len(distinct) > 1:
+            by_value = [scores_N[[one == value for one in values]] for value in distinct]
+            found.append(
+                {
+                    "title": title,
+                    "values": distinct,
+                    "counts": [len(some) for some in by_value],
+                    "quantiles": [[round(float(q), 5) for q in np.quantile(some, QUANTILES)] for some in by_value],
+                }
+            )
+    return found
+
+
+def _read_genes(placements: Sequence[tuple[Written, ...]]) -> list[tuple[str, list[str | None]]]:
+    """What each architecture has of every choice at every stage; None where it has no such choice there."""
+    found: list[tuple[str, list[str | None]]] = []
+    for s in range(len(placements[0]) if placements else 0):
+        here = [one[s] for one in placements]
+        found.append((f"stage {s + 1}: type", [one.type for one in here]))
         for gene in GENES:
-            values_by_axis[f"{gene.label} {stage + 1}"] = [
-                str(one[stage].genes.get(gene.name) or "-") for one in placements
-            ]
-        values_by_axis[f"site {stage + 1}"] = [one[stage].site or "-" for one in placements]
-    axes, columns = [], []
-    for name, values in values_by_axis.items():
-        distinct = sorted(
-            set(values), key=lambda v: (v not in ("none", "-"), not v.isdigit(), int(v) if v.isdigit() else 0, v)
-        )
-        if len(set(distinct) - {"-"}) > 1:
-            axes.append({"name": name, "values": distinct})
-            columns.append(values)
-    note = "" if len(best_first) <= LINES else f"the best {half} of {len(best_first):,} and {half} of the others"
-    lines = [
-        {"architecture": text, "score": round(score, 5), "values": [column[i] for column in columns]}
-        for i, (text, score) in enumerate(zip(chosen["architecture"], chosen[results.metric.name], strict=True))
-    ]
-    return {"axes": axes, "lines": lines, "note": note or "darker lines are better"}
+            values = [one.genes.get(gene.name) for one in here]
+            found.append((f"stage {s + 1}: {gene.label}", [None if value is None else str(value) for value in values]))
+        found.append((f"stage {s + 1}: site", [one.site for one in here]))
+    return found
 
 
 def columns(frame: pd.DataFrame) -> dict[str, list[Any]]:
     """Columns as JSON values, which take half the room of rows: what is missing is null, and scores keep five
     digits, but for the expected ones, which the page compares."""
-    whole = {"seeds", *(name for name, objective in OBJECTIVES.items() if objective.counted)}
+    whole = {
+        "seeds",
+        "search_seeds",
+        "fresh_seeds",
+        "random_seeds",
+        *(name for name, objective in OBJECTIVES.items() if objective.counted),
+    }
 
     def value(key: str, found: Any) -> Any:
         if pd.isna(found):

@@ -9,17 +9,18 @@ from typing import Any
 
 from search.analysis.attribution import Attribution, attribute
 from search.analysis.compare import compare, comparison_page
-from search.analysis.findings import findings
+from search.analysis.findings import Findings, all_sentences, findings, verdict
+from search.analysis.heat import heat
 from search.analysis.page import HERE, render_page
 from search.analysis.papers import write_papers
 from search.analysis.payload import payload, progress
 from search.analysis.pictures import read_pictures
-from search.analysis.verdicts import failures, verdicts
-from search.analysis.versions import versions
+from search.analysis.verdicts import Verdict, failures, verdicts
 from search.config import masked_config
 from search.public import masked
 from search.results import Results, load
 from search.store import CONFIRM, RANDOM, SEARCH, TEST
+from search.versions import versions
 
 SHOWN_FAILURES = 200
 EXTRA = {CONFIRM: "fresh seeds", RANDOM: "random search", TEST: "the test split"}  # evaluations beside the search's
@@ -31,9 +32,11 @@ class Report:
 
     path: Path
     sentences: tuple[str, ...]
+    findings: Findings
 
     def to_dict(self) -> dict[str, Any]:
-        return {"report": str(self.path), "sentences": list(self.sentences)}
+        groups = {heading: list(sentences) for heading, sentences in self.findings.items()}
+        return {"report": str(self.path), "sentences": list(self.sentences), "findings": groups}
 
 
 def analyze(runs: Sequence[str | Path]) -> Report:
@@ -41,26 +44,34 @@ def analyze(runs: Sequence[str | Path]) -> Report:
 
     Raises UsageError where a folder holds no run or nothing complete, or where runs cannot be compared.
     """
-    found = [load(run).with_evaluations() for run in runs]
-    if len(found) > 1:
-        comparison = compare(found)
-        path = found[0].folder / "comparison.html"
-        path.write_text(comparison_page(found, comparison))
-        return Report(path, comparison.sentences)
-    results = found[0]
+    loaded = [load(run).with_evaluations() for run in runs]
+    if len(loaded) > 1:
+        comparison = compare(loaded)
+        path = loaded[0].folder / "comparison.html"
+        path.write_text(comparison_page(loaded, comparison))
+        return Report(path, comparison.sentences, {"Comparison": comparison.sentences})
+    results = loaded[0]
     compared, attribution = verdicts(results), attribute(results)
     path = results.folder / "report.html"
-    sentences = findings(results, compared)
-    path.write_text(render(results, sentences, attribution))
+    found = findings(results, compared, attribution)
+    path.write_text(render(results, compared, found, attribution))
     write_papers(results, attribution, progress(results))
-    return Report(path, (*sentences, *attribution.sentences))
+    results.write_front()
+    return Report(path, all_sentences(found), found)
 
 
-def render(results: Results, sentences: Sequence[str], attribution: Attribution) -> str:
+def report_page(results: Results) -> str:
+    """The report of a run as HTML, of what is finished now; nothing is written."""
+    compared, attribution = verdicts(results), attribute(results)
+    return render(results, compared, findings(results, compared, attribution), attribution)
+
+
+def render(results: Results, compared: Sequence[Verdict], found: Findings, attribution: Attribution) -> str:
     """The report as HTML; every name from outside is escaped."""
     rows = results.evaluations
     counts = rows["purpose"].value_counts()
     broken = failures(results)
+    first, beside = verdict(results, compared)
     return render_page(
         "report.html.jinja",
         payload=payload(results, attribution),
@@ -71,8 +82,10 @@ def render(results: Results, sentences: Sequence[str], attribution: Attribution)
         counts=f"{counts.get(SEARCH, 0):,} evaluations of the search"
         + "".join(f", {counts[purpose]:,} of {words}" for purpose, words in EXTRA.items() if purpose in counts)
         + f"; {len(broken)} failed",
-        sentences=masked(list(sentences)),
-        attribution=attribution.sentences,
+        verdict=masked(first),
+        why=masked(beside),
+        findings=masked({heading: list(sentences) for heading, sentences in found.items()}),
+        heat=heat(attribution, results.metric),
         effects=attribution.effects.to_dict("records"),
         genes=attribution.genes.to_dict("records"),
         failures=masked(broken.head(SHOWN_FAILURES).to_dict("records")),
@@ -80,5 +93,5 @@ def render(results: Results, sentences: Sequence[str], attribution: Attribution)
         drawn=read_pictures(results),
         config=masked_config(results.config),
         versions=versions(),
-        script=(HERE / "report.js").read_text(),
+        script=(HERE / "report.js").read_text() + (HERE / "details.js").read_text(),
     )

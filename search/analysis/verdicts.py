@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from evaluators.tasks.base import Metric
+from evaluators.metric import Metric
 from search.command import command
 from search.confirmed import fresh_scores
+from search.evidence import SURE
 from search.front import ranked
 from search.results import Results
 from search.statistics import hypervolume_draws, posterior
 from search.store import FAILED, RANDOM
-from spaces import Architecture
+from spaces.written import placements_of
 
-SURE = 0.95
+MANY = 200  # seeds of each: more are not worth naming
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One comparison in words, with its numbers: the gain in the metric (or hypervolume), its interval and probability."""
+    """One comparison in words, with its numbers: the gain in the metric (or hypervolume), its interval and probability.
+
+    ``judged``: what stands for the search in it, with its score; ``short``: the comparison without that, where it is undecided.
+    """
 
     baseline: str
     sentence: str
@@ -31,6 +35,13 @@ class Verdict:
     low: float
     high: float
     probability: float
+    judged: str = ""
+    short: str = ""
+
+    @property
+    def decided(self) -> bool:
+        """Whether it is sure enough who is better."""
+        return self.probability > SURE or self.probability < 1 - SURE
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -53,11 +64,14 @@ def verdicts(results: Results) -> list[Verdict]:
     for row in table.to_dict("records"):
         if row["role"] not in ("plain", "uniform"):
             continue
-        rivals = pool if row["role"] == "plain" else pool[_within(pool, row, results.config.search.costs)]
+        rivals = pool if row["role"] == "plain" else pool[_within(pool, row, results.minimised)]
         rivals = rivals[rivals["architecture"] != row["architecture"]]
-        name = "the plain backbone" if row["role"] == "plain" else f"{_type_of(row['architecture'])} at every stage"
+        name = "the plain backbone" if row["role"] == "plain" else named(row["architecture"])
         if rivals.empty:
-            sentence = f"No confirmed architecture costs as little as {name} ({row[metric.name]:.4f}): not compared."
+            mean = metric.told(row[metric.name])
+            sentence = (
+                f"Nothing else with fresh seeds costs as little as {name} ({mean}, of {row['seeds']}): not compared."
+            )
             found.append(Verdict(row["architecture"], sentence, np.nan, np.nan, np.nan, np.nan))
             continue
         best = ranked(rivals, metric, f"search_{metric.name}").iloc[0]
@@ -78,8 +92,8 @@ def headline(results: Results, found: Sequence[Verdict]) -> str:
     lost = [one for one in compared if one.probability < 1 - SURE]
     words = f"At equal or lower cost the search beats {len(won)} of {len(compared)} uniform placements (probability > {SURE})"
     words += f", loses to {len(lost)}" if lost else ""
-    best = max(compared, key=lambda one: one.probability)
-    return f"{words}; the clearest: {best.sentence}"
+    words += "" if len(won) + len(lost) == len(compared) else "; the others cannot be told apart"
+    return words + (f"; the clearest: {max(won, key=lambda one: one.gain).sentence}" if won else ".")
 
 
 def curse(results: Results) -> tuple[float, float] | None:
@@ -116,16 +130,28 @@ def _verdict(row: Mapping[Any, Any], name: str, best: pd.Series, gain_D: np.ndar
     else:
         words = "cannot be told apart from"
     sentence = (
-        f"{best['architecture']} ({best[metric.name]:.4f}) {words} {name} ({row[metric.name]:.4f}): "
-        f"{metric.difference(gain)} {metric.step}, 95 % interval {metric.difference(low)} to {metric.difference(high)}, "
-        f"probability of a gain {probability:.3f}, with {best['flops'] / row['flops']:.3f}x its FLOPs."
+        f"{best['architecture']} {words} {name}: {metric.told(best[metric.name])} (mean of {best['seeds']} fresh seeds) "
+        "against "
+        f"{metric.told(row[metric.name])} (of {row['seeds']}), {metric.difference(gain)} {metric.step} (95 % interval "
+        f"{metric.difference(low)} to {metric.difference(high)}), probability of a gain {probability:.3f}, with "
+        f"{best['flops'] / row['flops']:.3f}x its FLOPs"
     )
-    return Verdict(row["architecture"], sentence, gain, low, high, probability)
+    found = Verdict(row["architecture"], sentence + ".", gain, low, high, probability)
+    if found.decided:
+        return found
+    seeds = max(best["seeds"], row["seeds"]) * ((high - low) / 2 / max(abs(gain), 1e-12)) ** 2
+    more = f"about {int(np.ceil(seeds))}" if seeds < MANY else f"more than {MANY}"
+    judged = f"{best['architecture']} ({metric.told(best[metric.name])}, mean of {best['seeds']} fresh seeds)"
+    short = (
+        f"{name} ({metric.told(row[metric.name])} of {row['seeds']}; {metric.difference(low)} to {metric.difference(high)} "
+        f"{metric.step}; {more} fresh seeds of each would tell)"
+    )
+    return replace(found, sentence=f"{sentence}; {more} fresh seeds of each would tell.", judged=judged, short=short)
 
 
 def _against_random(results: Results, draws: dict[str, np.ndarray]) -> Verdict | None:
     """Hypervolume of the confirmed fronts of the search and of random search with as many evaluations."""
-    cost = results.config.search.costs[0]
+    cost = results.minimised[0]
     table = results.confirmed.set_index("architecture")
     ours = [text for text in table.index if text in set(results.summary["architecture"])]
     theirs = [text for text in table.index if text in set(results.random["architecture"])]
@@ -160,5 +186,17 @@ def _against_random(results: Results, draws: dict[str, np.ndarray]) -> Verdict |
     return Verdict("random search", sentence, gain, low, high, probability)
 
 
-def _type_of(text: str) -> str:
-    return Architecture.parse(text).placements[0].type
+def named(text: str) -> str:
+    """An architecture in a few words, for a sentence: its types of attention, or that it has one at every stage, or none."""
+    placements = placements_of(text)
+    types = list(dict.fromkeys(one.type for one in placements if not one.is_none))
+    if not types:
+        return "the plain network"
+    if len(types) == 1:
+        return f"{spoken(types[0])} at {'some stages' if any(one.is_none for one in placements) else 'every stage'}"
+    return f"a mix of {', '.join(map(spoken, types[:-1]))} and {spoken(types[-1])}"
+
+
+def spoken(kind: str) -> str:
+    """A type of attention as people write it: ECA, double attention."""
+    return kind.upper() if len(kind) <= 4 else kind.replace("_", " ")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from evaluators.tasks.base import Metric
+from evaluators.metric import Metric
 from search.build import create_trainer
 from search.config import check_folder
 from search.export.beside import write_beside
@@ -21,7 +21,8 @@ from search.export.reading import load_exported
 from search.export.subject import Subject, make_spec
 from search.files import is_file, read_json, unreadable
 from search.results import Results, load
-from search.weights import Weights, kept_weights
+from search.store import BY_CLASS
+from search.weights import Weights, kept_texts, kept_weights
 from spaces import Architecture, NetworkSpec
 from spaces.errors import UsageError, shortened
 
@@ -31,6 +32,7 @@ __all__ = [
     "Exported",
     "Format",
     "export",
+    "export_inserted",
     "list_formats",
     "load_exported",
     "register_format",
@@ -43,15 +45,24 @@ RETRAIN_SEED = 2000  # apart from the seeds of searches and of their confirmatio
 class Exported:
     """What was written, how far the logits of each format are off the model's, and what speaks for the architecture.
 
-    ``score``: of the weights that were written. ``reason``: None for an architecture of no run.
+    ``score``: of the weights that were written, in ``judge``'s unit. ``reason``: None for an architecture of no run.
     """
 
     architecture: str
     score: float | None
     files: tuple[Path, ...]
     checks: tuple[Check, ...]
-    metric: str = "accuracy"
+    judge: Metric = field(default_factory=Metric)
     reason: str | None = None
+
+    @property
+    def told(self) -> str:
+        """The score of these weights as people read it; empty where there is none."""
+        return "" if self.score is None else self.judge.told(self.score)
+
+    @property
+    def metric(self) -> str:
+        return self.judge.name
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -98,6 +109,33 @@ def export(
         subject = _retrained(subject, epochs)
     elif subject.results is not None:
         subject = replace(subject, weights=_best_weights(subject.results, subject.arch))
+    return _write(subject, folder, wanted, options, force=force)
+
+
+def export_inserted(
+    arch: Architecture,
+    network: NetworkSpec,
+    *,
+    to: str | Path,
+    weights: bool | str | Path = False,
+    formats: Sequence[str] | None = None,
+    force: bool = False,
+) -> Exported:
+    """Write a network of no run: attention in a plain network, whose weights are kept, and load each file again.
+
+    ``weights``: True fetches the library's, a path loads a checkpoint of the plain network, False starts it anew.
+    Raises as ``export`` does, and UsageError for a checkpoint that does not fit.
+    """
+    check_folder("--to", Path(to))
+    wanted = list(dict.fromkeys(formats or (one.name for one in known_formats() if one.default)))
+    check_options(wanted, {})
+    return _write(Subject(arch, make_spec(arch, **network.to_dict()), plain=weights), Path(to), wanted, {}, force=force)
+
+
+def _write(
+    subject: Subject, folder: Path, wanted: Sequence[str], options: Mapping[str, Any] | None, *, force: bool
+) -> Exported:
+    """Write a subject in these formats, prove them, and put the files into their folder."""
     with staging(folder) as inside:
         model = subject.model()
         written = write_formats(subject, model, inside, wanted, options)
@@ -107,7 +145,7 @@ def export(
         files = place(files, inside, folder, force=force)
     score = subject.weights.score if subject.weights is not None else None
     metric = subject.results.metric if subject.results is not None else Metric()
-    return Exported(str(subject.arch), score, tuple(dict.fromkeys(files)), tuple(checks), metric.name, subject.reason)
+    return Exported(str(subject.arch), score, tuple(dict.fromkeys(files)), tuple(checks), metric, subject.reason)
 
 
 def find_subject(source: str, limits: Mapping[str, Any], pick: str | None, retrain: bool) -> Subject:
@@ -123,7 +161,7 @@ def find_subject(source: str, limits: Mapping[str, Any], pick: str | None, retra
     results = load(source)
     row, note = results.pick(limits, pick), ""
     if pick is None and not retrain and kept_weights(results, row["architecture"]) is None:
-        kept = [text for text in results.evidence.rows["architecture"] if kept_weights(results, text) is not None]
+        kept = kept_texts(results)
         if len(results.within(limits, results.evidence.rows[results.evidence.rows["architecture"].isin(kept)])):
             note = (
                 f"; {row['architecture']} is expected to be better, but its weights were not kept: --retrain trains it"
@@ -156,8 +194,11 @@ def _retrained(subject: Subject, epochs: int | None) -> Subject:
     note = path.with_suffix(".json")
     if not (path.exists() and note.exists()):
         metrics = create_trainer(results.config).evaluate(subject.arch, fidelity=fidelity, seed=seed, keep=path)
-        note.write_text(json.dumps({metric: metrics[metric]}))
-    score = read_json(note, dict, advice := "remove it, and --retrain trains again").get(metric)
+        note.write_text(json.dumps({metric: metrics[metric], BY_CLASS: results.metric.of_classes(metrics)}))
+    noted = read_json(note, dict, advice := "remove it, and --retrain trains again")
+    score, classes = noted.get(metric), noted.get(BY_CLASS, {})
     if not isinstance(score, int | float):
         raise unreadable(note, f"{metric} = {shortened(score)}", advice)
-    return replace(subject, weights=Weights(path, seed, fidelity, float(score)))
+    if not isinstance(classes, dict) or not all(isinstance(one, int | float) for one in classes.values()):
+        raise unreadable(note, f"{BY_CLASS} = {shortened(classes)}", advice)
+    return replace(subject, weights=Weights(path, seed, fidelity, float(score), classes))

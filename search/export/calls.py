@@ -9,7 +9,7 @@ import inspect
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from functools import wraps
@@ -30,6 +30,7 @@ from spaces.heads import dilation, extractor
 from spaces.heads.base import DenseHead
 from spaces.heads.dilation import find_changes
 from spaces.heads.levels import taken
+from spaces.heads.whole import WholeHead, class_layers
 from spaces.network import stem_of, takes_native_out
 from spaces.plugins import is_brought
 
@@ -60,6 +61,12 @@ def build_dense_lines(subject: Subject, sources: Sources) -> list[str]:
     """The body of `create` of a segmenter or a detector: its backbone's maps, what reads them, and every change."""
     head, name = subject.network.head, subject.arch.backbone
     assert isinstance(head, DenseHead)
+    if isinstance(head, WholeHead):
+        sources.add(sys.modules[WholeHead.__module__], "WholeNetwork")
+        plain = _create_plain(name, sources).replace("num_classes=num_classes", f"num_classes={head.classes}")
+        layers = class_layers(name, head.classes, subject.network.in_chans, head.side)
+        lines = [f"model: nn.Module = WholeNetwork({plain}, {literal(layers)})", "model.in_chans = in_chans"]
+        return [*lines, *_change_lines(subject, sources)]
     plan = head.plan(name)
     lines = [f"plain: nn.Module = {_create_plain(name, sources).replace('num_classes=num_classes', 'num_classes=10')}"]
     if plan.frozen_norm:
@@ -98,7 +105,7 @@ def _change_lines(subject: Subject, sources: Sources) -> list[str]:
         lines.append(f"# Stage {number}: {placement}")
         sites = stage.at(placement.site)
         made = {
-            channels: _attention(placement, channels, sites[0].dims, subject.network.identity_start, sources)
+            channels: attention_call(placement, channels, sites[0].dims, subject.network.identity_start, sources)
             for channels in dict.fromkeys(site.channels for site in sites)
         }
         written = [(site.path, _site(site), made[site.channels]) for site in sites]
@@ -109,7 +116,12 @@ def _change_lines(subject: Subject, sources: Sources) -> list[str]:
 
 def homes(arch: Architecture) -> tuple[str, ...]:
     """The top-level packages whose definitions are copied: ours, and those that bring the attention of `arch`."""
-    types = [attention_type(placement.type) for placement in arch.placements if not placement.is_none]
+    return homes_of(arch.placements)
+
+
+def homes_of(placements: Sequence[Placement]) -> tuple[str, ...]:
+    """The same for the attention of these placements."""
+    types = [attention_type(placement.type) for placement in placements if not placement.is_none]
     packages = [module.partition(".")[0] for entry in types for module in entry.modules]
     return tuple(dict.fromkeys([HOME, *(package for package in packages if package not in LIBRARIES)]))
 
@@ -195,7 +207,7 @@ class Call:
     arguments: Mapping[str, Any]
 
 
-def _attention(placement: Placement, channels: int, dims: int, identity_start: bool, sources: Sources) -> str:
+def attention_call(placement: Placement, channels: int, dims: int, identity_start: bool, sources: Sources) -> str:
     """The constructor call that makes the attention of a placement at so many channels."""
 
     def make() -> nn.Module:

@@ -42,6 +42,8 @@ def model_card(subject: Subject) -> str:
         cost=cost,
         facts=_facts(subject),
         trained=_trained(subject),
+        inserted=subject.plain is not False,
+        classes=_classes(subject),
         recipe=recipe,
         outputs=subject.outputs,
     )
@@ -58,36 +60,59 @@ def _facts(subject: Subject) -> list[tuple[str, str]]:
     results, row, weights = subject.results, subject.row, subject.weights
     if results is None or row is None or weights is None:
         return []
-    text, metric = str(subject.arch), results.metric.name
+    text, metric, told = str(subject.arch), results.metric.name, results.metric.told
     facts = [
-        (f"validation {metric} of these weights", f"{weights.score:.4f}"),
+        (f"validation {metric} of these weights", f"{told(weights.score)} (seed {weights.seed})"),
         (
             f"expected validation {metric}, by all that was trained",
-            f"{row[EXPECTED]:.4f}, 95 % interval {row[LOW]:.4f} to {row[HIGH]:.4f}",
+            f"{told(row[EXPECTED])}, 95 % interval {results.metric.interval(row[LOW], row[HIGH])}",
         ),
     ]
     for found in results.summary[results.summary["architecture"] == text].to_dict("records"):
         many = found["seeds"] > 1
-        spread = f" ± {found[f'{metric}_std']:.4f} over {found['seeds']} seeds" if many else " (one seed)"
-        facts.append((f"validation {metric} in the search", f"{found[metric]:.4f}{spread}"))
-    if rival := results.evidence.rival(row, results.config.search.costs):
+        seeds = f"mean of {found['seeds']} seeds" if many else "one seed"
+        facts.append((f"validation {metric} in the search", f"{told(found[metric])} ({seeds})"))
+    if rival := results.evidence.rival(row, results.minimised):
         facts.append(("costs less and cannot be told apart", rival))
     plain = results.summary[results.summary["architecture"] == str(Architecture.plain(subject.arch.backbone))]
     if len(plain):
-        facts.append((f"validation {metric} of the plain backbone in the search", f"{plain[metric].iloc[0]:.4f}"))
+        facts.append(
+            (f"validation {metric} of the plain backbone in the search", f"{told(plain[metric].iloc[0])} (one seed)")
+        )
     for fresh in results.confirmed[results.confirmed["architecture"] == text].to_dict("records"):
         facts.append(
             (
-                f"validation {metric} over {fresh['seeds']} fresh seeds",
-                f"{fresh[metric]:.4f}, 95 % interval {fresh['low']:.4f} to {fresh['high']:.4f}",
+                f"validation {metric}, mean of {fresh['seeds']} fresh seeds",
+                f"{told(fresh[metric])}, 95 % interval {results.metric.interval(fresh['low'], fresh['high'])}",
             )
         )
         facts.append(("probability of being truly non-dominated", f"{fresh['p_front']:.3f}"))
         if np.isfinite(fresh[f"test_{metric}"]):
-            facts.append((f"test {metric}, mean of these seeds", f"{fresh[f'test_{metric}']:.4f}"))
-    front = list(results.front["architecture"])
+            facts.append((f"test {metric}, mean of these seeds", told(fresh[f"test_{metric}"])))
+    front = list(results.recommended()["architecture"])
     place = f"{front.index(text) + 1} of {len(front)}, by rising cost" if text in front else "not on the front"
-    return [*facts, ("position on the front", place)]
+    return [*facts, ("position on the recommended front", place)]
+
+
+def _classes(subject: Subject) -> tuple[list[str], list[list[str]]]:
+    """The head and the rows of a table of single classes; no rows where the run does not know of them."""
+    results, weights = subject.results, subject.weights
+    if results is None or weights is None or not weights.by_class:
+        return [], []
+    table = results.by_class
+    known = table[table["architecture"] == str(subject.arch)].set_index("class")
+    columns = {"fresh": "mean over fresh seeds", "test": "test, mean of these seeds"}
+    shown = [name for name in columns if known[name].notna().any()]
+    head = ["class", f"validation {results.metric.by_class} of these weights", *(columns[name] for name in shown)]
+    rows = [
+        [name, f"{value:.4f}", *(_number(known[column].get(name, np.nan)) for column in shown)]
+        for name, value in weights.by_class.items()
+    ]
+    return head, rows
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if np.isfinite(value) else "-"
 
 
 def _trained(subject: Subject) -> str:

@@ -89,6 +89,11 @@ class Sources:
     def definitions(self) -> list[str]:
         return [text for _, text in self._taken.values()]
 
+    def packages(self) -> list[str]:
+        """The packages that the file needs beside Python's own."""
+        tops = {module.partition(".")[0] for module in self._imports} - sys.stdlib_module_names - {"__future__"}
+        return sorted(tops)
+
     def import_lines(self) -> list[str]:
         """Standard library first, then packages."""
         lines = []

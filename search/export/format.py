@@ -13,6 +13,8 @@ from torch import nn
 from search.export.loader import Run
 from search.export.subject import Subject
 from spaces.errors import UsageError, unknown
+from spaces.extras import need
+from spaces.heads.base import DenseHead
 
 Write = Callable[..., list[Path]]
 
@@ -31,6 +33,8 @@ class Format:
     - ``default``: written where no format is named.
     - ``options``: names of choices that ``write`` also takes by keyword, each with a default of its own there.
     - ``needs_attune``: only Attune can read it, so the fresh process may import Attune for it.
+    - ``extra``: the extra of Attune's distribution that it needs, see ``spaces.extras``.
+    - ``graph``: it holds operators on fixed shapes, so it is refused for a network whose shapes depend on its input.
     """
 
     name: str
@@ -40,7 +44,9 @@ class Format:
     tolerance: float = 0.0
     default: bool = False
     needs_attune: bool = False
+    extra: str = ""
     options: tuple[str, ...] = ()
+    graph: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Name and description, ready for JSON."""
@@ -67,10 +73,13 @@ def register_format(form: Format) -> Format:
 
 
 def find_format(name: str) -> Format:
-    """The format of this name; raises UsageError for an unknown one."""
+    """The format of this name; raises UsageError for an unknown one, and where the packages that it needs are not installed."""
     if name not in _FORMATS:
         raise unknown("format", name, _FORMATS)
-    return _FORMATS[name]
+    form = _FORMATS[name]
+    if form.extra:
+        need(form.extra, f"--format {name}")
+    return form
 
 
 def known_formats() -> list[Format]:
@@ -103,11 +112,18 @@ def write_formats(
 ) -> Written:
     """Write a network in eval mode into an existing folder, in each of these formats; each gets the options that it takes.
 
-    Raises UsageError for an option that none of them takes.
+    Raises UsageError for an option that none of them takes, and for a format that the network cannot have.
     """
     given = options or {}
     check_options(names, given)
     files = {}
+    head = subject.network.head
+    for form in map(find_format, names):
+        if form.graph and isinstance(head, DenseHead) and head.data_dependent:
+            raise UsageError(
+                f"--format {form.name}: a network of {head.name} is no graph of fixed shapes, since {head.data_dependent}; "
+                "valid: python, safetensors, spec"
+            )
     for form in map(find_format, names):
         own = {option: value for option, value in given.items() if option in form.options}
         files[form.name] = form.write(subject, model, folder, **own)

@@ -38,9 +38,8 @@ Run = Callable[[Path, Job, Tensor], Any]  # logits, or a mapping of what a netwo
 def main(request_file: str) -> None:
     """Write differences.json: for every export and format the largest difference of the logits."""
     request = json.loads(Path(request_file).read_text())
-    for package in ("spaces", "evaluators", "search"):
-        if importlib.util.find_spec(package) is not None:
-            raise RuntimeError(f"{package} can be imported here, so this process would prove nothing")
+    hidden = Hidden()
+    sys.meta_path.insert(0, hidden)  # Attune may be installed here, and a process that sees it would prove nothing
     torch.set_num_threads(request["threads"])
     _import(request["backbones"])
     exports = request["exports"]
@@ -52,8 +51,9 @@ def main(request_file: str) -> None:
         for name, form in request["formats"].items():
             if form["needs_attune"] != needs_attune:
                 continue
-            if needs_attune and request["root"] not in sys.path:
-                sys.path.insert(0, request["root"])  # from here on with Attune, for the formats that only it reads
+            if needs_attune and hidden in sys.meta_path:
+                sys.meta_path.remove(hidden)  # from here on with Attune, for the formats that only it reads
+                sys.path.insert(0, request["root"])
                 _import(request["attentions"])
             run = load_function(form["function"], form["source"])
             for one, job, probe, differences in zip(exports, jobs, probes, found, strict=True):
@@ -63,6 +63,15 @@ def main(request_file: str) -> None:
                     found_parts = output if isinstance(output, Mapping) else dict.fromkeys(wanted, output)
                     differences[name] = max(distance(found_parts[key], wanted[key]) for key in wanted)
     Path("differences.json").write_text(json.dumps(found))
+
+
+class Hidden:
+    """A finder of modules that finds none of Attune's, wherever they are installed."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """None, so that the next finder is asked; raises ModuleNotFoundError for a module of Attune's."""
+        if name.partition(".")[0] in ("attune", "spaces", "evaluators", "search"):
+            raise ModuleNotFoundError(f"No module named {name!r}: an export has to do without Attune", name=name)
 
 
 def _import(modules: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +27,8 @@ EIGHT_BITS = (0, 255)
 @dataclass(frozen=True)
 class Subject:
     """``row`` is the architecture's row of ``Results.evidence`` and ``reason`` what speaks for it; they, ``results`` and
-    ``weights`` are None where no run is behind the export."""
+    ``weights`` are None where no run is behind the export. ``plain``: where weights of the plain network come from that all
+    but the attention starts with, as in ``NetworkSpec.build``."""
 
     arch: Architecture
     spec: dict[str, Any]
@@ -34,6 +36,7 @@ class Subject:
     row: Mapping[str, Any] | None = None
     reason: str | None = None
     weights: Weights | None = None
+    plain: bool | str | Path = False
 
     @property
     def model_name(self) -> str:
@@ -70,7 +73,7 @@ class Subject:
 
     def model(self) -> nn.Module:
         """The network in eval mode, with its trained weights where there are any."""
-        model = self.build()
+        model = self.network.build(self.arch, pretrained=self.plain)
         if self.weights is not None:
             load_weights(model, self.weights.path)
         return model.eval()

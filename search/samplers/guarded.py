@@ -1,5 +1,6 @@
 """Any Optuna sampler, kept inside the limits of a space and away from what was tried before."""
 
+import logging
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from search.samplers.candidates import ABSENT, Candidates, Indices, Reader, matches, others, relative_space
+
+log = logging.getLogger(__name__)
 
 
 class SpaceSampler(BaseSampler):
@@ -95,10 +98,12 @@ class SpaceSampler(BaseSampler):
         return indices_G is not None and bool((indices_G == ABSENT).any())
 
     def _end(self, study: Study, *, repeats: bool = False) -> None:
-        """Stop a study that runs its own loop; to any other one repetitions are named once."""
-        self.exhausted = True
+        """Stop a study that runs its own loop, and say so; to any other one repetitions are named once."""
+        said, self.exhausted = self.exhausted, True
         with suppress(RuntimeError):  # only a study that runs its own loop can be stopped
             study.stop()
+            if not said:
+                log.warning("every allowed candidate was tried, so the study ends")
         if repeats and not self._warned:
             self._warned = True
             warnings.warn("every allowed candidate was tried, so one is proposed again", stacklevel=2)

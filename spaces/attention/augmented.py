@@ -117,5 +117,6 @@ register(
         "Attention Augmented Convolution, Bello et al. 2019, arXiv:1904.09925",
         AUGMENTED_CONV.formula,
         equation="[conv_3(x), W softmax((QᵀK + QᵀR) / sqrt(d)) V], R relative positions",
+        use="Convolution with heads of self-attention beside it: late stages, small maps; a layer, not a gate.",
     ),
 )

@@ -194,7 +194,7 @@ class EfficientLocal(nn.Module):
         return x_BCHW
 
 
-def coordinate_type(name: str, directions: str, equation: str) -> AttentionType:
+def coordinate_type(name: str, directions: str, equation: str, use: str) -> AttentionType:
     """Coordinate attention over both directions, or over one."""
     n = len(directions)
     formula = f"{n + 1}Cm + 3m + {n}C, m = max(8, C // r)".replace("1C", "C")
@@ -217,7 +217,7 @@ def coordinate_type(name: str, directions: str, equation: str) -> AttentionType:
         formula=formula,
     )
     paper = "Coordinate Attention, Hou et al. 2021, arXiv:2103.02907"
-    return AttentionType(name, (whole,), paper, formula, equation=equation)
+    return AttentionType(name, (whole,), paper, formula, equation=equation, use=use)
 
 
 TRIPLET = part(
@@ -249,15 +249,31 @@ ELA = part(
 )
 
 register(
-    coordinate_type("coordinate", "hw", "x * s(W_h y_h) * s(W_w y_w), y = h_swish(BN(W [mean_W(x), mean_H(x)]))"),
-    coordinate_type("coordinate_h", "h", "x * s(W_h y), y = h_swish(BN(W mean_W(x)))"),
-    coordinate_type("coordinate_w", "w", "x * s(W_w y), y = h_swish(BN(W mean_H(x)))"),
+    coordinate_type(
+        "coordinate",
+        "hw",
+        "x * s(W_h y_h) * s(W_w y_w), y = h_swish(BN(W [mean_W(x), mean_H(x)]))",
+        "Where position along rows and columns matters, in mobile networks above all: it keeps what a global mean loses.",
+    ),
+    coordinate_type(
+        "coordinate_h",
+        "h",
+        "x * s(W_h y), y = h_swish(BN(W mean_W(x)))",
+        "An ablation of Coordinate Attention, with the gate of rows alone.",
+    ),
+    coordinate_type(
+        "coordinate_w",
+        "w",
+        "x * s(W_w y), y = h_swish(BN(W mean_H(x)))",
+        "An ablation of Coordinate Attention, with the gate of columns alone.",
+    ),
     AttentionType(
         "triplet",
         (TRIPLET,),
         "Triplet Attention, Misra et al. 2021, arXiv:2010.03045",
         TRIPLET.formula,
         equation="x * (G_HW + G_CW + G_CH) / 3, G = s(BN(conv_k([max, mean]))) over the axis left out",
+        use="Three planes, a few hundred parameters, no bottleneck; MACs grow with the map, so not for the first stages.",
     ),
     AttentionType(
         "strip",
@@ -265,6 +281,7 @@ register(
         "Strip Pooling, Hou et al. 2020, arXiv:2003.13328",
         STRIP.formula,
         equation="x * s(W relu(BN(conv_k(mean_W(x))) + BN(conv_k(mean_H(x)))))",
+        use="Long thin context, such as roads and poles: segmentation; C² k parameters, so late and few.",
     ),
     AttentionType(
         "ela",
@@ -272,5 +289,6 @@ register(
         "ELA, Xu & Wan 2024, arXiv:2403.01123",
         ELA.formula,
         equation="x * s(GN(conv_k(mean_W(x)))) * s(GN(conv_k(mean_H(x))))",
+        use="The positions of Coordinate Attention without a bottleneck over channels: thin networks above all.",
     ),
 )

@@ -286,6 +286,7 @@ register(
         "Squeeze-and-Excitation, Hu et al. 2018, arXiv:1709.01507",
         "2Ch + h + C",
         equation="x * s(W2 relu(W1 mean(x)))",
+        use="The first to try: two small matrices, next to no MACs, any stage. The baseline that others have to beat.",
     ),
     AttentionType(
         "eca",
@@ -293,6 +294,7 @@ register(
         "ECA-Net, Wang et al. 2020, arXiv:1910.03151",
         "k",
         equation="x * s(conv_k(mean(x))), the convolution along the channels",
+        use="The cheapest channel gate: k parameters, no bottleneck. For very small networks.",
     ),
     AttentionType(
         "effective_se",
@@ -300,6 +302,7 @@ register(
         "CenterMask (eSE), Lee & Park 2020, arXiv:1911.06667",
         "C² + C",
         equation="x * hard_sigmoid(W mean(x))",
+        use="A channel gate without a bottleneck, with C² parameters: detectors (its paper's use), not wide classifiers.",
     ),
     AttentionType(
         "parnet",
@@ -307,6 +310,7 @@ register(
         "ParNet (skip-squeeze-excitation), Goyal et al. 2021, arXiv:2110.07641",
         "C²",
         equation="x * s(W mean(x))",
+        use="SE in one layer, C² parameters and no bottleneck: shallow and wide networks, as in its paper.",
     ),
     AttentionType(
         "srm",
@@ -314,6 +318,7 @@ register(
         "SRM, Lee et al. 2019, arXiv:1903.10829",
         "4C",
         equation="x * s(BN(w1 mean(x) + w2 std(x)))",
+        use="Mean and deviation of each channel for 4C parameters: style and texture, every stage.",
     ),
     AttentionType(
         "fca",
@@ -321,6 +326,7 @@ register(
         "FcaNet, Qin et al. 2021, arXiv:2012.11879",
         "2Ch",
         equation="x * s(W2 relu(W1 DCT_uv(x))), one frequency (u, v) per channel",
+        use="SE with frequencies in place of the mean: where texture matters; no more parameters than SE without its biases.",
     ),
     AttentionType(
         "gct",
@@ -328,6 +334,7 @@ register(
         "Gated Channel Transformation, Yang et al. 2020, arXiv:1909.11519",
         "3C",
         equation="x * (1 + tanh(a gamma / sqrt(mean_C(a²)) + beta)), a = alpha norm(x)",
+        use="Three vectors of parameters and almost no MACs; competition and cooperation of channels. Safe in every block.",
     ),
     AttentionType(
         "second_order",
@@ -335,5 +342,6 @@ register(
         "GSoP-Net, Gao et al. 2019, arXiv:1811.12006",
         SECOND_ORDER.formula,
         equation="x * s(W2 rows(BN(cov(relu(BN(W1 x))))))",
+        use="Covariances of channels in place of means: fine-grained classes; small r costs h² per row.",
     ),
 )

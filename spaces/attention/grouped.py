@@ -200,6 +200,7 @@ register(
         "SA-Net, Zhang & Yang 2021, arXiv:2102.00240",
         SHUFFLE.formula,
         equation="shuffle([a * s(w1 mean(a) + b1), b * s(w2 GN(b) + b2)]), x = [a, b] in each group",
+        use="Channel and spatial gates on halves of groups for 3C/g parameters: light networks.",
     ),
     AttentionType(
         "sge",
@@ -207,6 +208,7 @@ register(
         "Spatial Group-wise Enhance, Li et al. 2019, arXiv:1905.09646",
         SGE.formula,
         equation="x * s(w t + b), t = <x, mean(x)> in each group, normalised over the map",
+        use="2 g parameters: strengthens places that look like their group's mean. Where parameters are scarce.",
     ),
     AttentionType(
         "ema",
@@ -214,5 +216,6 @@ register(
         "EMA, Ouyang et al. 2023, arXiv:2305.13563",
         EMA.formula,
         equation="x * s(softmax(mean(u)) v + softmax(mean(v)) u) in each group, u = GN(x * a_h * a_w), v = conv_3(x)",
+        use="Coordinate gates inside of groups, with convolutions beside them: detectors; its MACs grow with the map.",
     ),
 )

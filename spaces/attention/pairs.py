@@ -335,6 +335,7 @@ register(
         "2Ch + h + C + 2k² + 2",
         "series",
         equation="y = x * s(MLP(mean(x)) + MLP(max(x))); y * s(BN(conv_k([max_C(y), mean_C(y)])))",
+        use="The usual next step after SE: which channels, then where, by a k x k view of pooled maps.",
     ),
     AttentionType(
         "bam",
@@ -344,6 +345,7 @@ register(
         "parallel",
         BAM_FUSION,
         equation="x * (1 + s(W2 relu(BN(W1 mean(x))) + W4 D_k(D_k(W3 x)))), D_k a convolution of dilation 4",
+        use="Wide views from dilated convolutions at low cost: between stages (`@stage`), as in its paper.",
     ),
     AttentionType(
         "gam",
@@ -352,6 +354,7 @@ register(
         "2Ch(1 + k²/g) + 4h + 4C",
         "series",
         equation="y = x * s(W2 relu(W1 x)); y * s(BN(conv_k(shuffle(relu(BN(conv_k(y)))))))",
+        use="The heaviest pair here: large k x k convolutions, no pooling. Where FLOPs hardly count; r and g tame it.",
     ),
     # AAM has neither public code nor a printed formula: this is its description in words, with sigmoids and no biases.
     AttentionType(
@@ -361,6 +364,7 @@ register(
         "k_c + 2k², k_c by ECA's rule",
         "parallel",
         equation="x * s(conv(max(x))) + x * s(conv_k([mean_C(x), max_C(x)])), the first convolution along the channels",
+        use="A cheap pair of gates from maxima: where single strong responses matter more than averages.",
     ),
     AttentionType(
         "scse",
@@ -370,6 +374,7 @@ register(
         "parallel",
         SCSE_FUSION,
         equation="x * s(W2 relu(W1 mean(x))) + x * s(w x)",
+        use="Segmentation: channels and pixels, each by itself, summed. Its default r of 2 makes the channel part large.",
     ),
     AttentionType(
         "gala",
@@ -379,5 +384,6 @@ register(
         "parallel",
         GALA_FUSION,
         equation="x * s(alpha (S + F) + beta S F), F = W2 relu(W1 mean(x)), S = W5 relu(conv_k(relu(W3 x)))",
+        use="Local and global saliency, joined by learnt weights: where a k x k view of all channels is worth its MACs.",
     ),
 )

@@ -295,6 +295,7 @@ register(
         "A²-Nets, Chen et al. 2018, arXiv:1810.11579",
         A2.formula,
         equation="x + W (A softmax_P(B)ᵀ softmax_n(V)), A, B, V = W x",
+        use="Looks at the whole map at a cost that is linear in its positions: one or two sites in late stages.",
     ),
     AttentionType(
         "non_local",
@@ -302,6 +303,7 @@ register(
         "Non-local networks, Wang et al. 2018, arXiv:1711.07971",
         NON_LOCAL.formula,
         equation="x + W softmax(QᵀK / sqrt(d)) V, Q, K, V = W x",
+        use="Relations of all pairs of positions: a few sites, small maps, clips. Quadratic in positions.",
     ),
     AttentionType(
         "self_attention",
@@ -309,6 +311,7 @@ register(
         "Multi-head self-attention, Vaswani et al. 2017, arXiv:1706.03762",
         SELF_ATTENTION.formula,
         equation="x + W MHA(Q, K, V), Q, K, V = W x",
+        use="Global relations with heads: the last stage, small maps. Quadratic in positions.",
     ),
     AttentionType(
         "dual_attention",
@@ -318,6 +321,7 @@ register(
         "parallel",
         SUM,
         equation="x + g1 softmax(-XXᵀ) X + x + g2 softmax(QᵀK) V",
+        use="Segmentation heads: relations between channels and between positions, each added to x. Quadratic in positions.",
     ),
     AttentionType(
         "global_context",
@@ -325,5 +329,6 @@ register(
         "GCNet, Cao et al. 2019, arXiv:1904.11492",
         GLOBAL_CONTEXT.formula,
         equation="x + W2 relu(LN(W1 sum_P softmax_P(w x) x))",
+        use="What non-local blocks were found to compute, at the cost of SE: late stages, detectors.",
     ),
 )

@@ -13,12 +13,26 @@ from spaces.attention.genes import BY_NAME
 from spaces.attention.types import SUM, AttentionType, Part
 from spaces.deprecated import renamed
 from spaces.errors import UsageError, shortened, unknown
+from spaces.plugins import import_files
 
 _TYPES: dict[str, AttentionType] = {}
+_discovered: list[bool] = []
+
+
+def _discover() -> None:
+    """Import the families of this folder, which register their types."""
+    if not _discovered:
+        _discovered.append(True)  # first, since a family that registers its types comes by here
+        try:
+            import_files("spaces.attention")
+        except BaseException:
+            _discovered.clear()  # or the next question would be answered by half of them
+            raise
 
 
 def register(*types: AttentionType) -> None:
     """Add types to the registry; a name can be taken once."""
+    _discover()
     for entry in types:
         if entry.name in _TYPES:
             raise ValueError(f"attention type {entry.name!r} is registered already")
@@ -27,6 +41,7 @@ def register(*types: AttentionType) -> None:
 
 def list_attentions() -> list[str]:
     """The names of all types, sorted; any `A+B` of a type with a channel part and one with a spatial part works too."""
+    _discover()
     return sorted(_TYPES)
 
 
@@ -38,6 +53,7 @@ def describe_attentions() -> list[dict[str, Any]]:
 @cache
 def attention_type(name: str) -> AttentionType:
     """The type of that name, or the mix `A+B`. Raises UsageError with the valid names."""
+    _discover()
     first, plus, second = name.partition("+")
     for one in (first, second) if plus else (first,):
         if one not in _TYPES:

@@ -221,6 +221,7 @@ register(
         "PAN, Zhao et al. 2020, arXiv:2010.01073",
         PIXEL.formula,
         equation="x * s(W x)",
+        use="A gate for every pixel and channel from a 1x1 convolution: restoration and fine detail; C² MACs at every pixel.",
     ),
     AttentionType(
         "simam",
@@ -228,6 +229,7 @@ register(
         "SimAM, Yang et al. 2021, ICML",
         SIMAM.formula,
         equation="x * s(d / (4 (sum(d) / (P - 1) + 1e-4)) + 0.5), d = (x - mean(x))²",
+        use="No parameters at all: an energy formula weighs every value. A free control for any stage.",
     ),
     AttentionType(
         "lska",
@@ -235,6 +237,7 @@ register(
         "LSKA, Lau et al. 2023, arXiv:2309.01439",
         LSKA.formula,
         equation="x * W dilated(local(x)), each a 1 x k and a k x 1 depthwise convolution",
+        use="A large kernel from thin depthwise strips: a wide view in late stages, linear in k.",
     ),
     AttentionType(
         "gather_excite",
@@ -242,6 +245,7 @@ register(
         f"{GE_PAPER} (theta-plus)",
         GE_PLUS.formula,
         equation="x * s(W2 relu(W1 gather(x))), gather: depthwise convolutions of stride 2",
+        use="Gates from wide windows rather than the whole map: early stages with large maps.",
     ),
     AttentionType(
         "gather_excite_theta",
@@ -249,6 +253,7 @@ register(
         f"{GE_PAPER} (theta)",
         GE_THETA.formula,
         equation="x * s(gather(x)), gather: depthwise convolutions of stride 2",
+        use="Learnt gathering without the two matrices: between the other two of its paper in cost.",
     ),
     AttentionType(
         "gather_excite_minus",
@@ -256,5 +261,6 @@ register(
         f"{GE_PAPER} (theta-minus)",
         GE_MINUS.formula,
         equation="x * s(mean(x)), or of windows",
+        use="A gate without parameters, from means alone: a floor to compare others with.",
     ),
 )

@@ -174,6 +174,7 @@ register(
         "STN, Jaderberg et al. 2015, arXiv:1506.02025",
         STN.formula,
         equation="grid_sample(x, affine(W2 pool_4(relu(W1 x))))",
+        use="Undoes shifts, scales and turns of the whole map: early, once (`@stage`); not a gate.",
     ),
     AttentionType(
         "residual_attention",
@@ -181,5 +182,6 @@ register(
         "Residual Attention, Wang et al. 2017, arXiv:1704.06904",
         RESIDUAL.formula,
         equation="x * (1 + s(hourglass(x)))",
+        use="An hourglass that looks at several scales: few sites, maps that can still be halved.",
     ),
 )

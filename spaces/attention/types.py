@@ -155,8 +155,8 @@ class AttentionType:
     Genes are passed by keyword; None stands for the published default. In two-part types a shared gene (the reduction) goes
     to every part that has it. Any other gene goes to the spatial part when that has it, else to the channel part; AAM's
     channel kernel therefore keeps ECA's rule. `equation` is what the type computes, in its default arrangement, and
-    `formula` the number of its parameters. In parallel the fusion is that of the type, and in a mix A+B that of B, BAM's
-    and GALA's own rules where both parts are gates, else the sum of the two gated maps.
+    `formula` the number of its parameters; `use` says when it is worth a try. In parallel the fusion is that of the type, and
+    in a mix A+B that of B, BAM's and GALA's own rules where both parts are gates, else the sum of the two gated maps.
     """
 
     name: str
@@ -167,6 +167,7 @@ class AttentionType:
     fusion: Fusion = SUM
     ignored: tuple[str, ...] = ()
     equation: str = ""
+    use: str = ""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -313,7 +314,7 @@ class AttentionType:
         return IdentityStart(module) if identity_start else module
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything about the type in JSON's own types."""
+        """The facts about the type in JSON's own types."""
         genes = {}
         for gene in self.genes:
             default = self.default(gene)

@@ -78,7 +78,10 @@ def _as_named(read: dict[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[
     """
     if not any(key.startswith(PREFIX) for key in own):
         return read, lambda key: False
-    if not any(key.startswith(PREFIX) for key in read):  # a backbone's own, with its classifier
+    whole = any(key.startswith(2 * PREFIX) for key in own) and not any(key.startswith(2 * PREFIX) for key in read)
+    if whole or not any(
+        key.startswith(PREFIX) for key in read
+    ):  # a backbone's own with its classifier, or a whole network's
         return {
             PREFIX + key: value for key, value in read.items()
         }, lambda key: not key.startswith(PREFIX) or key not in own
@@ -92,7 +95,12 @@ def _as_named(read: dict[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[
 
 def _renamed(key: str) -> str:
     """A name of torchvision's detectors as it is here."""
-    theirs = (("backbone.body.", PREFIX), ("backbone.fpn.", "neck."))
+    theirs = (
+        ("backbone.body.", PREFIX),
+        ("backbone.fpn.", "neck."),
+        ("rpn.head.", "head.layers."),
+        ("roi_heads.", ""),
+    )
     return next((ours + key.removeprefix(start) for start, ours in theirs if key.startswith(start)), key)
 
 

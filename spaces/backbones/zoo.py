@@ -143,7 +143,7 @@ def _unknown(name: str) -> UsageError:
     hint = f" (did you mean {', '.join(near)}?)" if near else ""
     return UsageError(
         f"unknown backbone {shortened(name)}{hint}; valid: a convolutional network of timm or module:package.file:function; "
-        "`run_search.py list backbones` names them"
+        "`list backbones` names them"
     )
 
 

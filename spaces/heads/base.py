@@ -62,7 +62,8 @@ class DenseHead:
     """A head that reads maps of a backbone: its network holds the backbone under ``backbone.``, and has stages of its own.
 
     ``name``: what it is called in configurations and in ``to_dict``. ``side``: the image size in pixels at which its own
-    stages are found. ``outputs``: what an exported network calls what it puts out. Every option of a head is a number, a
+    stages are found. ``outputs``: what an exported network calls what it puts out. ``data_dependent``: why its network is no
+    graph of fixed shapes, where it is none. Every option of a head is a number, a
     word or None, so that it is JSON as it stands.
     Raises UsageError for a number of classes that is none.
     """
@@ -72,6 +73,7 @@ class DenseHead:
     name: ClassVar[str] = ""
     side: ClassVar[int] = 224
     outputs: ClassVar[tuple[str, ...]] = ("logits",)
+    data_dependent: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         if type(self.classes) is not int or self.classes < 1:

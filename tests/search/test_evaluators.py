@@ -63,7 +63,7 @@ def test_a_table_answers_a_search_with_all_its_seeds(tmp_path: Path) -> None:
     truth = dict(zip(texts, table["accuracy_1"], strict=True))
     for row in results.summary.itertuples():
         assert row.accuracy == pytest.approx(truth[row.architecture])
-    assert pd.read_csv(tmp_path / "run" / "front.csv")["seeds"].tolist() == [3] * len(results.front)
+    assert pd.read_csv(tmp_path / "run" / "front.csv")["seeds"].tolist() == [3] * len(results.recommended())
     assert run_search(config, tmp_path / "run", resume=True).finished == 6, "nothing is left to do"
 
 

@@ -17,8 +17,8 @@ def test_tensorboard_is_a_callback_of_ray(tmp_path: Path) -> None:
 def test_unknown_and_missing_loggers_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="valid: tensorboard, mlflow, wandb"):
         create_loggers(["tensorbord"], tmp_path, "name")
-    monkeypatch.setattr("search.loggers.find_spec", lambda package: None)
-    with pytest.raises(UsageError, match="needs the package mlflow"):
+    monkeypatch.setattr("spaces.extras.find_spec", lambda package: None)
+    with pytest.raises(UsageError, match="mlflow needs mlflow, which is not installed"):
         create_loggers(["mlflow"], tmp_path, "name")
 
 

@@ -9,7 +9,7 @@ import pytest
 from search.build import create_evaluator, create_problem
 from search.config import Config, changed, dump_config, load_run_config, validate
 from search.meaning import check_meaning, code_digest, describe_meaning, differences
-from search.results import Results
+from search.results import load
 from search.runner import run_search
 from search.store import COMPLETE, Evaluation, Store
 from spaces.errors import UsageError
@@ -88,7 +88,8 @@ def test_fronts_and_counts_are_of_one_task(tmp_path: Path, caplog: pytest.LogCap
             store.add(one)
         assert (len(store), store.others, [one.architecture for one in store]) == (2, 1, ["net:a1", "net:a2"])
     (tmp_path / "run.json").write_text('{"identity": "shuffled"}')
-    results = Results(tmp_path, config())
+    (tmp_path / "config.yaml").write_text(dump_config(config()))
+    results = load(tmp_path)
     assert list(results.summary["architecture"]) == ["net:a2"]
     assert results.others == 2
     assert "2 evaluations of other data or recipes" in caplog.text

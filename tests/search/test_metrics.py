@@ -103,7 +103,7 @@ def test_gains_are_improvements_and_reports_carry_the_name(results: Results, run
     assert (np.diff(shown["progress"]["share"]) >= 0).all()
     report = analyze([runs[metric.name]])
     score = best(results.front[metric.name], metric)
-    assert f"reached {metric.name} {score:.4f} in the search" in report.sentences[1]
+    assert f"reached {metric.name} {metric.told(score)} in the search" in report.sentences[1]
     assert "accuracy" not in " ".join(report.sentences)
     assert "accuracy" not in (runs[metric.name] / "tables" / "front.csv").read_text()
 
@@ -114,8 +114,18 @@ def test_the_command_line_prints_the_metric_by_its_name(
     monkeypatch.setattr(sys, "argv", ["run_search.py", "front", str(runs[metric.name]), "--json"])
     assert run_search.main() == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row[metric.name] for row in rows] == pytest.approx(results.front[metric.name].tolist())
-    assert {f"{metric.name}_std", "seeds", "flops", "macs", "params"} <= set(rows[0])
+    assert [row["expected"] for row in rows] == pytest.approx(results.recommended()["expected"].tolist())
+    assert {
+        metric.name,
+        f"{metric.name}_std",
+        f"search_{metric.name}",
+        f"fresh_{metric.name}",
+        "fresh_seeds",
+        "seeds",
+        "flops",
+        "macs",
+        "params",
+    } <= set(rows[0])
     assert not [key for key in rows[0] if "accuracy" in key]
     monkeypatch.setattr(sys, "argv", ["run_search.py", "front", str(runs[metric.name])])
     assert run_search.main() == 0

@@ -94,7 +94,7 @@ def test_a_users_objective_is_a_column_of_the_run_and_of_its_front(
     assert results.front["size"].is_monotonic_increasing
     assert "size" in results.costs
     least = results.front.iloc[0]
-    assert results.front_under({"size": least["size"]})["architecture"].tolist() == [least["architecture"]]
+    assert results.recommended({"size": least["size"]})["architecture"].tolist() == [least["architecture"]]
     assert results.pick({"size": "1x"})["architecture"] == "attune_tiny:none,none,none"
 
 

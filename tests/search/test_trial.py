@@ -49,7 +49,7 @@ def test_a_kill_between_seeds_loses_none(tmp_path: Path) -> None:
     evaluator.error = None
     result = trial(evaluator, plan)
     assert evaluator.seeds == [0, 1, 1, 2]
-    assert [(seed, score) for seed, score, _ in result.by_seed] == [(0, 0.0), (1, 0.1), (2, 0.2)]
+    assert [(seed, score) for seed, score, _, _ in result.by_seed] == [(0, 0.0), (1, 0.1), (2, 0.2)]
     assert (result.state, result.score) == (COMPLETE, pytest.approx(0.1))
     evaluator.identity = "other data"
     trial(evaluator, replace(plan, fidelity=3))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from evaluators.data.boxes.coco import open_coco
 from evaluators.data.boxes.hub import BoxChoice, open_tables
@@ -29,30 +30,32 @@ LAYOUTS = ("cluttered_digits", "voc:FOLDER", "coco:FOLDER", "yolo:FOLDER", "hf:F
 class BoxSceneOptions(SceneOptions):
     """Scenes with boxes; how many there are without being told differs from scenes with masks."""
 
-    train_size: Made = 1200
-    val_size: Made = 300
-    test_size: Made = 600
+    train_size: Made = Field(default=1200, description="training pictures")
+    val_size: Made = Field(default=300, description="validation pictures")
+    test_size: Made = Field(default=600, description="test pictures")
 
 
 class FileOptions(FolderOptions):
-    """Pictures in files; ``skip_missing`` leaves out, and counts, annotated pictures that are not there."""
+    """Pictures in files."""
 
-    skip_missing: bool = False
+    skip_missing: bool = Field(default=False, description="leave out, and count, annotated pictures that are not there")
 
 
 class VocOptions(FileOptions):
-    """Pascal VOC; ``first_pixel``: what the files count pixels from."""
+    """Pascal VOC."""
 
-    first_pixel: Literal[0, 1] = 1
+    first_pixel: Literal[0, 1] = Field(default=1, description="what the files count pixels from")
 
 
 class TableBoxOptions(FolderOptions):
-    """Tables of Hugging Face: objects and image name columns, config a configuration; box_format: what boxes are written as."""
+    """Tables of Hugging Face."""
 
-    objects: str | None = None
-    image: str | None = None
-    config: str | None = None
-    box_format: Literal["xywh", "xyxy", "cxcywh"] | None = None
+    objects: str | None = Field(default=None, description="the column of boxes and classes")
+    image: str | None = Field(default=None, description="the column of images")
+    config: str | None = Field(default=None, description="the configuration of a set that has several")
+    box_format: Literal["xywh", "xyxy", "cxcywh"] | None = Field(
+        default=None, description="what boxes are written as; None: found out"
+    )
 
 
 def load_boxes(spec: str | Mapping[str, Any], *, seed: int = 0, **options: Any) -> BoxData:

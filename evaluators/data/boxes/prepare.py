@@ -14,7 +14,7 @@ from evaluators.data.boxes.summary import objects_by_class, summarise
 from evaluators.data.decoding import Pile, check_alike, describe_span, settle, stack, top
 from evaluators.data.options import RealOptions
 from evaluators.data.pixels import CorruptImage, is_deep
-from evaluators.data.splits import RESIDENT_BYTES, Form, cut_unlabelled, moments
+from evaluators.data.splits import RESIDENT_BYTES, Form, cut_unlabelled
 from evaluators.data.summary import CORRUPT
 from evaluators.outcomes import MissingSplit
 from spaces.errors import UsageError
@@ -46,7 +46,7 @@ def prepare_boxes(spec: str, found: BoxesFound, options: RealOptions, *, seed: i
     check_alike(piles[:1], form, "some training pictures", highest)
     check_alike(piles[1:], form, "some validation pictures", highest)
     stacked = [stack(pile, form, source) for pile, (source, _) in zip(piles, sampled, strict=True)]
-    mean, std = moments(stacked[0])
+    mean, std = options.moments(stacked[0])
     assumed = [*found.assumed, *_assumed(form, options, float(stacked[0].max()), size, train_sizes_N2)]
     if stream:
         assumed.append(f"channels, scale, mean and deviation are those of {len(stacked[0])} training pictures")
@@ -81,6 +81,7 @@ def prepare_boxes(spec: str, found: BoxesFound, options: RealOptions, *, seed: i
         size=size,
         mean=mean,
         std=std,
+        chosen=options.mean is not None,
         flip=flip if options.flip is None else options.flip,
         load_test=_test_loader(spec, found, form, size, options, stream=stream),
         summary=summary,

@@ -35,44 +35,49 @@ SAMPLE = 64  # training videos whose first and middle frames tell mean and devia
 class MotionOptions(Options):
     """How moving digits are composed; see ``moving.Motion``."""
 
-    train_size: Made = 960
-    val_size: Made = 400
-    test_size: Made = 400
-    image_size: Side = Motion.canvas
-    glyph: Side = Motion.glyph
-    frames: Annotated[int, Field(ge=2, le=1000)] = Motion.frames
-    speeds: Pair = Motion.speeds
-    fragments: Annotated[int, Field(ge=0, le=1000)] = Motion.fragments
-    fragment: Side = Motion.fragment
-    contrast: Annotated[float, Field(ge=0, le=1)] = Motion.contrast
-    noise: Annotated[float, Field(ge=0, le=100)] = Motion.noise
+    train_size: Made = Field(default=960, description="training clips")
+    val_size: Made = Field(default=400, description="validation clips")
+    test_size: Made = Field(default=400, description="test clips")
+    image_size: Side = Field(default=Motion.canvas, description="side in pixels")
+    glyph: Side = Field(default=Motion.glyph, description="side of the digit")
+    frames: Annotated[int, Field(ge=2, le=1000)] = Field(default=Motion.frames, description="of a clip")
+    speeds: Pair = Field(default=Motion.speeds, description="least and greatest speed, in pixels a frame")
+    fragments: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=Motion.fragments, description="pieces of other digits"
+    )
+    fragment: Side = Field(default=Motion.fragment, description="side of a piece in pixels")
+    contrast: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=Motion.contrast, description="contrast of the pieces, that of the digit being 1"
+    )
+    noise: Annotated[float, Field(ge=0, le=100)] = Field(default=Motion.noise, description="deviation of the noise")
 
 
 class ClipOptions(Options):
-    """What every set of videos can be told.
+    """What every set of videos can be told."""
 
-    frames: of a clip. stride: the step from one to the next. clips: how many of each video are judged in the test, whose
-    logits are averaged. train_size, val_size: videos, or a share of them. skip_short: leave out, and count, what has too few
-    frames.
-    """
-
-    frames: Count = 16
-    stride: Count = 1
-    clips: Count = 1
-    train_size: Images | None = None
-    val_size: Images | None = None
-    flip: bool | None = None
-    skip_short: bool = False
+    frames: Count = Field(default=16, description="of a clip")
+    stride: Count = Field(default=1, description="the step from one frame of a clip to the next")
+    clips: Count = Field(
+        default=1, description="how many of each video are judged in the test, whose logits are averaged"
+    )
+    train_size: Images | None = Field(default=None, description="training videos, or a share of them; None: all")
+    val_size: Images | None = Field(default=None, description="validation videos, or a share of them")
+    flip: bool | None = Field(
+        default=None, description="whether videos may be mirrored while training; None: as the set allows"
+    )
+    skip_short: bool = Field(default=False, description="leave out, and count, what has too few frames")
 
 
 class FileClipOptions(ClipOptions):
-    """Videos on the disk. image_size: (H, W). skip_corrupt: leave out, and count, what cannot be decoded. fold: of UCF-101."""
+    """Videos on the disk."""
 
-    stride: Count = 2
-    clips: Count = 10
-    image_size: Pixels | None = None
-    skip_corrupt: bool = False
-    fold: Annotated[int, Field(ge=1, le=3)] = 1
+    stride: Count = Field(default=2, description="the step from one frame of a clip to the next")
+    clips: Count = Field(
+        default=10, description="how many of each video are judged in the test, whose logits are averaged"
+    )
+    image_size: Pixels | None = Field(default=None, description="a side or [H, W] in pixels, which has to be given")
+    skip_corrupt: bool = Field(default=False, description="leave out, and count, what cannot be decoded")
+    fold: Annotated[int, Field(ge=1, le=3)] = Field(default=1, description="which of UCF-101's three splits")
 
 
 def list_clip_datasets() -> list[str]:

@@ -20,6 +20,7 @@ from evaluators.data.folders import IMAGE_SUFFIXES
 from evaluators.data.pixels import CorruptImage, open_image, shaped
 from evaluators.data.spelling import is_left_behind
 from spaces.errors import UsageError
+from spaces.extras import need
 
 VIDEO_SUFFIXES = (
     ".mp4",
@@ -189,10 +190,9 @@ def _reason(error: BaseException) -> str:
 
 def decoder() -> ModuleType:
     """PyAV; raises UsageError where it is not installed."""
-    try:
-        import av
-    except ImportError as error:
-        raise UsageError("video files are decoded by PyAV, which is not installed; `pip install av`") from error
+    need("video", "a video file")
+    import av
+
     module: ModuleType = av
     av.logging.set_level(av.logging.PANIC)  # what is wrong with a file is in the exception
     return module

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from evaluators.data.masks.codes import MOST, VALUES, Declared
 from evaluators.data.options import FolderOptions
@@ -75,16 +75,20 @@ class PublishedOptions(FolderOptions):
 
 
 class MaskOptions(FolderOptions):
-    """Masks of somebody's own.
+    """Masks of somebody's own."""
 
-    classes: their names, or how many. values: the pixel value of each class, else 0, 1, 2 ... without what is ignored.
-    ignore: pixel values, or with `colors` colours, of what is not labelled. colors: of masks in colour.
-    """
-
-    classes: Annotated[int | tuple[str, ...] | None, BeforeValidator(_classes)] = None
-    values: Annotated[tuple[int, ...] | None, BeforeValidator(_values)] = None
-    ignore: Annotated[Ignored, BeforeValidator(_ignored)] = None
-    colors: Annotated[tuple[tuple[str | None, tuple[int, int, int]], ...] | None, BeforeValidator(_colours)] = None
+    classes: Annotated[int | tuple[str, ...] | None, BeforeValidator(_classes)] = Field(
+        default=None, description="their names, or how many there are"
+    )
+    values: Annotated[tuple[int, ...] | None, BeforeValidator(_values)] = Field(
+        default=None, description="the pixel value of each class; None: 0, 1, 2 ... without what is ignored"
+    )
+    ignore: Annotated[Ignored, BeforeValidator(_ignored)] = Field(
+        default=None, description="pixel values, or with `colors` colours, of what is not labelled"
+    )
+    colors: Annotated[tuple[tuple[str | None, tuple[int, int, int]], ...] | None, BeforeValidator(_colours)] = Field(
+        default=None, description="of the classes, in masks that are in colour"
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> MaskOptions:
@@ -107,14 +111,14 @@ class MaskOptions(FolderOptions):
 
 
 class MaskFolderOptions(MaskOptions):
-    """Folders of images and masks; skip_unmatched: leave out, and count, what has no counterpart."""
+    """Folders of images and masks."""
 
-    skip_unmatched: bool = False
+    skip_unmatched: bool = Field(default=False, description="leave out, and count, what has no counterpart")
 
 
 class MaskTableOptions(MaskOptions):
-    """Tables of Hugging Face: image and mask name columns, config a configuration."""
+    """Tables of Hugging Face."""
 
-    image: str | None = None
-    mask: str | None = None
-    config: str | None = None
+    image: str | None = Field(default=None, description="the column of images")
+    mask: str | None = Field(default=None, description="the column of masks")
+    config: str | None = Field(default=None, description="the configuration of a set that has several")

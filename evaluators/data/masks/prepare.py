@@ -23,7 +23,7 @@ from evaluators.data.masks.summary import MaskSummary
 from evaluators.data.options import FolderOptions
 from evaluators.data.pixels import CorruptImage
 from evaluators.data.real import FIRST, SAMPLE, assumed_of
-from evaluators.data.splits import RESIDENT_BYTES, Form, cut_unlabelled, moments
+from evaluators.data.splits import RESIDENT_BYTES, Form, cut_unlabelled
 from evaluators.data.summary import CORRUPT
 from evaluators.outcomes import MissingSplit
 from spaces.errors import UsageError
@@ -71,7 +71,7 @@ def prepare_masks(spec: str, found: MasksFound, options: FolderOptions, *, seed:
     if size is None:
         size = _common(read, parts)
     images_NCHW = stack(piles[0], form, source)
-    mean, std = moments(images_NCHW)
+    mean, std = options.moments(images_NCHW)
     splits: list[Masks]
     if stream:
         splits = [
@@ -106,6 +106,7 @@ def prepare_masks(spec: str, found: MasksFound, options: FolderOptions, *, seed:
         size=size,
         mean=mean,
         std=std,
+        chosen=options.mean is not None,
         flip=True if options.flip is None else options.flip,
         pixels=tuple(read[0].pixels_RL.sum(0).tolist()),
         load_test=_test_loader(spec, found, options, code, form, size, stream=stream, highest=top(piles)),

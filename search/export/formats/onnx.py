@@ -180,6 +180,8 @@ register_format(
         write,
         run,
         tolerance=1e-5,
+        extra="onnx",
         options=("opset", "dynamic"),
+        graph=True,
     )
 )

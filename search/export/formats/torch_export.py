@@ -28,4 +28,4 @@ def run(path: Path, job: Job, x_BCHW: Tensor) -> Tensor:
     return logits_BK
 
 
-register_format(Format("torch-export", "model.pt2: torch.export's program with its weights", write, run))
+register_format(Format("torch-export", "model.pt2: torch.export's program with its weights", write, run, graph=True))

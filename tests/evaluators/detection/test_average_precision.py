@@ -118,3 +118,16 @@ def test_nothing_found_is_zero_and_sizes_without_objects_are_left_out() -> None:
     truth = [Objects(np.array([[0, 0, 10, 10]], np.float32), np.array([0]), np.zeros(1, np.uint8), np.array([100.0]))]
     nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
     assert average_precision([nothing], truth, 2) == {"mAP": 0, "mAP50": 0, "mAP75": 0, "mAP_small": 0}
+
+
+def test_the_mean_over_the_classes_that_are_there_is_the_whole() -> None:
+    found, truth = scene(np.random.default_rng(3), 6)
+    told = [
+        average_precision(found, truth, CLASSES + 1, backend, names="abcd") for backend in ("pycocotools", "faster")
+    ]  # type: ignore[arg-type]
+    for one in told:
+        classes = [one[f"AP {name}"] for name in "abc"]
+        assert "AP d" not in one, "a class without objects has none"
+        assert len(set(classes)) == CLASSES
+        assert np.mean(classes) == pytest.approx(one["mAP"], abs=1e-12)
+    assert told[0] == pytest.approx(told[1], abs=1e-12)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,11 +12,14 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBo
 from torchvision.models.detection.fcos import FCOS
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNet
+from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
+from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou
 
 from evaluators.detection.losses import encode, fcos_loss, retinanet_loss, ssd_loss
 from evaluators.detection.matching import match_ssd
+from evaluators.detection.two_stages import faster_rcnn_loss, sample
 
 SIZE, CLASSES, BATCH = 64, 5, 3
 SSD_WEIGHTS, PLAIN = (10.0, 10.0, 5.0, 5.0), (1.0, 1.0, 1.0, 1.0)
@@ -156,3 +161,45 @@ def test_boxes_are_encoded_as_torchvision_does() -> None:
     boxes = targets(1, (1,))[0][0]["boxes"].expand(len(anchors), 4)
     coder = BoxCoder(SSD_WEIGHTS)
     torch.testing.assert_close(encode(boxes[None], anchors, SSD_WEIGHTS)[0], coder.encode_single(boxes, anchors))
+
+
+def test_both_stages_of_faster_rcnn_have_torchvisions_losses() -> None:
+    """With so few anchors and regions that every one is sampled, on images with objects and without."""
+    anchors = torch.cat([torch.rand(60, 2) * 40, torch.rand(60, 2) * 20 + 41], 1)
+    theirs, ours = targets(2)
+    theirs = [{**one, "labels": one["labels"] + 1} for one in theirs]
+    made = outputs(anchors, 1, 0)
+    output: dict[str, Any] = {"boxes": made["boxes"], "scores": made["scores"], "proposals": torch.zeros(BATCH, 50, 4)}
+    for index, one in enumerate(theirs):
+        near = torch.cat([one["boxes"].repeat(4, 1) + torch.randn(4 * len(one["boxes"]), 4), anchors[:20]])
+        output["proposals"][index, : len(near)] = near
+    layers = nn.Linear(4, CLASSES), nn.Linear(4, 4 * CLASSES)  # the second stage: of a region, its own corners
+
+    class Read:
+        def read(self, boxes_BR4: Tensor) -> tuple[Tensor, Tensor]:
+            return layers[0](boxes_BR4 / SIZE), layers[1](boxes_BR4 / SIZE)
+
+    found = faster_rcnn_loss({**output, "regions": Read()}, ours, anchors, SSD_WEIGHTS)
+
+    rpn = RegionProposalNetwork(nn.Identity(), nn.Identity(), 0.7, 0.3, 256, 0.5, {}, {}, 0.7)  # type: ignore[arg-type]
+    labels, matched = rpn.assign_targets_to_anchors([anchors] * BATCH, theirs)
+    wanted = rpn.box_coder.encode(matched, [anchors] * BATCH)
+    expected = rpn.compute_loss(output["scores"].flatten(0, 1), output["boxes"].flatten(0, 1), labels, wanted)
+    heads = RoIHeads(None, None, None, 0.5, 0.5, 512, 0.25, SSD_WEIGHTS, 0.05, 0.5, 100)
+    proposals = [one[(one[:, 2:] > one[:, :2]).all(1)] for one in output["proposals"]]
+    sampled, _, labels, wanted = heads.select_training_samples(proposals, theirs)
+    regions = torch.cat(sampled) / SIZE
+    second = fastrcnn_loss(layers[0](regions), layers[1](regions), labels, wanted)
+    for name, value in zip(("objectness", "proposals", "classification", "boxes"), (*expected, *second), strict=True):
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
+        assert value > 0
+
+
+def test_samples_have_no_more_objects_than_half_and_are_filled_up() -> None:
+    positive = torch.arange(600).expand(2, -1) < torch.tensor([[300], [5]])
+    for count, positives in ((256, [128, 5]), (512, [128, 5])):
+        taken = sample(positive, ~positive, count)
+        assert (taken & positive).sum(1).tolist() == positives
+        assert taken.sum(1).tolist() == [count] * 2 if count == 256 else taken.sum(1).tolist() == [128 + 300, 512]
+    with torch.no_grad():
+        assert torch.equal(sample(positive, ~positive, 256), sample(positive, ~positive, 256))

@@ -46,7 +46,7 @@ def detector(kind: str) -> tuple[nn.Module, list[Tensor]]:
     return model, list(anchors.split(each))
 
 
-@pytest.mark.parametrize("kind", SETTINGS)
+@pytest.mark.parametrize("kind", [kind for kind in SETTINGS if kind != "regions"])
 @pytest.mark.parametrize("fast", [False, True], ids=["NumPy", "torchvision's suppression"])
 def test_detections_are_torchvisions(kind: str, fast: bool) -> None:
     model, anchors = detector(kind)

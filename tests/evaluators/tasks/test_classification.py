@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 def test_it_is_a_task_and_says_so(clutter: Classification) -> None:
     assert isinstance(clutter, Task)
-    assert clutter.metric == Metric("accuracy", "share", higher_is_better=True)
+    assert clutter.metric == Metric("accuracy", "share", higher_is_better=True, by_class="accuracy")
     assert clutter.network == NetworkSpec.classifier(32, num_classes=10, in_chans=1)
     assert clutter.identity == clutter.data.identity
     assert [clutter.count(split) for split in ("train", "val", "test")] == [256, 100, 10]
@@ -66,6 +66,12 @@ def test_the_judge_adds_up_over_batches() -> None:
     found = judge.compute()
     assert found["accuracy"] == pytest.approx(float((logits_BK.argmax(1) == y_B).float().mean()))
     assert found["loss"] == pytest.approx(float(cross_entropy(logits_BK, y_B)), rel=1e-5)
+    named = Accuracy("wxyz")
+    named.update(logits_BK[y_B != 3], y_B[y_B != 3])
+    of_classes = Classification.metric.of_classes(named.compute())
+    recall = {name: float((logits_BK[y_B == k].argmax(1) == k).float().mean()) for k, name in enumerate("wxy")}
+    assert of_classes == pytest.approx(recall), "and none of a class without images"
+    assert Accuracy(["many"] * 101).class_names == ()
     judge.update(torch.full((1, 4), math.nan), y_B[:1])
     with pytest.raises(EvaluationError, match="validation loss became nan"):
         judge.compute()

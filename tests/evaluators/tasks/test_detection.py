@@ -33,14 +33,14 @@ ARCH = Architecture.parse("attune_tiny:se-r4,none,none")
 @pytest.fixture(scope="module")
 def tasks() -> dict[str, Any]:
     """A task for each head on one small set."""
-    narrow = {"retinanet": {"channels": 32}, "fcos": {"channels": 32}}
+    narrow = {"retinanet": {"channels": 32}, "fcos": {"channels": 32}, "fasterrcnn": {"channels": 16, "width": 32}}
     return {
         head: DetectionConfig(head=head, options=narrow.get(head, {})).build(DATA, seed=0)
-        for head in ("ssdlite", "retinanet", "fcos")
+        for head in ("ssdlite", "retinanet", "fcos", "fasterrcnn")
     }
 
 
-@pytest.mark.parametrize("head", ["ssdlite", "retinanet", "fcos"])
+@pytest.mark.parametrize("head", ["ssdlite", "retinanet", "fcos", "fasterrcnn"])
 def test_a_network_learns_its_boxes(tasks: dict[str, Any], head: str) -> None:
     task = tasks[head]
     torch.manual_seed(0)
@@ -67,7 +67,7 @@ def test_one_image_at_a_time_and_epochs_of_the_loop(tasks: dict[str, Any]) -> No
     assert {"mAP", "mAP50", "mAP75", "loss", "train_loss"} <= trained.metrics.keys()
 
 
-@pytest.mark.parametrize("head", ["ssdlite", "fcos"])
+@pytest.mark.parametrize("head", ["ssdlite", "fcos", "fasterrcnn"])
 def test_memory_is_estimated_without_data(tasks: dict[str, Any], head: str) -> None:
     task = tasks[head]
     one, two = (training_memory(ARCH, task=task, network=task.network, batch=batch) for batch in (1, 8))
@@ -107,7 +107,7 @@ def test_what_it_is_is_told(tasks: dict[str, Any]) -> None:
     assert told["head"] == {"name": "fcos", "classes": 10, "channels": 32, "frozen_norm": False}
     assert tasks["fcos"].identity != tasks["retinanet"].identity
     assert tasks["fcos"].summary.objects["val"] > 0
-    assert TASKS["detection"].listed()["heads"] == ["ssdlite", "ssd", "retinanet", "fcos"]
+    assert TASKS["detection"].listed()["heads"] == ["ssdlite", "ssd", "retinanet", "fcos", "fasterrcnn"]
 
 
 def test_sections_take_options_of_the_head_beside_it() -> None:
@@ -124,7 +124,7 @@ def test_sections_take_options_of_the_head_beside_it() -> None:
 @pytest.mark.parametrize(
     ("section", "words"),
     [
-        ({"head": "yolo"}, "valid: ssdlite, ssd, retinanet, fcos"),
+        ({"head": "yolo"}, "valid: ssdlite, ssd, retinanet, fcos, fasterrcnn"),
         ({"head": "faster_rcnn"}, "unknown head of a detection that can be trained 'faster_rcnn'"),
         ({"head": "ssdlite", "channels": 64}, "'channels'"),
         ({"augment": "mosaic"}, "augment"),

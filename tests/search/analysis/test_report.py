@@ -63,55 +63,71 @@ def page(browser: Any, report: Path) -> Iterator[Any]:
 
 
 @needs_chromium
-def test_the_slider_highlights_what_export_would_take(page: Any, known_run: Path) -> None:
+def test_it_opens_at_what_export_takes_and_the_slider_and_the_field_follow_export(page: Any, known_run: Path) -> None:
     results = load(known_run)
-    least, most = int(results.summary["flops"].min()), int(results.summary["flops"].max())
+    rows = results.evidence.rows
+    least, most, plain = int(rows["flops"].min()), int(rows["flops"].max()), 91904
+    assert page.inner_text("#text") == results.pick({})["architecture"]
+    assert (
+        page.inner_text("#command") == f"python run_search.py export {known_run} --retrain --to best"
+    )  # no weights kept
     for value in (1000, 400, 0):
         page.fill("#budget", str(value))
-        command = page.inner_text("#command")
-        limit = int(re.search(r"--max flops=(\d+)", command).group(1))  # type: ignore[union-attr]
-        assert limit == pytest.approx(least + value / 1000 * (most - least), abs=1)
-        picked = results.pick({"flops": limit})["architecture"]
-        assert page.inner_text("#choice button.copy") == picked
+        limit = int(re.search(r"--max flops=(\d+)", page.inner_text("#command")).group(1))  # type: ignore[union-attr]
+        assert limit == pytest.approx(least * (most / least) ** (value / 1000), abs=1)
+        picked = results.pick({"flops": limit})
+        assert page.inner_text("#text") == picked["architecture"]
+        assert f"{100 * picked['expected']:.1f} %" in page.inner_text("#numbers")
         marked = page.evaluate("Array.from(document.querySelectorAll('tr.chosen'), (row) => row.dataset.architecture)")
-        assert marked == [picked]
-    page.focus("#budget")
-    page.keyboard.press("End")
-    assert str(most) in page.inner_text("#command")
+        assert marked in ([picked["architecture"]], [])
+    for text, limit in (("1.05x", int(1.05 * plain)), ("0.1M", 100_000), ("95_000", 95_000)):
+        page.fill("#limit", text)
+        page.keyboard.press("Enter")
+        assert page.inner_text("#text") == results.pick({"flops": limit})["architecture"]
+        assert f"--max flops={text.replace('_', '')} " in page.inner_text("#command")
+    page.fill("#limit", "twelve")
+    page.keyboard.press("Enter")
+    assert "valid: 1.05x, 310M" in page.inner_text("#limit-error")
+    page.click("#knee")
+    assert page.inner_text("#text") == results.pick({})["architecture"]
+    page.click("#copy-command")
+    page.wait_for_selector("#status.shown")
+    assert page.evaluate("navigator.clipboard.readText()") == page.inner_text("#command")
 
 
 @needs_chromium
 def test_axes_switch_between_costs_and_scales(page: Any) -> None:
     for cost, title in (("params", "parameters"), ("macs", "MACs"), ("latency", "latency, ms"), ("flops", "FLOPs")):
         page.select_option("#cost", cost)
-        assert page.evaluate("document.getElementById('front-chart').layout.xaxis.title.text") == title
+        assert page.evaluate("document.getElementById('front-chart').layout.xaxis.title.text").startswith(title)
     page.check("#log")
     assert page.evaluate("document.getElementById('front-chart').layout.xaxis.type") == "log"
     off = page.evaluate(
-        """() => {  // pixels between the ring as drawn and the point that it marks
+        """() => {  // pixels between the ring as drawn and the point that it marks, which is the expected value
             const chart = document.getElementById('front-chart');
             const ring = chart.querySelector('.shapelayer path').getBoundingClientRect();
             const { xaxis, yaxis, shapes: [{ xanchor, yanchor }] } = chart._fullLayout;
             const box = chart.getBoundingClientRect();
+            const marked = rowOf.get(document.getElementById('text').textContent);
             return [(ring.left + ring.right) / 2 - box.left - xaxis._offset - xaxis.d2p(xanchor),
-                    (ring.top + ring.bottom) / 2 - box.top - yaxis._offset - yaxis.d2p(yanchor)];
+                    (ring.top + ring.bottom) / 2 - box.top - yaxis._offset - yaxis.d2p(yanchor), yanchor - marked.expected];
         }"""
     )
-    assert off == pytest.approx([0, 0], abs=1)
+    assert off == pytest.approx([0, 0, 0], abs=1)
 
 
 @needs_chromium
 def test_hover_shows_placements_and_click_copies_the_text(page: Any, known_run: Path) -> None:
-    best = load(known_run).front.iloc[-1]["architecture"]
+    best = load(known_run).recommended().iloc[-1]["architecture"]
     place = page.evaluate(
         """(text) => {
             const chart = document.getElementById('front-chart');
-            const number = chart.data.findIndex((trace) => trace.name === 'front of the search');
+            const number = chart.data.findIndex((trace) => trace.name === 'recommended front');
             const point = chart.data[number].customdata.indexOf(text);
             const { xaxis, yaxis } = chart._fullLayout;
             const box = chart.getBoundingClientRect();
-            return [box.left + xaxis._offset + xaxis.l2p(chart.data[number].x[point]),
-                    box.top + yaxis._offset + yaxis.l2p(chart.data[number].y[point])];
+            return [box.left + xaxis._offset + xaxis.d2p(chart.data[number].x[point]),
+                    box.top + yaxis._offset + yaxis.d2p(chart.data[number].y[point])];
         }""",
         best,
     )
@@ -126,19 +142,36 @@ def test_hover_shows_placements_and_click_copies_the_text(page: Any, known_run: 
 
 
 @needs_chromium
-def test_the_table_sorts_copies_and_downloads(page: Any, known_run: Path, tmp_path: Path) -> None:
-    def column(number: int) -> list[float]:
-        cells = page.locator(f"#rows tbody tr td:nth-child({number})").all_inner_texts()
-        return [float(cell.replace(",", "").replace(" %", "")) for cell in cells if cell]
+def test_the_first_screen_answers_in_words_and_as_a_picture(page: Any, known_run: Path) -> None:
+    """What to take, its expected accuracy with its interval, its cost beside the plain network, and the command."""
+    taken = load(known_run).pick({})
+    words = page.inner_text("#verdict").replace("\u00a0", " ")
+    assert f"expected to reach {100 * taken['expected']:.1f} %" in words
+    assert f"{taken['flops'] / 91904:.3f}\u00d7 the FLOPs" in words
+    for one in ("#verdict", "#front-chart", "#numbers", "#picture", "#command"):
+        box = page.locator(one).bounding_box()
+        assert box["y"] + box["height"] <= 900, f"{one} is below the first screen"
+    chips = page.locator("#picture .chip").all_inner_texts()
+    assert len(chips) == 3
+    for chip, placement in zip(chips, taken["architecture"].partition(":")[2].split(","), strict=True):
+        assert chip.split("\n")[0].lower() == placement.partition("-")[0].partition("@")[0]
+    assert taken["architecture"].partition(":")[2].split(",")[0] in page.get_attribute("#picture", "aria-label")
 
-    assert column(7) == sorted(column(7))
+
+@needs_chromium
+def test_the_table_sorts_copies_and_downloads(page: Any, known_run: Path, tmp_path: Path) -> None:
+    def column(label: str) -> list[float]:
+        cells = page.locator(f"#rows tbody td[data-label='{label}']").all_inner_texts()
+        return [float(cell.split()[0].split("%")[0].replace(",", "")) for cell in cells if cell]
+
+    assert column("FLOPs") == sorted(column("FLOPs"))
     page.click("#rows th button[data-column=score]")
-    assert column(2) == sorted(column(2))
-    assert page.get_attribute("#rows th:nth-child(2)", "aria-sort") == "ascending"
+    assert column("search") == sorted(column("search"))
+    assert page.get_attribute("#rows th:nth-child(3)", "aria-sort") == "ascending"
     page.keyboard.press("Enter")  # the focus stays on the heading
-    assert column(2) == sorted(column(2), reverse=True)
+    assert column("search") == sorted(column("search"), reverse=True)
     first = page.locator("#rows tbody tr").first
-    first.locator("button.copy").focus()
+    first.locator(".strip").focus()
     page.keyboard.press("Enter")
     page.wait_for_selector("#status.shown")
     assert page.evaluate("navigator.clipboard.readText()") == first.get_attribute("data-architecture")
@@ -146,20 +179,28 @@ def test_the_table_sorts_copies_and_downloads(page: Any, known_run: Path, tmp_pa
         page.click("#csv")
     download.value.save_as(tmp_path / "front.csv")
     rows = list(csv.DictReader((tmp_path / "front.csv").open()))
-    assert set(load(known_run).front["architecture"]) <= {row["architecture"] for row in rows}
+    assert set(load(known_run).recommended()["architecture"]) <= {row["architecture"] for row in rows}
 
 
 @needs_chromium
-def test_it_can_be_read_on_a_phone(page: Any) -> None:
-    page.set_viewport_size({"width": 375, "height": 800})
-    page.wait_for_function("document.documentElement.scrollWidth <= 375")  # plotly follows the width a moment later
-    legend, drawn = (page.locator(f"#front-chart {part}").bounding_box() for part in (".legend", ".gridlayer"))
+def test_it_can_be_read_on_a_phone_and_in_the_dark(page: Any) -> None:
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_function("document.documentElement.scrollWidth <= 390")  # plotly follows the width a moment later
+    legend, drawn = (page.locator(one).bounding_box() for one in ("#legend", "#front-chart .gridlayer"))
     assert legend["y"] + legend["height"] <= drawn["y"] + 2, "the legend lies over the points"
+    cut = page.evaluate(
+        """Array.from(document.querySelectorAll('#picture .chip, #numbers div, #rows td, .command')).filter(
+            (one) => one.scrollWidth > one.clientWidth + 1).map((one) => one.outerHTML.slice(0, 80))"""
+    )
+    assert cut == []
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert max(map(int, re.findall(r"\d+", light)[:3])) < 60
 
 
 @needs_chromium
 def test_names_from_outside_are_text(page: Any) -> None:
-    assert page.locator("#failures ~ div td b").count() == 0
+    assert page.locator("#failures ~ div td.wide b").count() == 0
     assert "<b>loss</b> is NaN & void" in page.inner_text("main")
 
 

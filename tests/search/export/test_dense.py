@@ -16,6 +16,7 @@ from spaces import Architecture
 from spaces.errors import UsageError
 from spaces.heads.detection import SSDLiteHead
 from spaces.heads.segmentation import DeepLabV3Head
+from spaces.heads.two_stage import FasterRCNNHead
 from spaces.network import NetworkSpec
 from tests.matrix import one_in, sampled
 
@@ -61,6 +62,28 @@ def test_a_detector_brings_its_anchors_and_what_finds_its_boxes(tmp_path: Path) 
     (found,) = code.postprocess(raw, anchors_A4, setting["levels"], setting["size"], "softmax")
     assert len(found["boxes"])
     assert "postprocess.py" in model_card(subject)
+
+
+TWO_STAGES = ("attune_tiny:se,none,none,none,eca", NetworkSpec(3, (48, 64), FasterRCNNHead(3, 16, 32)))
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch-export"])
+def test_two_stages_are_no_graph(form: str, tmp_path: Path) -> None:
+    subject = subject_of(*TWO_STAGES)
+    with pytest.raises(
+        UsageError, match=f"--format {form}: a network of fasterrcnn is no graph of fixed shapes, since its"
+    ):
+        write_formats(subject, subject.model(), tmp_path, [form])
+
+
+@pytest.mark.slow
+@pytest.mark.matrix
+def test_two_stages_are_loaded_without_attune(tmp_path: Path) -> None:
+    subject = subject_of(*TWO_STAGES)
+    forms = ["python", "safetensors", "spec"]
+    (checks,) = check([write_formats(subject, subject.model(), tmp_path, forms)])
+    assert [(one.format, one.difference) for one in checks] == [(form, 0) for form in forms]
+    assert "`proposals`, `class_boxes`, `class_scores` are raw" in model_card(subject)
 
 
 def test_timms_formats_are_for_classifiers(tmp_path: Path) -> None:

@@ -5,11 +5,14 @@ import pytest
 import torch
 from torchvision.models import detection as published
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+from torchvision.models.detection.faster_rcnn import fasterrcnn_resnet50_fpn
 from torchvision.models.detection.image_list import ImageList
 
 from evaluators.cost import CostTable, count_network
 from evaluators.counting import METRICS, count_module
+from evaluators.detection.postprocess import postprocess
 from spaces import Architecture
+from spaces.backbones.weights import _renamed
 from spaces.heads.base import HEADS
 from spaces.heads.detection import FCOSHead, RetinaNetHead, SSDHead, SSDLiteHead
 from spaces.heads.two_stage import FasterRCNNHead
@@ -94,6 +97,42 @@ def test_two_stages_are_counted():
     table = CostTable("attune_tiny", network)
     assert table.cost(arch) == count_network(arch, network)
     assert table.cost(arch).uncounted_ops == ()
+
+
+def test_the_second_stage_is_torchvisions():
+    """With its weights, proposals, logits and detections are those of torchvision's network."""
+    torch.manual_seed(0)
+    theirs = fasterrcnn_resnet50_fpn(
+        weights=None,
+        weights_backbone=None,
+        num_classes=4,
+        min_size=128,
+        max_size=160,
+        image_mean=[0.0] * 3,
+        image_std=[1.0] * 3,
+    ).eval()
+    for layer in (theirs.rpn.head.cls_logits, theirs.rpn.head.bbox_pred, theirs.roi_heads.box_predictor.cls_score):
+        torch.nn.init.normal_(layer.weight, std=0.1)  # else all scores are alike
+    network = NetworkSpec(3, (128, 160), FasterRCNNHead(4, frozen_norm=True), stem="keep")
+    ours = network.build(Architecture.plain("resnet50")).eval()
+    names = {key: _renamed(key) for key in theirs.state_dict()}
+    ours.load_state_dict({names[key]: value for key, value in theirs.state_dict().items()})
+    x_BCHW = torch.rand(2, 3, 128, 160)
+    with torch.inference_mode():
+        raw = ours(x_BCHW)
+        maps = theirs.backbone(x_BCHW)
+        proposals, _ = theirs.rpn(ImageList(x_BCHW, [(128, 160)] * 2), maps)
+        expected = theirs(list(x_BCHW))
+    for index, boxes in enumerate(proposals):
+        torch.testing.assert_close(raw["proposals"][index, : len(boxes)], boxes, rtol=1e-4, atol=1e-3)
+        assert not raw["proposals"][index, len(boxes) :].any()
+    arrays = {name: raw[name].numpy() for name in FasterRCNNHead.outputs}
+    found = postprocess(arrays, raw["anchors"].numpy(), raw["levels"].tolist(), (128, 160), "regions")
+    for one, wanted in zip(found, expected, strict=True):
+        assert len(wanted["labels"]) > 10
+        assert (one["labels"] + 1).tolist() == wanted["labels"].tolist()
+        torch.testing.assert_close(torch.from_numpy(one["scores"]), wanted["scores"], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(torch.from_numpy(one["boxes"]), wanted["boxes"], rtol=1e-3, atol=1e-2)
 
 
 def test_default_boxes_are_torchvisions():
