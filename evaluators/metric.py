@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,13 @@ class Metric:
     def scale(self) -> float:
         """What a value is multiplied by when it, or a difference, is told to a person."""
         return 100.0 if self.unit == "share" else 1.0
+
+    @property
+    def ceiling(self) -> float:
+        """What no value times ``sign`` can exceed: 1 of a share, 0 of one of which less is better, else infinity."""
+        if self.unit != "share":
+            return math.inf
+        return 1.0 if self.higher_is_better else 0.0
 
     @property
     def step(self) -> str:

@@ -19,6 +19,7 @@ from search.objectives import OBJECTIVES
 from search.steering import Clock
 from search.store import FAILED, STOPPED, Evaluation, Store
 
+ASK_FROM = 8  # finished trials: fewer tell the model next to nothing of how far accuracies spread
 ASK_AGAIN = 10.0  # seconds: what one more hour may bring takes a moment to compute, and changes slowly
 
 
@@ -34,7 +35,7 @@ class Progress:
         heard = logging.getLogger().isEnabledFor(logging.WARNING)  # --quiet
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True, quiet=not heard)
         self._store, self._front, self._clock, self._planned = store, front, clock, planned
-        self.promise: Callable[[int], float | None] = lambda trials: None
+        self.promise: Callable[[int, float], float | None] = lambda trials, ceiling: None
         self._bar = Bar(
             TextColumn("[bold]searching"),
             BarColumn(),
@@ -99,8 +100,9 @@ class Progress:
         """What the sampler expects of one more hour at the pace so far, where it expects anything; seldom asked anew."""
         now = time.monotonic()
         trials = round(3600 * (done - self._before) / (now - self._start))
-        if trials and now - self._hour[0] >= ASK_AGAIN:
-            rise, metric = self.promise(trials), self._front.metric
+        if done >= ASK_FROM and trials and now - self._hour[0] >= ASK_AGAIN:
+            metric = self._front.metric
+            rise = self.promise(trials, metric.ceiling)
             if rise is not None:
                 words = f"{metric.difference(metric.sign * rise)} {metric.step} on average over budgets"
                 self._hour = now, f"one more hour may bring about {words}"

@@ -175,10 +175,13 @@ class PlacementSearch(OptunaSearch):
         if text in self._heard:
             self._finish(*self._heard.pop(text))
 
-    def promise(self, trials: int) -> float | None:
-        """By how much so many more trials may improve the best score below a budget, on average; None: nothing expects it."""
+    def promise(self, trials: int, ceiling: float = math.inf) -> float | None:
+        """By how much so many more trials may improve the best score below a budget, on average; None: nothing expects it.
+
+        ``ceiling``: the best score that there can be, where more is better.
+        """
         sampler = self._ot_study.sampler
-        return sampler.promise(trials) if isinstance(sampler, SpaceSampler) else None
+        return sampler.promise(trials, ceiling) if isinstance(sampler, SpaceSampler) else None
 
     def stop_suggesting(self) -> None:
         """No new trials; those that run may finish."""

@@ -51,8 +51,11 @@ class SpaceSampler(BaseSampler):
     def propose(self, study: Study, trial: FrozenTrial, trials: list[FrozenTrial], seen_TG: Indices) -> Indices | None:
         """Indices (G,) of the next candidate, None where nothing is left; `trials` are all others of the study."""
 
-    def promise(self, trials: int) -> float | None:
-        """By how much so many more trials may raise the best accuracy below a budget, on average; None: nothing expects it."""
+    def promise(self, trials: int, ceiling: float = np.inf) -> float | None:
+        """By how much so many more trials may raise the best accuracy below a budget, on average; None: nothing expects it.
+
+        ``ceiling``: no accuracy exceeds it.
+        """
         return None
 
     def reseed_rng(self) -> None:

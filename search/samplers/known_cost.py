@@ -145,11 +145,11 @@ class KnownCostSampler(SpaceSampler):
             best = self._best(pool_NG, pool_c, indices_TG, done_c, accuracy_T, level_T, waiting_PG, waiting_c)
         return pool_NG[best]
 
-    def promise(self, trials: int) -> float | None:
+    def promise(self, trials: int, ceiling: float = np.inf) -> float | None:
         if self._outlook is None:
             return None
         with _blas().limit(limits=1):
-            return self._outlook.rise(trials)
+            return self._outlook.rise(trials, ceiling)
 
     # --- what there is -----------------------------------------------------------------------------------------------
 

@@ -29,24 +29,25 @@ class Outlook:
     known_costs_NM: Array
     reference_M: Array
     worst: float
-    _told: dict[int, float | None] = field(default_factory=dict, repr=False)
+    _told: dict[tuple[int, float], float | None] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.model = copy(self.model)  # it puts new arrays in place of old ones, and never changes one
 
-    def rise(self, trials: int) -> float | None:
+    def rise(self, trials: int, ceiling: float = np.inf) -> float | None:
         """By how much `trials` more evaluations may raise the best accuracy below a budget, on average over the budgets.
 
         The mean of draws from the posterior of the candidates together. What would be learned on the way, and what other
-        candidates would add, is left out. Budgets are those from the cheapest candidate to the dearest. None where the
-        costs span nothing to average over.
+        candidates would add, is left out, and so is what a draw has above ``ceiling``. Budgets are those from the cheapest
+        candidate to the dearest. None where the costs span nothing to average over.
         """
         trials = min(trials, len(self.costs_KM))
-        if trials not in self._told:
-            self._told[trials] = self._rise(trials)
-        return self._told[trials]
+        asked = trials, ceiling
+        if asked not in self._told:
+            self._told[asked] = self._rise(*asked)
+        return self._told[asked]
 
-    def _rise(self, trials: int) -> float | None:
+    def _rise(self, trials: int, ceiling: float) -> float | None:
         every_NM = np.vstack([self.known_costs_NM, self.costs_KM])
         budgets = float(np.prod(self.reference_M - every_NM.min(axis=0)))
         if budgets <= 0:
@@ -56,7 +57,7 @@ class Outlook:
         costs_NM = every_NM[: len(self.known_N) + trials]
         after = [
             self._volume(np.concatenate([self.known_N, draw_K]), costs_NM)
-            for draw_K in self.model.warp.accuracy(z_SK[:, :trials])
+            for draw_K in np.minimum(self.model.warp.accuracy(z_SK[:, :trials]), ceiling)
         ]
         return (float(np.mean(after)) - before) / budgets
 

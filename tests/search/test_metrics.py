@@ -145,7 +145,7 @@ def test_the_keeper_and_the_progress_follow_the_direction(
         progress = Progress(12, store, keeper.front, keeper.clock, Console(file=written, soft_wrap=True))
         first = next(iter(store))
         progress._before = 0
-        progress.promise = lambda trials: 0.0123 if trials > 12 else None
+        progress.promise = lambda trials, ceiling: 0.0123 if trials > 12 else None
         progress.finished(first)
         line = written.getvalue()
         rise = metric.difference(metric.sign * 0.0123)

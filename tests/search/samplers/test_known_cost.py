@@ -281,6 +281,8 @@ def test_what_is_promised_grows_with_the_trials_and_falls_with_what_was_found() 
     study.optimize(objective, n_trials=6)
     early = [sampler.promise(trials) or 0.0 for trials in (1, 10, 100, 10**9)]
     assert 0 < early[0] < early[1] < early[2] <= early[3] < 1
+    best = max(trial.values[0] for trial in study.trials)
+    assert (sampler.promise(100, ceiling=best) or 0.0) < early[2], "nothing is hoped for above what there can be"
     study.optimize(objective, n_trials=40)
     assert (sampler.promise(10) or 0.0) < 0.2 * early[1]
 
