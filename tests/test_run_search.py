@@ -144,7 +144,6 @@ def test_a_search_leaves_a_front_that_can_be_read_analysed_and_exported(
     assert "--resume" in err
 
 
-@pytest.mark.usefixtures("ray_here")
 @pytest.mark.matrix
 @pytest.mark.slow
 def test_a_search_for_low_latency(config: Path, tmp_path: Path, here: Here) -> None:
@@ -166,7 +165,6 @@ def test_a_search_for_low_latency(config: Path, tmp_path: Path, here: Here) -> N
     assert (folder / "latency_table.json").read_text() == kept
 
 
-@pytest.mark.usefixtures("ray_here")
 @pytest.mark.matrix
 @pytest.mark.slow
 def test_a_trial_that_cannot_fit_is_refused_and_recorded(config: Path, tmp_path: Path, here: Here) -> None:

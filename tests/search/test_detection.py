@@ -51,6 +51,7 @@ assert "spaces" not in sys.modules
 
 
 @pytest.mark.usefixtures("ray_here")
+@pytest.mark.matrix  # test_segmentation.py searches dense networks, test_confirm.py confirms
 @pytest.mark.slow
 def test_a_search_of_detectors_is_confirmed_and_exported_to_onnx(tmp_path: Path) -> None:
     config, folder = validate(RAW, "test"), tmp_path / "run"

@@ -37,7 +37,7 @@ def task() -> Segmentation:
 
 def test_it_is_a_task_and_says_so(task: Segmentation) -> None:
     assert isinstance(task, Task)
-    assert task.metric == Metric("mIoU", "share", higher_is_better=True)
+    assert task.metric == Metric("mIoU", "share", higher_is_better=True, by_class="IoU")
     assert [task.count(split) for split in ("train", "val", "test")] == [48, 12, 8]
     assert task.validation_batch == 512
     described = task.describe()

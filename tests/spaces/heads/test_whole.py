@@ -99,6 +99,7 @@ def test_a_checkpoint_of_the_network_is_taken_whole_and_a_search_of_it_is_traine
     assert 0 <= trained.metrics["mIoU"] <= 1
 
 
+@pytest.mark.matrix  # test_dense.py exports dense networks
 @pytest.mark.slow
 def test_it_is_exported_and_loaded_without_attune(tmp_path: Path) -> None:
     network = NetworkSpec(3, (32, 48), WholeHead(4))
