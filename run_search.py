@@ -3,7 +3,8 @@
 
 import sys
 
-from attune.__main__ import main
+from attune.__main__ import command
+from attune.__main__ import main as main  # for callers in Python
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

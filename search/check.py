@@ -36,6 +36,7 @@ from spaces.errors import UsageError, shortened
 from spaces.protocols import offers
 
 SAMPLE = 3  # architectures whose training is tried
+ENOUGH = 4.0  # seconds after which two must do
 PIXELS_ABOVE = 0.01  # of mIoU
 RAY = 4.0  # seconds that Ray's own processes take to start
 
@@ -184,8 +185,11 @@ def _estimate(config: Config, problem: Problem, evaluator: Evaluator) -> Estimat
     torch.set_num_threads(max(1, int(config.resources.cpus)))
     validations = config.fidelity if config.search.scheduler.stops else 1
     found: list[Estimate] = []
+    start = time.monotonic()
     try:
         for arch in _examples(problem, config.seed):
+            if len(found) > 1 and time.monotonic() - start > ENOUGH:
+                break
             try:
                 found.append(evaluator.estimate(arch, fidelity=config.fidelity, validations=validations))
             except EvaluationError as error:
@@ -198,10 +202,10 @@ def _estimate(config: Config, problem: Problem, evaluator: Evaluator) -> Estimat
 
 
 def _examples(problem: Problem, seed: int) -> list[Architecture]:
-    """The plain network, and some architectures inside the budget from the middle and the upper end of the costs."""
+    """The plain network, and some architectures inside the budget from the upper end and the middle of the costs."""
     rows = problem.feasible.sample(np.random.default_rng(seed), 64)
     order = np.argsort(problem.objectives(rows)[:, 0], kind="stable")
-    chosen = [problem.space.architecture(rows[order[int(at * (len(order) - 1))]]) for at in (0.5, 0.9)]
+    chosen = [problem.space.architecture(rows[order[int(at * (len(order) - 1))]]) for at in (0.9, 0.5)]
     return list(dict.fromkeys([Architecture.plain(problem.space.backbone), *chosen]))[:SAMPLE]
 
 

@@ -1,5 +1,7 @@
 """What tests share: one thread per process (the machine is shared), and the folder of real data."""
 
+import atexit
+import gc
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -7,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+gc.set_threshold(50_000, 50, 50)  # what torch and timm make stays, and is looked through for cycles again and again
+atexit.register(gc.freeze)
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")  # 15 otherwise: beside other tests, workers would wait for minutes
 
@@ -59,6 +63,10 @@ class Together(LoadFileScheduling):  # type: ignore[misc]
 def group_of(file: Path) -> str:
     """What one process runs, of which a file is a part."""
     return "ray" if "ray_here" in file.read_text() else str(file)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:

@@ -5,6 +5,8 @@ It imports nothing of Attune, so that Attune may import it too.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import importlib.util
 import json
@@ -117,4 +119,5 @@ def distance(found: Tensor, wanted: Tensor) -> float:
 
 
 if __name__ == "__main__":
+    atexit.register(gc.freeze)  # torch leaves much to look through for cycles at the end: two seconds
     main(sys.argv[1])
