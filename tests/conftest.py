@@ -9,14 +9,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-gc.set_threshold(50_000, 50, 50)  # what torch and timm make stays, and is looked through for cycles again and again
-atexit.register(gc.freeze)
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")  # 15 otherwise: beside other tests, workers would wait for minutes
 
 import hypothesis
 import pytest
 from xdist.scheduler import LoadFileScheduling
+
+gc.set_threshold(50_000, 50, 50)  # what torch and timm make stays, and is looked through for cycles again and again
+atexit.register(gc.freeze)
 
 hypothesis.settings.register_profile("attune", deadline=None, derandomize=bool(os.environ.get("CI")), max_examples=50)
 # A change of the code is either noticed or not, whatever the smallest example: `make mutation` looks for none.
