@@ -45,7 +45,7 @@ def networks(results: Results) -> dict[str, str]:
 
 
 def class_payload(results: Results) -> dict[str, Any]:
-    """The table for the page's script: ``classes``, and for each of ``networks`` its role, architecture and ``values``.
+    """The table for the report: ``classes``, and for each of ``networks`` its role, architecture and ``values``.
 
     ``metric``: what the values are called; ``of``: where they come from. Both lists are empty where nothing is known.
     """

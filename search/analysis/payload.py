@@ -10,7 +10,6 @@ import pandas as pd
 
 from evaluators.counting import METRICS
 from search.analysis.attribution import Attribution
-from search.analysis.classes import class_payload
 from search.analysis.latencies import read_latency
 from search.evidence import EXPECTED, HIGH, LOW
 from search.objectives import OBJECTIVES, TIME
@@ -47,7 +46,6 @@ def payload(results: Results, attribution: Attribution) -> dict[str, Any]:
         },
         "progress": progress(results),
         "genes": genes(results),
-        "classes": class_payload(results),
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from search.analysis.attribution import Attribution, attribute
+from search.analysis.classes import class_payload
 from search.analysis.compare import compare, comparison_page
 from search.analysis.findings import Findings, all_sentences, findings, verdict
 from search.analysis.heat import heat
@@ -91,6 +92,7 @@ def render(results: Results, compared: Sequence[Verdict], found: Findings, attri
         failures=masked(broken.head(SHOWN_FAILURES).to_dict("records")),
         more_failures=max(0, len(broken) - SHOWN_FAILURES),
         drawn=read_pictures(results),
+        classes=class_payload(results),
         config=masked_config(results.config),
         versions=versions(),
         script=(HERE / "report.js").read_text() + (HERE / "details.js").read_text(),

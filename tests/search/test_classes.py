@@ -10,6 +10,7 @@ import pytest
 
 from evaluators.tasks import Metric
 from search import load
+from search.analysis import analyze
 from search.analysis.classes import class_payload, class_table
 from search.analysis.papers import markdown
 from search.store import CONFIRM, SEARCH, TEST, Evaluation, read_journal
@@ -54,6 +55,8 @@ def test_what_fresh_seeds_reach_at_each_class_is_a_table(tmp_path: Path, run_mak
     assert [one["role"] for one in told["networks"]] == ["plain", "searched", "uniform"]
     assert told["networks"][0]["values"] == shown["plain"].round(4).tolist()
     assert markdown(shown).startswith("| class | plain | searched | uniform |\n")
+    page = analyze([folder]).path.read_text()
+    assert f'<th class="left" scope="row">8</th><td>{results.metric.told(shown["plain"][1])}</td>' in page
 
 
 def test_without_fresh_seeds_they_are_those_of_the_search(tmp_path: Path, run_maker: Callable[..., Path]) -> None:
